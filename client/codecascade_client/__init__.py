@@ -1,0 +1,1 @@
+"""Client, command line and measuring tools of codecascade, over gRPC."""

@@ -1,0 +1,85 @@
+"""What every Python model here has in common.
+
+`execute` only hands requests to a background asyncio loop and returns; each answer goes out through its request's
+response sender. A model then works on many requests at once while its clients keep ordinary unary calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from codecascade.types import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
+
+_CANCEL_POLL_S = 0.1
+_CODES = {
+    InvalidRequest: pb_utils.TritonError.INVALID_ARG,
+    TierUnavailable: pb_utils.TritonError.UNAVAILABLE,
+    SandboxUnavailable: pb_utils.TritonError.UNAVAILABLE,
+    Cancelled: pb_utils.TritonError.CANCELLED,
+}
+
+Answer = Callable[[Any], Awaitable[list[Any]]]
+
+
+class Serving:
+    """A background asyncio loop that answers a model's requests with `answer(request) -> output tensors`.
+
+    threads: how many blocking calls (nested BLS calls hold one each) may be under way at once.
+    A request whose caller went away has its `answer` cancelled. CascadeErrors become their gRPC code and sentence;
+    anything else is INTERNAL, with the traceback in Triton's log only.
+    """
+
+    def __init__(self, answer: Answer, threads: int = 8) -> None:
+        self._answer = answer
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(ThreadPoolExecutor(threads))
+        self._thread = threading.Thread(target=self.loop.run_forever, name="serving", daemon=True)
+        self._thread.start()
+
+    def submit(self, requests: Sequence[Any]) -> None:
+        for request in requests:
+            asyncio.run_coroutine_threadsafe(self._serve(request), self.loop)
+
+    def run(self, coroutine: Any) -> Any:
+        """Run a coroutine on the loop from another thread (start-up, shut-down) and wait for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+    async def _serve(self, request: Any) -> None:
+        sender = request.get_response_sender()
+        work = asyncio.ensure_future(self._answer(request))
+        while not (await asyncio.wait({work}, timeout=_CANCEL_POLL_S))[0]:
+            if sender.is_cancelled():
+                work.cancel()
+        sender.send(_response(work), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _response(work: asyncio.Future[list[Any]]) -> Any:
+    if work.cancelled():
+        return _error("the caller cancelled the request", pb_utils.TritonError.CANCELLED)
+    error = work.exception()
+    if error is None:
+        return pb_utils.InferenceResponse(work.result())
+    if isinstance(error, CascadeError):
+        return _error(str(error), _CODES.get(type(error), pb_utils.TritonError.INTERNAL))
+    _log_traceback(error)
+    return _error(f"internal error ({type(error).__name__}); the server's log has the details", pb_utils.TritonError.INTERNAL)
+
+
+def _error(sentence: str, code: Any) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))
+
+
+def _log_traceback(error: BaseException) -> None:
+    import traceback
+
+    pb_utils.Logger.log_error("".join(traceback.format_exception(error)))

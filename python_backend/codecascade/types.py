@@ -1,0 +1,164 @@
+"""The nouns of the cascade: frozen values, checked once, when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class CascadeError(Exception):
+    """A part of the system failed. The message is one sentence that a caller may read."""
+
+
+class InvalidRequest(CascadeError):
+    """The request names something impossible: the field, its value and what is allowed."""
+
+
+class TierUnavailable(CascadeError):
+    """A tier failed or timed out; the cascade goes on with the next one."""
+
+
+class SandboxUnavailable(CascadeError):
+    """The sandbox could not judge. Never confused with a verdict."""
+
+
+class Cancelled(CascadeError):
+    """The caller went away."""
+
+
+class Verdict(IntEnum):
+    """What happened when a candidate and one test line ran together."""
+
+    PASS = 0
+    FAIL = 1  # the assertion did not hold
+    ERROR = 2  # anything else raised, died or was tampered with
+    TIMEOUT = 3
+
+
+class Decision(str, Enum):
+    ACCEPT = "accept"
+    ESCALATE = "escalate"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to complete. `entry_point` is the function the tests call; None: nothing to test."""
+
+    prompt: str
+    entry_point: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """One step of a plan.
+
+    k solutions and k test samples are drawn, `test_lines` asserts are kept of each test sample, and the best
+    solution is accepted when its normalised score reaches `threshold` (0…1). k = 0: one greedy solution, no tests.
+    """
+
+    tier: str
+    k: int
+    test_lines: int = 0
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.tier:
+            raise ValueError("a step names no tier")
+        if not 0 <= self.k <= 100:
+            raise ValueError(f"k of tier {self.tier!r} is {self.k}, allowed are 0 to 100")
+        if self.k == 0 and self.test_lines:
+            raise ValueError(f"tier {self.tier!r} has k = 0 and so no tests, but test_lines is {self.test_lines}")
+        if self.k and not 1 <= self.test_lines <= 100:
+            raise ValueError(f"test_lines of tier {self.tier!r} is {self.test_lines}, allowed are 1 to 100")
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ValueError(f"threshold of tier {self.tier!r} is {self.threshold}, allowed are 0 to 1")
+
+    @property
+    def greedy(self) -> bool:
+        """k = 0 and k = 1 are greedy; more solutions are sampled (paper, section on the grid)."""
+        return self.k <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ordered steps, small tier to large. The last step always accepts."""
+
+    name: str
+    steps: tuple[TierPlan, ...]
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError(f"plan {self.name!r} has no steps")
+        tiers = [step.tier for step in self.steps]
+        if len(set(tiers)) < len(tiers):
+            raise ValueError(f"plan {self.name!r} names a tier twice: {', '.join(tiers)}")
+        if any(step.k == 0 for step in self.steps[:-1]):
+            raise ValueError(f"plan {self.name!r} has a step with k = 0 before its last one: it could never be left")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion as a tier gave it."""
+
+    text: str
+    completion_tokens: int
+    finish_reason: str = "stop"  # stop | length | cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Runnable code: a whole program that defines the task's function."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class TestLine:
+    """One single-line assert statement."""
+
+    __test__ = False  # not a pytest class
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class TierSamples:
+    """What one tier answered for one step: k candidates (1 if k = 0) and the pooled test lines."""
+
+    candidates: tuple[Candidate, ...]
+    test_lines: tuple[TestLine, ...]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictMatrix:
+    """verdicts: (candidates, lines) int8 of Verdict. cpu_s: (candidates,) CPU seconds each candidate's child took."""
+
+    verdicts: NDArray[np.int8]
+    cpu_s: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.verdicts.ndim != 2 or self.cpu_s.shape != self.verdicts.shape[:1]:
+            raise ValueError(f"verdicts {self.verdicts.shape} and cpu_s {self.cpu_s.shape} do not belong together")
+
+    @property
+    def passed(self) -> NDArray[np.bool_]:
+        """(candidates, lines) bool."""
+        return self.verdicts == Verdict.PASS
+
+
+class Tiers(Protocol):
+    """Answers a step of a plan for a task. Raises TierUnavailable."""
+
+    async def sample(self, task: Task, step: TierPlan) -> TierSamples: ...
+
+
+class Sandbox(Protocol):
+    """Runs every candidate against every line. Raises SandboxUnavailable."""
+
+    async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix: ...
