@@ -152,6 +152,20 @@ class VerdictMatrix:
         return self.verdicts == Verdict.PASS
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """best: index of the candidate to return; agreement: its n_s · n_t; pairs: candidates × lines, 0 if nothing was tested."""
+
+    best: int
+    agreement: int
+    pairs: int
+
+    @property
+    def value(self) -> float:
+        """Agreement normalised to 0…1."""
+        return self.agreement / self.pairs if self.pairs else 0.0
+
+
 class Tiers(Protocol):
     """Answers a step of a plan for a task. Raises TierUnavailable."""
 

@@ -1,0 +1,1 @@
+from codecascade.triton.cascade import TritonPythonModel  # noqa: F401

@@ -1,0 +1,158 @@
+"""The cascade: smaller tiers first; a larger one only when the smaller one's own tests are not convincing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from codecascade.scoring import decide, score_candidates
+from codecascade.trace import StepTrace, Trace
+from codecascade.types import (
+    Candidate,
+    Decision,
+    InvalidRequest,
+    Plan,
+    Sandbox,
+    SandboxUnavailable,
+    Score,
+    Task,
+    TierPlan,
+    Tiers,
+    TierSamples,
+    TierUnavailable,
+)
+
+NOTHING_TO_TEST = "no tests were run: the prompt defines no function to test"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """score: normalised, 0…1, of the candidate returned; 0 when it was not tested."""
+
+    candidate: Candidate
+    tier: str
+    score: float
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The best candidate of one step."""
+
+    candidate: Candidate
+    tier: str
+    score: float
+
+
+async def run_cascade(
+    task: Task,
+    plan: Plan,
+    tiers: Tiers,
+    sandbox: Sandbox,
+    prices: Mapping[str, float],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Answer:
+    """Complete a task by a plan. prices: US dollars per generated token, by tier. clock: seconds.
+
+    A tier that fails is skipped upward; if the last one fails, the best earlier candidate is returned and marked so.
+    Raises TierUnavailable when no tier answered, InvalidRequest when every tier refused the request.
+    """
+    started = clock()
+    steps: list[StepTrace] = []
+    best: _Found | None = None
+    failures: list[TierUnavailable | InvalidRequest] = []
+    for step in steps_for(task, plan):
+        last = step.tier == plan.steps[-1].tier
+        try:
+            found, traced = await _run_step(task, step, last, tiers, sandbox, prices, clock)
+        except (TierUnavailable, InvalidRequest) as error:
+            failures.append(error)
+            steps.append(StepTrace(step.tier, step.k, step.threshold, decision="skipped", reason=str(error)))
+            continue
+        steps.append(traced)
+        if traced.decision == Decision.ACCEPT.value:
+            best = found
+            break
+        best = found if best is None or found.score >= best.score else best
+    if best is None:
+        raise _nobody_answered(failures)
+    note = _note(task, steps)
+    trace = Trace(plan.name, task.entry_point, best.tier, note, tuple(steps), wall_ms=(clock() - started) * 1e3)
+    return Answer(best.candidate, best.tier, best.score, trace)
+
+
+def steps_for(task: Task, plan: Plan) -> tuple[TierPlan, ...]:
+    """The plan's steps; without a function to test, its last tier alone, greedily."""
+    return plan.steps if task.entry_point else (TierPlan(plan.steps[-1].tier, k=0),)
+
+
+async def _run_step(
+    task: Task,
+    step: TierPlan,
+    last: bool,
+    tiers: Tiers,
+    sandbox: Sandbox,
+    prices: Mapping[str, float],
+    clock: Callable[[], float],
+) -> tuple[_Found, StepTrace]:
+    started = clock()
+    samples = await tiers.sample(task, step)
+    generated = clock()
+    score, sandbox_s, problem = await _judge(samples, sandbox)
+    judged = clock()
+    decision = Decision.ACCEPT if last else decide(score, step)
+    trace = StepTrace(
+        tier=step.tier,
+        k=step.k,
+        threshold=step.threshold,
+        decision=decision.value,
+        reason=problem or _reason(score, step, decision, last),
+        solutions=len(samples.candidates),
+        test_lines=len(samples.test_lines),
+        score=score.value,
+        prompt_tokens=samples.prompt_tokens,
+        completion_tokens=samples.completion_tokens,
+        price_usd=samples.completion_tokens * prices[step.tier],
+        sandbox_s=sandbox_s,
+        generate_ms=(generated - started) * 1e3,
+        sandbox_ms=(judged - generated) * 1e3,
+        wall_ms=(judged - started) * 1e3,
+    )
+    return _Found(samples.candidates[score.best], step.tier, score.value), trace
+
+
+async def _judge(samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:
+    """Score, CPU seconds, and why there is no verdict (the sandbox failed), if so."""
+    untested = Score(best=len(samples.candidates) - 1, agreement=0, pairs=0)
+    if not samples.test_lines:
+        return untested, 0.0, None
+    try:
+        matrix = await sandbox.run(samples.candidates, samples.test_lines)
+    except SandboxUnavailable as error:
+        return untested, 0.0, f"the sandbox gave no verdict: {error}"
+    return score_candidates(matrix), float(matrix.cpu_s.sum()), None
+
+
+def _reason(score: Score, step: TierPlan, decision: Decision, last: bool) -> str:
+    if step.k == 0:
+        return "greedy, not tested"
+    if score.pairs == 0:
+        return "the tier wrote no usable test line"
+    if last:
+        return "the last tier always accepts"
+    return f"score {score.value:.3f} {'≥' if decision is Decision.ACCEPT else '<'} threshold {step.threshold}"
+
+
+def _note(task: Task, steps: list[StepTrace]) -> str | None:
+    if not task.entry_point:
+        return NOTHING_TO_TEST
+    if steps[-1].decision == "skipped":
+        return f"the last tier failed ({steps[-1].reason}): the best earlier candidate is returned, it was not accepted"
+    return None
+
+
+def _nobody_answered(failures: list[TierUnavailable | InvalidRequest]) -> TierUnavailable | InvalidRequest:
+    if isinstance(failures[-1], InvalidRequest):
+        return failures[-1]
+    return TierUnavailable(f"no tier answered: {'; '.join(str(failure) for failure in failures)}")

@@ -1,0 +1,77 @@
+"""What is deployed: the tiers behind a cascade, small to large, as `build/` rendered them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codecascade.prompts import STYLES
+from codecascade.types import CascadeError, InvalidRequest, Plan
+
+FORMAT = 1
+
+
+class DeploymentError(CascadeError):
+    """A deployment file that cannot be used, with its path and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One deployed model size. price_per_mtok: US dollars per 1M generated tokens. timeout_s: then it counts as failed."""
+
+    name: str
+    style: str
+    context_tokens: int
+    max_completion_tokens: int
+    price_per_mtok: float
+    timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise ValueError(f"tier {self.name!r} has style {self.style!r}, allowed are {', '.join(STYLES)}")
+        if not 0 <= self.price_per_mtok < float("inf"):
+            raise ValueError(f"tier {self.name!r} has price_per_mtok {self.price_per_mtok}")
+        if self.max_completion_tokens < 1 or self.context_tokens < 1 or not self.timeout_s > 0:
+            raise ValueError(f"tier {self.name!r} has a limit that is not positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    family: str
+    plans: Path
+    tiers: Mapping[str, Tier]
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """US dollars per generated token, by tier."""
+        return {name: tier.price_per_mtok / 1e6 for name, tier in self.tiers.items()}
+
+    def check(self, plan: Plan) -> None:
+        """Raises InvalidRequest if the plan names a tier that is not deployed."""
+        for step in plan.steps:
+            if step.tier not in self.tiers:
+                raise InvalidRequest(
+                    f"plan {plan.name!r} names tier {step.tier!r}, which is not deployed, deployed are {', '.join(self.tiers)}"
+                )
+
+
+def load_deployment(path: Path) -> Deployment:
+    """Read and check a deployment file. Raises DeploymentError."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return _parse(data)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise DeploymentError(f"deployment file {path} cannot be used: {what}") from error
+
+
+def _parse(data: Any) -> Deployment:
+    if data["format"] != FORMAT:
+        raise ValueError(f"format is {data['format']!r}, this version reads format {FORMAT}")
+    tiers = {tier["name"]: Tier(**tier) for tier in data["tiers"]}
+    if not tiers:
+        raise ValueError("it has no tiers")
+    return Deployment(data["family"], Path(data["plans"]), tiers)

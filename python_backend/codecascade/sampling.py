@@ -1,0 +1,109 @@
+"""A live tier: task → prompts → generated texts → candidates and test lines, over any way to reach the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from codecascade.deployment import Deployment
+from codecascade.extract import candidate, test_lines
+from codecascade.prompts import Prompt, solution_prompt, tests_prompt
+from codecascade.types import InvalidRequest, Plan, Sample, Task, TestLine, TierPlan, TierSamples
+
+TEMPERATURE = 0.8  # of every step that is not greedy, as in the paper
+TOP_P = 0.95
+TOKENS_PER_TEST_LINE = 64  # room for one assert; what is not used is not paid for
+_TESTS_SEED = 0x9E3779B97F4A7C15  # tests must not be drawn with the seeds of the solutions
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One call of the tier contract."""
+
+    tier: str
+    text_input: str
+    stop_words: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    num_return_sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """samples: one per sequence. prompt_tokens: of the one prompt they share."""
+
+    samples: tuple[Sample, ...]
+    prompt_tokens: int
+
+
+Generate = Callable[[GenerateRequest], Awaitable[Generation]]
+
+
+class LiveTiers:
+    """Tiers that are asked now, for one request. `generate` raises TierUnavailable or InvalidRequest."""
+
+    def __init__(self, deployment: Deployment, generate: Generate, *, seed: int, max_tokens: int | None = None) -> None:
+        self._deployment = deployment
+        self._generate = generate
+        self._seed = seed
+        self._max_tokens = max_tokens
+
+    async def sample(self, task: Task, step: TierPlan) -> TierSamples:
+        """k solutions (1 if k = 0) and k test samples, asked for at the same time."""
+        tier = self._deployment.tiers[step.tier]
+        limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
+        prompt = solution_prompt(tier.style, task)
+        solutions = self._generate(self._request(step, prompt, max_tokens=limit, seed=self._seed))
+        if step.k == 0:
+            return _samples(task, prompt, await solutions)
+        about = tests_prompt(tier.style, task, step.test_lines)
+        room = min(TOKENS_PER_TEST_LINE * step.test_lines, tier.max_completion_tokens)
+        tests = self._generate(self._request(step, about, max_tokens=room, seed=self._seed ^ _TESTS_SEED))
+        answered, tested = await _both(solutions, tests)
+        lines = tuple(line for sample in tested.samples for line in test_lines(task, about, sample.text, step.test_lines))
+        return _samples(task, prompt, answered, tested, lines)
+
+    def _request(self, step: TierPlan, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
+        return GenerateRequest(
+            tier=step.tier,
+            text_input=prompt.text,
+            stop_words=prompt.stop,
+            max_tokens=max_tokens,
+            temperature=0.0 if step.greedy else TEMPERATURE,
+            top_p=TOP_P,
+            seed=seed,
+            num_return_sequences=max(1, step.k),
+        )
+
+
+def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment) -> None:
+    """Raises InvalidRequest unless max_tokens is None or within what the plan's largest tier writes."""
+    allowed = max(deployment.tiers[step.tier].max_completion_tokens for step in plan.steps)
+    if max_tokens is not None and not 1 <= max_tokens <= allowed:
+        raise InvalidRequest(f"max_tokens is {max_tokens}, allowed are 1 to {allowed}")
+
+
+async def _both(solutions: Awaitable[Generation], tests: Awaitable[Generation]) -> tuple[Generation, Generation]:
+    """Both at once; when one fails, the other is cancelled, not left running."""
+    futures = asyncio.ensure_future(solutions), asyncio.ensure_future(tests)
+    try:
+        answered, tested = await asyncio.gather(*futures)
+    finally:
+        for future in futures:
+            future.cancel()
+    return answered, tested
+
+
+def _samples(
+    task: Task, prompt: Prompt, answered: Generation, tested: Generation | None = None, lines: tuple[TestLine, ...] = ()
+) -> TierSamples:
+    generations = [answered] if tested is None else [answered, tested]
+    return TierSamples(
+        candidates=tuple(candidate(task, prompt, sample.text) for sample in answered.samples),
+        test_lines=lines,
+        prompt_tokens=sum(generation.prompt_tokens for generation in generations),
+        completion_tokens=sum(sample.completion_tokens for generation in generations for sample in generation.samples),
+    )

@@ -1,0 +1,110 @@
+"""The `cascade` model: request tensors → run_cascade → response tensors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from codecascade.cascade import Answer, run_cascade
+from codecascade.deployment import load_deployment
+from codecascade.extract import functions
+from codecascade.plans import PlanStore
+from codecascade.sampling import LiveTiers, check_max_tokens
+from codecascade.trace import cost_of
+from codecascade.triton.bls import BlsSandbox, BlsTiers
+from codecascade.triton.metrics import Counters, flush_forever
+from codecascade.triton.serving import Serving
+from codecascade.triton.tensors import Inputs
+from codecascade.types import CascadeError, InvalidRequest, Task
+
+DEPLOYMENT = "CODECASCADE_DEPLOYMENT"  # environment variable: path of the deployment file
+
+
+class TritonPythonModel:
+    """Loaded by Triton. Start-up fails with one sentence if the deployment or its plan file cannot be used."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        path = os.environ.get(DEPLOYMENT)
+        if not path:
+            raise CascadeError(f"the environment variable {DEPLOYMENT} is not set: it names the deployment file")
+        self._deployment = load_deployment(Path(path))
+        self._plans = PlanStore(self._deployment.plans)
+        self._tiers = BlsTiers(self._deployment)
+        self._sandbox = BlsSandbox()
+        self._metrics = _Metrics()
+        self._serving = Serving(self._answer)
+        self._flushing = asyncio.run_coroutine_threadsafe(flush_forever(self._metrics.families), self._serving.loop)
+
+    def execute(self, requests: list[Any]) -> None:
+        self._serving.submit(requests)
+
+    def finalize(self) -> None:
+        self._serving.close()
+
+    async def _answer(self, request: Any) -> list[Any]:
+        try:
+            answer, seed, traced = await self._complete(Inputs(request))
+        except BaseException as error:
+            self._metrics.failed(error)
+            raise
+        self._metrics.answered(answer)
+        trace = json.dumps({**answer.trace.as_dict(), "seed": seed}, ensure_ascii=False) if traced else ""
+        return [
+            pb_utils.Tensor("completion", np.array([answer.candidate.source.encode()], np.object_)),
+            pb_utils.Tensor("tier", np.array([answer.tier.encode()], np.object_)),
+            pb_utils.Tensor("score", np.array([answer.score], np.float32)),
+            pb_utils.Tensor("cost", np.array([cost_of(answer.trace.steps).price_usd], np.float64)),
+            pb_utils.Tensor("trace", np.array([trace.encode()], np.object_)),
+        ]
+
+    async def _complete(self, inputs: Inputs) -> tuple[Answer, int, bool]:
+        task = task_for(inputs.text("prompt"), inputs.optional_text("entry_point"))
+        plan = self._plans.current().choose(inputs.optional_text("plan"))
+        self._deployment.check(plan)
+        max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
+        check_max_tokens(max_tokens, plan, self._deployment)
+        seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
+        tiers = LiveTiers(self._deployment, self._tiers.generate, seed=seed, max_tokens=max_tokens)
+        answer = await run_cascade(task, plan, tiers, self._sandbox, self._deployment.prices)
+        return answer, seed, inputs.flag("return_trace", default=False)
+
+
+def task_for(prompt: str, entry_point: str | None) -> Task:
+    """The task of a prompt: what is tested is `entry_point`, or else the last function that the prompt defines."""
+    defined = functions(prompt)
+    if entry_point is not None and entry_point not in defined:
+        allowed = ", ".join(defined) or "none: the prompt defines no function"
+        raise InvalidRequest(f"entry_point is {entry_point!r}, which the prompt does not define, allowed are {allowed}")
+    return Task(prompt, entry_point or (defined[-1] if defined else None))
+
+
+class _Metrics:
+    def __init__(self) -> None:
+        self._requests = Counters("codecascade_requests", "Requests by plan and outcome", ["plan", "outcome"])
+        self._decisions = Counters("codecascade_decisions", "What was decided about each tier's answer", ["tier", "decision"])
+        self._tokens = Counters("codecascade_tokens", "Tokens read and written", ["tier", "kind"])
+        self._cost = Counters("codecascade_cost_usd", "Price of the tokens written, US dollars", ["tier"])
+        self._sandbox = Counters("codecascade_sandbox_cpu_seconds", "CPU time of candidates under test", ["tier"])
+        self._stages = Counters("codecascade_stage_seconds", "Wall time by stage, summed over requests", ["tier", "stage"])
+        self.families = [self._requests, self._decisions, self._tokens, self._cost, self._sandbox, self._stages]
+
+    def answered(self, answer: Answer) -> None:
+        self._requests.add(1, answer.trace.plan, "answered")
+        for step in answer.trace.steps:
+            self._decisions.add(1, step.tier, step.decision)
+            self._tokens.add(step.prompt_tokens, step.tier, "prompt")
+            self._tokens.add(step.completion_tokens, step.tier, "completion")
+            self._cost.add(step.price_usd, step.tier)
+            self._sandbox.add(step.sandbox_s, step.tier)
+            self._stages.add(step.generate_ms / 1e3, step.tier, "generate")
+            self._stages.add(step.sandbox_ms / 1e3, step.tier, "sandbox")
+
+    def failed(self, error: BaseException) -> None:
+        outcomes = {InvalidRequest: "invalid", asyncio.CancelledError: "cancelled"}
+        self._requests.add(1, "", outcomes.get(type(error), "failed"))
