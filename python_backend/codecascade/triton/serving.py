@@ -17,11 +17,12 @@ import triton_python_backend_utils as pb_utils
 from codecascade.types import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
 
 _CANCEL_POLL_S = 0.1
+# Names of pb_utils.TritonError codes: the stub adds TritonError to the module only after it has imported the model.
 _CODES = {
-    InvalidRequest: pb_utils.TritonError.INVALID_ARG,
-    TierUnavailable: pb_utils.TritonError.UNAVAILABLE,
-    SandboxUnavailable: pb_utils.TritonError.UNAVAILABLE,
-    Cancelled: pb_utils.TritonError.CANCELLED,
+    InvalidRequest: "INVALID_ARG",
+    TierUnavailable: "UNAVAILABLE",
+    SandboxUnavailable: "UNAVAILABLE",
+    Cancelled: "CANCELLED",
 }
 
 Answer = Callable[[Any], Awaitable[list[Any]]]
@@ -65,18 +66,18 @@ class Serving:
 
 def _response(work: asyncio.Future[list[Any]]) -> Any:
     if work.cancelled():
-        return _error("the caller cancelled the request", pb_utils.TritonError.CANCELLED)
+        return _error("the caller cancelled the request", "CANCELLED")
     error = work.exception()
     if error is None:
         return pb_utils.InferenceResponse(work.result())
     if isinstance(error, CascadeError):
-        return _error(str(error), _CODES.get(type(error), pb_utils.TritonError.INTERNAL))
+        return _error(str(error), _CODES.get(type(error), "INTERNAL"))
     _log_traceback(error)
-    return _error(f"internal error ({type(error).__name__}); the server's log has the details", pb_utils.TritonError.INTERNAL)
+    return _error(f"internal error ({type(error).__name__}); the server's log has the details", "INTERNAL")
 
 
-def _error(sentence: str, code: Any) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))
+def _error(sentence: str, code: str) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, getattr(pb_utils.TritonError, code)))
 
 
 def _log_traceback(error: BaseException) -> None:
