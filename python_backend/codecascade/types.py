@@ -149,7 +149,7 @@ class VerdictMatrix:
     @property
     def passed(self) -> NDArray[np.bool_]:
         """(candidates, lines) bool."""
-        return self.verdicts == Verdict.PASS
+        return np.equal(self.verdicts, Verdict.PASS)
 
 
 @dataclass(frozen=True, slots=True)

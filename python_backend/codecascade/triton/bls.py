@@ -51,8 +51,8 @@ class BlsModel:
         except pb_utils.TritonModelException as error:
             raise CallFailed(_sentence(error), invalid=False) from error
         if response.has_error():
-            error = response.error()
-            raise CallFailed(_sentence(error.message()), invalid=error.code() == pb_utils.TritonError.INVALID_ARG)
+            failure = response.error()
+            raise CallFailed(_sentence(failure.message()), invalid=failure.code() == pb_utils.TritonError.INVALID_ARG)
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 

@@ -1,0 +1,51 @@
+"""Scripted tiers and sandbox: the cascade's two seams, played from tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from codecascade.types import Candidate, Task, TestLine, TierPlan, TierSamples, VerdictMatrix
+
+COMPLETION_TOKENS = 10  # of every scripted answer
+CPU_S = 0.25  # of every scripted candidate
+
+
+def answer(*sources: str, tests: Sequence[str] = ("assert f() == 1",)) -> TierSamples:
+    return TierSamples(
+        tuple(Candidate(source) for source in sources),
+        tuple(TestLine(line) for line in tests),
+        prompt_tokens=5,
+        completion_tokens=COMPLETION_TOKENS,
+    )
+
+
+@dataclass
+class ScriptedTiers:
+    """tier → its answer, or the error it raises. `asked` is what was asked, in order."""
+
+    answers: Mapping[str, TierSamples | Exception]
+    asked: list[TierPlan] = field(default_factory=list)
+
+    async def sample(self, task: Task, step: TierPlan) -> TierSamples:
+        self.asked.append(step)
+        found = self.answers[step.tier]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@dataclass
+class ScriptedSandbox:
+    """candidate source → its row of verdicts; an error instead is raised for every run."""
+
+    rows: Mapping[str, Sequence[int]] | Exception
+    runs: int = 0
+
+    async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
+        self.runs += 1
+        if isinstance(self.rows, Exception):
+            raise self.rows
+        verdicts = np.array([self.rows[candidate.source] for candidate in candidates], np.int8)
+        return VerdictMatrix(verdicts, np.full(len(candidates), CPU_S))

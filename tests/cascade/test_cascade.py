@@ -1,0 +1,112 @@
+import json
+
+import pytest
+from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
+from codecascade.trace import cost_of
+from codecascade.types import InvalidRequest, Plan, SandboxUnavailable, Task, TierPlan, TierUnavailable, Verdict
+from scripted_seams import COMPLETION_TOKENS, CPU_S, ScriptedSandbox, ScriptedTiers, answer
+
+PASS, FAIL = Verdict.PASS, Verdict.FAIL
+TASK = Task("def f():\n", "f")
+PRICES = {"small": 1e-6, "large": 4e-6}
+PLAN = Plan("balanced", (TierPlan("small", k=2, test_lines=1, threshold=0.6), TierPlan("large", k=0)))
+DOWN = TierUnavailable("tier large: stub process is not healthy")
+
+
+async def complete(tiers: ScriptedTiers, sandbox: ScriptedSandbox, plan: Plan = PLAN, task: Task = TASK) -> Answer:
+    return await run_cascade(task, plan, tiers, sandbox, PRICES)
+
+
+async def test_accepts_a_convincing_answer_without_asking_the_larger_tier():
+    tiers = ScriptedTiers({"small": answer("wrong", "right", tests=["t1", "t2"])})
+    found = await complete(tiers, ScriptedSandbox({"wrong": [FAIL, PASS], "right": [PASS, PASS]}))
+    assert (found.candidate.source, found.tier, found.score) == ("right", "small", 1.0)
+    assert [step.tier for step in tiers.asked] == ["small"]
+    assert found.trace.steps[0].reason == "score 1.000 ≥ threshold 0.6"
+
+
+async def test_escalates_when_no_candidate_passes():
+    tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
+    found = await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))
+    assert (found.candidate.source, found.tier, found.score) == ("c", "large", 0.0)
+    assert [(step.tier, step.decision, step.reason) for step in found.trace.steps] == [
+        ("small", "escalate", "score 0.000 < threshold 0.6"),
+        ("large", "accept", "greedy, not tested"),
+    ]
+    assert found.trace.note is None
+
+
+async def test_escalates_when_the_tier_wrote_no_test_line():
+    sandbox = ScriptedSandbox({})
+    found = await complete(ScriptedTiers({"small": answer("a", "b", tests=()), "large": answer("c", tests=())}), sandbox)
+    assert found.tier == "large"
+    assert found.trace.steps[0].reason == "the tier wrote no usable test line"
+    assert sandbox.runs == 0
+
+
+async def test_the_last_tier_accepts_its_best_whatever_the_score():
+    plan = Plan("tested", (TierPlan("small", k=3, test_lines=1, threshold=1.0),))
+    found = await complete(ScriptedTiers({"small": answer("a", "b", "c")}), ScriptedSandbox({"a": [1], "b": [0], "c": [1]}), plan)
+    assert (found.candidate.source, found.trace.steps[0].decision) == ("b", "accept")
+    assert found.score == pytest.approx(1 / 3)
+
+
+async def test_cost_adds_every_tier_that_was_asked():
+    tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
+    cost = cost_of((await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))).trace.steps)
+    assert cost.price_usd == pytest.approx(COMPLETION_TOKENS * (1e-6 + 4e-6))
+    assert cost.completion_tokens == {"small": COMPLETION_TOKENS, "large": COMPLETION_TOKENS}
+    assert cost.sandbox_s == 2 * CPU_S
+
+
+async def test_a_tier_that_fails_is_skipped_upward_with_the_reason():
+    tiers = ScriptedTiers({"small": TierUnavailable("tier small: gone"), "large": answer("c", tests=())})
+    found = await complete(tiers, ScriptedSandbox({}))
+    assert found.tier == "large"
+    assert (found.trace.steps[0].decision, found.trace.steps[0].reason) == ("skipped", "tier small: gone")
+
+
+async def test_when_the_last_tier_fails_the_best_earlier_candidate_is_returned_and_marked():
+    plan = Plan("three", (TierPlan("small", 2, 1, 1.0), TierPlan("middle", 2, 1, 1.0), TierPlan("large", k=0)))
+    tiers = ScriptedTiers({"small": answer("a", "b"), "middle": answer("c", "d"), "large": DOWN})
+    sandbox = ScriptedSandbox({"a": [PASS], "b": [FAIL], "c": [FAIL], "d": [FAIL]})
+    found = await run_cascade(TASK, plan, tiers, sandbox, {**PRICES, "middle": 2e-6})
+    assert (found.candidate.source, found.tier, found.score) == ("a", "small", 0.25 * 2)
+    assert found.trace.note is not None
+    assert "the last tier failed (tier large: stub process is not healthy)" in found.trace.note
+
+
+async def test_when_no_tier_answers_the_request_fails_and_names_each():
+    tiers = ScriptedTiers({"small": TierUnavailable("tier small: gone"), "large": DOWN})
+    with pytest.raises(TierUnavailable, match="no tier answered: tier small: gone; tier large: stub"):
+        await complete(tiers, ScriptedSandbox({}))
+
+
+async def test_a_request_that_every_tier_refuses_is_the_callers_fault():
+    refusal = InvalidRequest("tier large: text_input has 9000 tokens, allowed are 4096")
+    tiers = ScriptedTiers({"small": InvalidRequest("tier small: text_input has 9000 tokens, allowed are 2048"), "large": refusal})
+    with pytest.raises(InvalidRequest, match="tier large: text_input has 9000 tokens"):
+        await complete(tiers, ScriptedSandbox({}))
+
+
+async def test_a_sandbox_that_fails_is_not_a_verdict():
+    tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
+    found = await complete(tiers, ScriptedSandbox(SandboxUnavailable("queue is full")))
+    assert found.tier == "large"
+    assert found.trace.steps[0].reason == "the sandbox gave no verdict: queue is full"
+    assert found.trace.steps[0].decision == "escalate"
+
+
+async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier():
+    tiers = ScriptedTiers({"large": answer("print(1)", tests=())})
+    found = await complete(tiers, ScriptedSandbox({}), task=Task("# print one\n"))
+    assert tiers.asked == [TierPlan("large", k=0)]
+    assert (found.candidate.source, found.trace.note) == ("print(1)", NOTHING_TO_TEST)
+
+
+async def test_the_trace_is_plain_json_with_the_cost_in_it():
+    found = await complete(ScriptedTiers({"small": answer("a", "b")}), ScriptedSandbox({"a": [PASS], "b": [PASS]}))
+    trace = json.loads(json.dumps(found.trace.as_dict()))
+    assert trace["answered_by"] == "small"
+    assert trace["cost"]["completion_tokens"] == {"small": COMPLETION_TOKENS}
+    assert trace["steps"][0]["score"] == 1.0

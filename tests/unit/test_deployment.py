@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from codecascade.deployment import Deployment, DeploymentError, load_deployment
+from codecascade.types import InvalidRequest, Plan, TierPlan
+
+TIER = {"name": "small", "style": "chatml", "context_tokens": 4096, "max_completion_tokens": 512, "price_per_mtok": 2.0}
+GOOD: dict[str, Any] = {"format": 1, "family": "tiny", "runtime": "llama_cpp", "plans": "plans/tiny.json", "tiers": [TIER]}
+
+
+def load(tmp_path: Path, data: Any) -> Deployment:
+    path = tmp_path / "tiny.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return load_deployment(path)
+
+
+def test_prices_are_per_token(tmp_path: Path):
+    assert load(tmp_path, GOOD).prices == {"small": 2e-6}
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("{", "Expecting property name"),
+        ({**GOOD, "format": 3}, "format is 3, this version reads format 1"),
+        ({**GOOD, "tiers": []}, "it has no tiers"),
+        ({**GOOD, "tiers": [{**TIER, "style": "xml"}]}, "tier 'small' has style 'xml', allowed are base, alpaca, chatml"),
+        ({**GOOD, "tiers": [{**TIER, "price_per_mtok": float("nan")}]}, "tier 'small' has price_per_mtok nan"),
+        ({**GOOD, "tiers": [{**TIER, "context_tokens": 0}]}, "tier 'small' has a limit that is not positive"),
+        ({"format": 1}, "'tiers' is missing"),
+    ],
+)
+def test_a_bad_deployment_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str):
+    with pytest.raises(DeploymentError) as refused:
+        load(tmp_path, data)
+    assert sentence in str(refused.value)
+    assert "tiny.json cannot be used" in str(refused.value)
+
+
+def test_a_plan_that_names_a_tier_that_is_not_deployed_is_refused(tmp_path: Path):
+    plan = Plan("big", (TierPlan("huge", k=0),))
+    with pytest.raises(InvalidRequest, match="plan 'big' names tier 'huge', which is not deployed, deployed are small"):
+        load(tmp_path, GOOD).check(plan)

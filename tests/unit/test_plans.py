@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from codecascade.plans import PlanFileError, PlanStore, load_plans
+from codecascade.types import InvalidRequest, Plan, TierPlan
+
+GOOD: dict[str, Any] = {
+    "format": 1,
+    "family": "tiny",
+    "provenance": {"method": "written by hand"},
+    "default": "balanced",
+    "plans": {
+        "balanced": {"steps": [{"tier": "small", "k": 3, "test_lines": 2, "threshold": 0.7}, {"tier": "large", "k": 0}]},
+        "cheap": {"steps": [{"tier": "small", "k": 0}]},
+    },
+}
+
+
+def write(path: Path, data: Any) -> Path:
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def test_a_plan_file_gives_its_plans_by_name(tmp_path: Path):
+    plans = load_plans(write(tmp_path / "p.json", GOOD))
+    assert plans.choose(None) == Plan("balanced", (TierPlan("small", 3, 2, 0.7), TierPlan("large", 0)))
+    assert plans.choose("cheap").name == "cheap"
+
+
+def test_an_unknown_plan_is_named_with_those_there_are(tmp_path: Path):
+    with pytest.raises(InvalidRequest, match="plan 'best' is unknown, allowed are balanced, cheap"):
+        load_plans(write(tmp_path / "p.json", GOOD)).choose("best")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ('{"format": 1, "fam', "cannot be read: Unterminated string"),
+        ([], "is not valid"),
+        ({"format": 2}, "format is 2, this version reads format 1"),
+        ({"default": "best"}, "default is 'best', which is not among the plans balanced, cheap"),
+        ({"family": None, "plans": {}}, "default is 'balanced', which is not among"),
+        ({"plans": {"balanced": {"steps": []}}}, "plan 'balanced' has no steps"),
+        ({"plans": {"balanced": {"steps": [{"tier": "small"}]}}}, "missing 1 required positional argument: 'k'"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 3}]}}}, "test_lines of tier 'a' is 0, allowed are 1 to 100"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": -1}]}}}, "k of tier 'a' is -1, allowed are 0 to 100"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": "3"}]}}}, "k of tier 'a' is '3'"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 1, "test_lines": 2, "threshold": 7}]}}}, "threshold of tier 'a' is 7"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 0}, {"tier": "b", "k": 0}]}}}, "k = 0 before its last one"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 1, "test_lines": 2}] * 2}}}, "names a tier twice: a, a"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 0, "retries": 2}]}}}, "unexpected keyword argument 'retries'"),
+    ],
+)
+def test_a_bad_plan_file_is_refused_in_one_sentence(tmp_path: Path, change: Any, sentence: str):
+    path = write(tmp_path / "p.json", {**GOOD, **change} if isinstance(change, dict) else change)
+    with pytest.raises(PlanFileError, match=f"plan file {path} ") as refused:
+        load_plans(path)
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_plan_file_is_named(tmp_path: Path):
+    with pytest.raises(PlanFileError, match="nowhere.json cannot be read"):
+        load_plans(tmp_path / "nowhere.json")
+
+
+def test_a_changed_file_is_in_force_at_once_and_a_corrupt_one_never(tmp_path: Path):
+    path = write(tmp_path / "p.json", GOOD)
+    store = PlanStore(path)
+    assert store.current().default == "balanced"
+    write(path, {**GOOD, "default": "cheap"})
+    assert store.current().default == "cheap"
+    write(path, "{ half a fi")
+    assert store.current().default == "cheap"
+    assert store.problem is not None
+    assert str(path) in store.problem
+    path.unlink()
+    assert store.current().default == "cheap"
+    write(path, GOOD)
+    assert store.current().default == "balanced"
+    assert store.problem is None
