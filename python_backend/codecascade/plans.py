@@ -79,6 +79,8 @@ def _parse(data: Any) -> PlanFile:
     if data["format"] != FORMAT:
         raise ValueError(f"format is {data['format']!r}, this version reads format {FORMAT}")
     plans = {name: Plan(name, tuple(TierPlan(**step) for step in plan["steps"])) for name, plan in data["plans"].items()}
+    if not isinstance(data["family"], str):
+        raise ValueError(f"family is {data['family']!r}, allowed is a name")
     if data["default"] not in plans:
         raise ValueError(f"default is {data['default']!r}, which is not among the plans {', '.join(sorted(plans))}")
     return PlanFile(data["family"], data["provenance"], data["default"], plans)

@@ -67,16 +67,16 @@ class TierPlan:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.tier:
-            raise ValueError("a step names no tier")
-        if not 0 <= self.k <= 100:
-            raise ValueError(f"k of tier {self.tier!r} is {self.k}, allowed are 0 to 100")
-        if self.k == 0 and self.test_lines:
-            raise ValueError(f"tier {self.tier!r} has k = 0 and so no tests, but test_lines is {self.test_lines}")
-        if self.k and not 1 <= self.test_lines <= 100:
-            raise ValueError(f"test_lines of tier {self.tier!r} is {self.test_lines}, allowed are 1 to 100")
-        if not 0.0 <= self.threshold <= 1.0:
-            raise ValueError(f"threshold of tier {self.tier!r} is {self.threshold}, allowed are 0 to 1")
+        if not isinstance(self.tier, str) or not self.tier:
+            raise ValueError(f"a step names the tier {self.tier!r}, allowed is a model's name")
+        lines = (1, 100) if self.k else (0, 0)  # k = 0 has no tests
+        for name, value, kind, (low, high) in (
+            ("k", self.k, int, (0, 100)),
+            ("test_lines", self.test_lines, int, lines),
+            ("threshold", self.threshold, (int, float), (0, 1)),
+        ):
+            if not isinstance(value, kind) or not low <= value <= high:
+                raise ValueError(f"{name} of tier {self.tier!r} is {value!r}, allowed are {low} to {high}")
 
     @property
     def greedy(self) -> bool:
