@@ -1,0 +1,144 @@
+"""From what a model wrote to what can be run: a candidate program, test lines.
+
+Models wrap code in chatter and fences, repeat the header, forget the indentation, stop in the middle of a line. None of
+that is an error here: the best program that is in the text is taken, at worst the prompt's own code with an empty body.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from textwrap import dedent, indent
+
+from codecascade.prompts import Prompt
+from codecascade.syntax import Outline, clean, compiles, compiling_start, outline, tree
+from codecascade.types import Candidate, Task, TestLine
+
+_MAX_LINE_CHARS = 2_000
+_FENCE = re.compile(r"^[ \t]*```+[ \t]*([\w+-]*)[^\n]*$", re.MULTILINE)
+_PYTHON_TAGS = ("", "python", "python3", "py", "pycon")
+_CODE_START = re.compile(r"^(?:import |from \S+ import |def |async def |class |@)", re.MULTILINE)
+_LOOSE_STATEMENT = re.compile(r"^(?!def |async |class |import |from |@|[)\]}#])\S", re.MULTILINE)
+
+
+def functions(prompt_text: str) -> tuple[str, ...]:
+    """The names of the top-level functions that the prompt defines or opens, in order; none if it is not Python."""
+    return outline(prompt_text).functions
+
+
+def candidate(task: Task, prompt: Prompt, completion: str) -> Candidate:
+    """The program in a completion of `solution_prompt`, the prompt's own code included. Raises nothing."""
+    given = outline(task.prompt)
+    code = _code(clean(completion), task.entry_point, continues=bool(prompt.prefix))
+    if given.closed is None:
+        return Candidate(_ended(_longest((prompt.prefix + code,)) or prompt.prefix + code))
+    for program in _programs(given, code, task.entry_point):
+        if compiles(program):
+            return Candidate(_ended(_without_usage(program, given, task.entry_point)))
+    program = _longest(_programs(given, code, task.entry_point))
+    if len(program) <= len(given.closed):
+        return Candidate(given.closed)
+    return Candidate(_ended(_without_usage(program, given, task.entry_point)))
+
+
+def test_lines(task: Task, prompt: Prompt, completion: str, limit: int) -> tuple[TestLine, ...]:
+    """The first `limit` single-line asserts about the entry point in a completion of `tests_prompt`. Raises nothing."""
+    if task.entry_point is None:
+        return ()
+    kept: list[TestLine] = []
+    for line in (prompt.prefix + clean(completion)).split("\n"):
+        if len(kept) == limit:
+            break
+        if line.startswith("assert") and len(line) <= _MAX_LINE_CHARS and _tests(line, task.entry_point):
+            kept.append(TestLine(line.rstrip()))
+    return tuple(kept)
+
+
+@lru_cache(maxsize=4096)
+def _tests(line: str, name: str) -> bool:
+    """Whether the line is one whole assert statement in which `name` is used."""
+    module = tree(line)
+    if module is None or len(module.body) != 1 or not isinstance(module.body[0], ast.Assert):
+        return False
+    return line.startswith(f"assert {name}(") or _uses(module.body[0], {name})
+
+
+def _uses(node: ast.AST, names: set[str]) -> bool:
+    return any(isinstance(part, ast.Name) and part.id in names for part in ast.walk(node))
+
+
+def _code(text: str, name: str | None, continues: bool) -> str:
+    """The part of an answer that is code; `continues`: it starts inside a code block."""
+    if "```" not in text:
+        return text if continues else _from_first_statement(text)
+    fence = _FENCE.search(text)
+    if continues and not (fence and fence.group(1)):  # a fence with a language opens a block, so what comes before is chatter
+        head = text[: fence.start()] if fence else text
+        if head.strip():
+            return head
+    blocks = list(_blocks(text))
+    if not blocks:
+        return _from_first_statement(text)
+    return next((block for block in blocks if _defines(block, name)), blocks[0])
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """The Python code blocks; the last one may be unclosed."""
+    fences = list(_FENCE.finditer(text))
+    for opening, closing in zip(fences[::2], [*fences[1::2], None], strict=False):
+        if opening.group(1).lower() in _PYTHON_TAGS:
+            yield text[opening.end() + 1 : closing.start() if closing else len(text)]
+
+
+def _from_first_statement(text: str) -> str:
+    start = _CODE_START.search(text)
+    return text[start.start() :] if start else text
+
+
+def _defines(code: str, name: str | None) -> bool:
+    return name is not None and re.search(rf"^(?:async\s+)?def\s+{re.escape(name)}\s*\(", code, re.MULTILINE) is not None
+
+
+def _programs(given: Outline, code: str, name: str | None) -> Iterator[str]:
+    """Ways to put the prompt's code and the model's together, likeliest first."""
+    for text in (code, code.expandtabs(4)) if "\t" in code else (code,):
+        flush = dedent(text)
+        whole = f"{given.closed}\n\n{flush.lstrip()}"
+        if _defines(flush, name):
+            yield whole
+        yield given.code + text
+        if given.indent:
+            yield given.code + indent(flush, given.indent)
+            yield given.code + given.indent + text.lstrip()
+        yield whole
+
+
+def _longest(programs: Iterator[str] | tuple[str, ...]) -> str:
+    return max((compiling_start(program) for program in programs), key=len, default="")
+
+
+def _without_usage(program: str, given: Outline, name: str | None) -> str:
+    """The program without the top-level statements that only try the function out: they cost time and may fail."""
+    if name is None or not _LOOSE_STATEMENT.search(program, min(len(given.code), len(program))):
+        return program
+    module = tree(program)
+    if module is None:
+        return program
+    lines = program.split("\n")
+    for node in reversed(module.body):
+        if node.lineno > given.code.count("\n") and _tries_out(node, name):
+            del lines[node.lineno - 1 : node.end_lineno]
+    shorter = "\n".join(lines)
+    return shorter if compiles(shorter) else program
+
+
+def _tries_out(node: ast.stmt, name: str) -> bool:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
+        return False
+    return isinstance(node, (ast.Expr, ast.Assert)) or _uses(node, {name, "input", "__name__"})
+
+
+def _ended(program: str) -> str:
+    return program.rstrip() + "\n"
