@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from codecascade.prompts import STYLES, solution_prompt, tests_prompt
+from codecascade import prompts
+from codecascade.prompts import STYLES, solution_prompt
 from codecascade.types import Task
 
 ADD = Task('def add(a: int, b: int) -> int:\n    """The sum."""\n', "add")
@@ -12,7 +12,7 @@ ADD = Task('def add(a: int, b: int) -> int:\n    """The sum."""\n', "add")
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_tests_prompt_begins_an_assert_about_the_entry_point(style: str) -> None:
-    prompt = tests_prompt(style, ADD, lines=2)
+    prompt = prompts.tests_prompt(style, ADD, lines=2)
     assert prompt.text.endswith(prompt.prefix)
     assert prompt.prefix.startswith("assert ")
 
