@@ -1,0 +1,81 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from codecascade.deployment import Deployment, Tier
+from codecascade.sampling import GenerateRequest, Generation, LiveTiers, check_max_tokens
+from codecascade.types import InvalidRequest, Plan, Sample, Task, TierPlan, TierUnavailable
+
+TASK = Task("def add(a, b):\n", "add")
+BODY = "    return a + b\n"
+SMALL = Tier("small", "chatml", context_tokens=4096, max_completion_tokens=512, price_per_mtok=1.0)
+LARGE = Tier("large", "chatml", context_tokens=4096, max_completion_tokens=1024, price_per_mtok=2.0)
+DEPLOYMENT = Deployment("tiny", Path("tiny.json"), {"small": SMALL, "large": LARGE})
+
+
+@dataclass
+class ScriptedGenerate:
+    """Writes a body for a solution prompt and two asserts for a tests prompt."""
+
+    fails: bool = False
+    asked: list[GenerateRequest] = field(default_factory=list)
+
+    async def __call__(self, request: GenerateRequest) -> Generation:
+        self.asked.append(request)
+        if self.fails:
+            raise TierUnavailable("tier small: gone")
+        text = "1, 2) == 3\nassert add(0, 0) == 0\n" if request.text_input.endswith("assert add(") else BODY
+        return Generation((Sample(text, completion_tokens=7),) * request.num_return_sequences, prompt_tokens=20)
+
+
+def tiers(generate: ScriptedGenerate, seed: int = 0, max_tokens: int | None = None) -> LiveTiers:
+    return LiveTiers(DEPLOYMENT, generate, seed=seed, max_tokens=max_tokens)
+
+
+async def test_k_solutions_and_k_test_samples_become_candidates_and_pooled_lines():
+    samples = await tiers(ScriptedGenerate()).sample(TASK, TierPlan("small", k=3, test_lines=2))
+    assert [candidate.source for candidate in samples.candidates] == [TASK.prompt + BODY] * 3
+    assert [line.source for line in samples.test_lines] == ["assert add(1, 2) == 3", "assert add(0, 0) == 0"] * 3
+    assert (samples.prompt_tokens, samples.completion_tokens) == (40, 6 * 7)
+
+
+async def test_a_step_without_tests_asks_once():
+    generate = ScriptedGenerate()
+    samples = await tiers(generate).sample(TASK, TierPlan("large", k=0))
+    assert (len(generate.asked), len(samples.candidates), samples.test_lines) == (1, 1, ())
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(0, 0.0), (1, 0.0), (3, 0.8)])
+async def test_one_solution_is_greedy_and_more_are_sampled(k: int, temperature: float):
+    generate = ScriptedGenerate()
+    await tiers(generate).sample(TASK, TierPlan("small", k=k, test_lines=2 if k else 0))
+    assert {request.temperature for request in generate.asked} == {temperature}
+
+
+async def test_tests_are_not_drawn_with_the_seed_of_the_solutions():
+    generate = ScriptedGenerate()
+    await tiers(generate, seed=7).sample(TASK, TierPlan("small", k=3, test_lines=2))
+    solutions, tests = generate.asked
+    assert solutions.seed == 7
+    assert tests.seed != 7
+
+
+async def test_max_tokens_is_the_callers_up_to_what_the_tier_allows():
+    generate = ScriptedGenerate()
+    for max_tokens in (None, 100, 1000):
+        await tiers(generate, max_tokens=max_tokens).sample(TASK, TierPlan("small", k=0))
+    assert [request.max_tokens for request in generate.asked] == [512, 100, 512]
+
+
+async def test_a_tier_that_fails_fails_the_step():
+    with pytest.raises(TierUnavailable, match="tier small: gone"):
+        await tiers(ScriptedGenerate(fails=True)).sample(TASK, TierPlan("small", k=3, test_lines=2))
+
+
+@pytest.mark.parametrize("max_tokens", [-1, 0, 1025, 2**31 - 1])
+def test_max_tokens_out_of_range_names_the_value_and_what_is_allowed(max_tokens: int):
+    plan = Plan("both", (TierPlan("small", 1, 2, 0.5), TierPlan("large", 0)))
+    with pytest.raises(InvalidRequest, match=f"max_tokens is {max_tokens}, allowed are 1 to 1024"):
+        check_max_tokens(max_tokens, plan, DEPLOYMENT)
+    check_max_tokens(1024, plan, DEPLOYMENT)
+    check_max_tokens(None, plan, DEPLOYMENT)
