@@ -1,0 +1,116 @@
+"""Recipe + runtime → the Triton models of the tiers, and the deployment file that the cascade reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from errors import BuildError
+from google.protobuf import text_format
+from paths import PLANS, RENDERED_MODELS
+from recipes import LlamaCpp, Recipe, Runtime
+from tritonclient.grpc import model_config_pb2
+
+_INPUTS = {
+    "text_input": ("TYPE_STRING", 1),
+    "max_tokens": ("TYPE_INT32", 1),
+    "temperature": ("TYPE_FP32", 1),
+    "top_p": ("TYPE_FP32", 1),
+    "seed": ("TYPE_UINT64", 1),
+    "stop_words": ("TYPE_STRING", -1),
+    "num_return_sequences": ("TYPE_INT32", 1),
+}
+_OUTPUTS = {
+    "text_output": ("TYPE_STRING", -1),
+    "completion_tokens": ("TYPE_INT32", -1),
+    "prompt_tokens": ("TYPE_INT32", 1),
+    "finish_reason": ("TYPE_STRING", -1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """repository: a folder for Triton's --model-repository. deployment: the value of CODECASCADE_DEPLOYMENT."""
+
+    repository: Path
+    deployment: Path
+
+
+def render(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path], into: Path = RENDERED_MODELS) -> Rendered:
+    """Write into/<family>-<runtime>/<tier>/{config.pbtxt,1/model.py} and into/<family>-<runtime>.json.
+
+    weights: tier name → its verified file. Replaces what an earlier rendering left. Raises BuildError.
+    """
+    name = f"{recipe.family}-{runtime}"
+    unfinished = into / f".{name}.{os.getpid()}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for tier in recipe.tiers:
+        folder = unfinished / tier.name / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.py").write_text(model_source(runtime))
+        config = tier_config(tier.name, settings(recipe, runtime)[tier.name], weights[tier.name])
+        (folder.parent / "config.pbtxt").write_text(config)
+    rendered = Rendered(repository=into / name, deployment=into / f"{name}.json")
+    shutil.rmtree(rendered.repository, ignore_errors=True)
+    unfinished.replace(rendered.repository)
+    rendered.deployment.write_text(json.dumps(deployment(recipe, runtime), indent=2) + "\n")
+    return rendered
+
+
+def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
+    """Tier name → its settings for this runtime. Raises BuildError if a tier has none."""
+    chosen = {tier.name: getattr(tier, runtime) for tier in recipe.tiers}
+    for name, tier in chosen.items():
+        if tier is None:
+            raise BuildError(f"The tier {name!r} of {recipe.family} has no settings for the runtime {runtime}.")
+    return chosen
+
+
+def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
+    """What the cascade needs to know about its tiers, small to large."""
+    chosen = settings(recipe, runtime)
+    return {
+        "format": 1,
+        "family": recipe.family,
+        "runtime": runtime,
+        "plans": str(PLANS / f"{recipe.family}.json"),
+        "tiers": [
+            {
+                "name": tier.name,
+                "style": tier.style,
+                "context_tokens": chosen[tier.name].context_tokens,
+                "max_completion_tokens": chosen[tier.name].max_completion_tokens,
+                "price_per_mtok": chosen[tier.name].price_per_mtok,
+            }
+            for tier in recipe.tiers
+        ],
+    }
+
+
+def tier_config(name: str, tier: LlamaCpp, weights: Path) -> str:
+    """The config.pbtxt of one tier."""
+    config = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=0)
+    for tensor, (data_type, length) in _INPUTS.items():
+        config.input.add(name=tensor, data_type=data_type, dims=[length], optional=tensor != "text_input")
+    for tensor, (data_type, length) in _OUTPUTS.items():
+        config.output.add(name=tensor, data_type=data_type, dims=[length])
+    config.instance_group.add(kind="KIND_CPU", count=1)
+    parameters = {
+        "weights": weights,
+        "context_tokens": tier.context_tokens,
+        "max_completion_tokens": tier.max_completion_tokens,
+        "threads": tier.threads,
+    }
+    for key, value in parameters.items():
+        config.parameters[key].string_value = str(value)
+    return str(text_format.MessageToString(config))
+
+
+def model_source(runtime: Runtime) -> str:
+    """The model.py of a tier."""
+    return f"from codecascade.triton.{runtime} import TritonPythonModel  # noqa: F401\n"

@@ -1,0 +1,198 @@
+"""One Triton server: started on loopback with explicit ports, watched until it is ready, stopped by its own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import BuildError
+from triton_install import TritonInstall, python_library_dir
+
+LOOPBACK = "127.0.0.1"
+_PR_SET_PDEATHSIG = 1
+_EXIT_TIMEOUT_S = 10
+_KILL_AFTER_S = _EXIT_TIMEOUT_S + 10
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers. Addresses are host:port."""
+
+    host: str
+    ports: Ports
+    pid: int
+    log: Path
+
+    @property
+    def http(self) -> str:
+        return f"{self.host}:{self.ports.http}"
+
+    @property
+    def grpc(self) -> str:
+        return f"{self.host}:{self.ports.grpc}"
+
+    @property
+    def metrics(self) -> str:
+        return f"{self.host}:{self.ports.metrics}"
+
+
+@contextlib.contextmanager
+def running(
+    install: TritonInstall,
+    repositories: Sequence[Path],
+    *,
+    log: Path,
+    deployment: Path | None = None,
+    host: str = LOOPBACK,
+    ports: Ports | None = None,
+    ready_timeout_s: float = 300.0,
+) -> Iterator[RunningServer]:
+    """A server that is ready; stopped on the way out, whatever happens inside.
+
+    repositories: folders of models. deployment: the rendered deployment file, for the cascade. ports: free ones unless given.
+    log: overwritten with the server's output. Raises BuildError if it cannot start, naming the model and the reason.
+    """
+    chosen = ports or free_ports(host)
+    for port in (chosen.http, chosen.grpc, chosen.metrics):
+        _check_free(host, port)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    argv = server_argv(install, repositories, host, chosen)
+    environ = server_environ(os.environ, python_library_dir(), deployment)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for whoever started the server, who then stops it
+            preexec_fn=_die_with_parent,
+        )
+    try:
+        server = RunningServer(host, chosen, process.pid, log)
+        _wait_until_ready(process, server, ready_timeout_s)
+        yield server
+    finally:
+        _stop(process)
+
+
+def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports) -> list[str]:
+    return [
+        str(install.program),
+        *(f"--model-repository={repository}" for repository in repositories),
+        f"--backend-directory={install.backends}",
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        f"--http-address={host}",
+        f"--http-port={ports.http}",
+        f"--grpc-address={host}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-address={host}",
+        f"--metrics-port={ports.metrics}",
+    ]
+
+
+def server_environ(base: Mapping[str, str], library_dir: Path | None, deployment: Path | None) -> dict[str, str]:
+    """The server's environment: the Python models run in the environment of this interpreter, which they find through PATH."""
+    environ = {key: value for key, value in base.items() if not key.startswith("PYTHON")}
+    environ["PATH"] = os.pathsep.join([str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)])
+    if library_dir is not None:
+        environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(library_dir), base.get("LD_LIBRARY_PATH")]))
+    if deployment is not None:
+        environ["CODECASCADE_DEPLOYMENT"] = str(deployment)
+    return environ
+
+
+def free_ports(host: str = LOOPBACK) -> Ports:
+    """Three ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for each in sockets:
+            each.bind((host, 0))
+        return Ports(*(each.getsockname()[1] for each in sockets))
+
+
+def failure(log_text: str) -> str:
+    """What stopped a server, in one sentence, from its log."""
+    for pattern in _REASONS:
+        found = pattern.search(log_text)
+        if found:
+            return " ".join(part.strip() for part in found.groups())
+    return "its log gives no reason"
+
+
+# The decisive lines, most telling first: Triton prints the same failure several times with more and more around it.
+_REASONS = (
+    re.compile(r"()(failed to load '[^']+' version \d+: .+)"),
+    re.compile(r"^E\d+ .*?\] \"?(.+?)\"?$()", re.MULTILINE),
+    re.compile(r"^(error: .+)$()", re.MULTILINE | re.IGNORECASE),
+)
+
+
+def _check_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BuildError(
+                f"Port {port} on {host} cannot be used ({error.strerror}): stop what listens there or choose another."
+            ) from error
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], server: RunningServer, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if process.poll() is not None:
+            raise BuildError(f"Triton did not start: {failure(_text(server.log))} (log: {server.log}).")
+        if _is_ready(server):
+            return
+        if time.monotonic() > deadline:
+            raise BuildError(f"Triton was not ready within {timeout_s:.0f} s: {failure(_text(server.log))} (log: {server.log}).")
+        time.sleep(_POLL_S)
+
+
+def _is_ready(server: RunningServer) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{server.http}/v2/health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_KILL_AFTER_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the server's own session: its stubs too
+        process.wait()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
