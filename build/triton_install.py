@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from download import disk_errors
 from errors import BuildError
-from paths import VAR
 
 _SERVER = "pytriton/tritonserver"
 _LIBRARIES = "nvidia_pytriton.libs"
@@ -36,18 +36,20 @@ class TritonInstall:
         return self.folder / _SERVER / "backends"
 
 
-def install(wheel: Path, version: str, var: Path = VAR, python: str = sysconfig.get_python_version()) -> TritonInstall:
-    """Unpack a verified wheel below `var`, at once or not at all; an earlier unpacking is reused.
+def installed(version: str, var: Path, python: str) -> TritonInstall | None:
+    """The server that was unpacked before, if it was."""
+    folder = _folder(version, var, python)
+    return TritonInstall(folder) if folder.exists() else None
 
-    python: the X.Y whose stub runs the Python models. Raises BuildError.
-    """
-    folder = var / f"triton-{version}-python{python}"
-    if not folder.exists():
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+
+def install(wheel: Path, version: str, var: Path, python: str) -> TritonInstall:
+    """Unpack a verified wheel below `var`, at once or not at all. python: the X.Y of the Python models. Raises BuildError."""
+    folder = _folder(version, var, python)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with disk_errors(folder):
         shutil.rmtree(unfinished, ignore_errors=True)
         with zipfile.ZipFile(wheel) as archive:
-            names = members(archive.namelist(), python)
-            archive.extractall(unfinished, names)
+            archive.extractall(unfinished, members(archive.namelist(), python))
         server = unfinished / _SERVER
         stub = server / "backends" / "python" / _STUB
         shutil.move(server / "python_backend_stubs" / python / _STUB, stub)
@@ -56,6 +58,10 @@ def install(wheel: Path, version: str, var: Path = VAR, python: str = sysconfig.
             program.chmod(0o755)
         unfinished.replace(folder)
     return TritonInstall(folder)
+
+
+def _folder(version: str, var: Path, python: str) -> Path:
+    return var / f"triton-{version}-python{python}"
 
 
 def members(names: Iterable[str], python: str) -> list[str]:

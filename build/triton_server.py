@@ -40,8 +40,8 @@ class RunningServer:
 
     host: str
     ports: Ports
-    pid: int
     log: Path
+    process: subprocess.Popen[bytes]
 
     @property
     def http(self) -> str:
@@ -54,6 +54,13 @@ class RunningServer:
     @property
     def metrics(self) -> str:
         return f"{self.host}:{self.ports.metrics}"
+
+    def wait(self) -> None:
+        """Returns when the server has ended by itself."""
+        self.process.wait()
+
+    def log_text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager
@@ -89,8 +96,8 @@ def running(
             preexec_fn=_die_with_parent,
         )
     try:
-        server = RunningServer(host, chosen, process.pid, log)
-        _wait_until_ready(process, server, ready_timeout_s)
+        server = RunningServer(host, chosen, log, process)
+        _wait_until_ready(server, ready_timeout_s)
         yield server
     finally:
         _stop(process)
@@ -160,15 +167,13 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], server: RunningServer, timeout_s: float) -> None:
+def _wait_until_ready(server: RunningServer, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while True:
-        if process.poll() is not None:
-            raise BuildError(f"Triton did not start: {failure(_text(server.log))} (log: {server.log}).")
-        if _is_ready(server):
-            return
+    while not _is_ready(server):
+        if server.process.poll() is not None:
+            raise BuildError(f"Triton did not start: {failure(server.log_text())} (log: {server.log}).")
         if time.monotonic() > deadline:
-            raise BuildError(f"Triton was not ready within {timeout_s:.0f} s: {failure(_text(server.log))} (log: {server.log}).")
+            raise BuildError(f"Triton was not ready within {timeout_s:.0f} s (log: {server.log}).")
         time.sleep(_POLL_S)
 
 
@@ -178,10 +183,6 @@ def _is_ready(server: RunningServer) -> bool:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False
-
-
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

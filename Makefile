@@ -1,0 +1,76 @@
+# Everything a person or CI does here. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+FAMILY ?= qwen2.5-coder
+PROMPT ?= build/example.prompt
+HOST ?= 127.0.0.1
+HTTP_PORT ?= 8000
+GRPC_PORT ?= 8001
+METRICS_PORT ?= 8002
+
+BIN := var/venv/bin
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ENVIRONMENT = var/venv/.ready-$(VERSION)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox clean distclean environment
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: environment ## Everything the other targets need: environment, Triton server, weights (they call it themselves)
+	@$(BIN)/python build/stack.py fetch --family $(FAMILY)
+
+run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file)
+	@$(BIN)/python build/stack.py run --family $(FAMILY) --prompt-file $(PROMPT)
+
+serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT)
+	@$(BIN)/python build/stack.py serve --family $(FAMILY) --host $(HOST) \
+		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
+
+test: setup ## All tests, on a real server with real weights (ARGS="-k name" for some)
+	@$(BIN)/pytest $(ARGS)
+
+check: environment ## Lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+lock: environment ## Resolve the dependencies anew into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench --extra cpu --extra dev --universal --python-version 3.10 \
+		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+eval-smoke: setup ## HumanEval/0 to 19 with the shipped plan and the real weights
+	@$(BIN)/python -m codecascade_client.eval_smoke
+
+bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
+	@$(BIN)/python tests/bench/overhead.py
+
+bench-sandbox: environment ## How many candidates the sandbox judges per second
+	@$(BIN)/python tests/bench/bench_sandbox.py
+
+soak-sandbox: environment ## The sandbox under hostile candidates for a while
+	@$(BIN)/python tests/bench/soak_sandbox.py
+
+clean: ## Remove what was generated, keep the downloads in var/cache
+	@if [ -d var ]; then find var -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +; fi
+	@find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+
+distclean: clean ## Remove the downloads too
+	@rm -rf var
+
+environment: $(ENVIRONMENT)
+
+$(ENVIRONMENT): requirements.lock pyproject.toml build/environment.py
+	@case "$(VERSION)" in 3.10|3.11|3.12|3.13) ;; *) \
+		echo "error: $(PYTHON) is Python '$(VERSION)', 3.10 to 3.13 are needed: make PYTHON=python3.12 …" >&2; exit 1;; esac
+	@echo "Setting up var/venv …" >&2
+	@$(PYTHON) build/environment.py var/venv
+	@rm -f var/venv/.ready-*
+	@touch $@

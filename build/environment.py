@@ -1,0 +1,63 @@
+"""The project's virtual environment: every locked dependency, hash by hash, and the project itself, editable.
+
+Runs with the machine's own Python and nothing but the standard library:  python3 build/environment.py var/venv
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(venv: Path) -> None:
+    """Make or repair the environment. Exits with one sentence if this machine's Python cannot."""
+    ensurepip = importlib.util.find_spec("ensurepip") is not None
+    pip = importlib.util.find_spec("pip")
+    machine_pip = Path(pip.origin).parent if pip and pip.origin else None
+    if not ensurepip and machine_pip is None:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        sys.exit(f"error: {sys.executable} can make no virtual environment: run `apt-get install {version}-venv` as root.")
+    for argv in commands(sys.executable, venv, None if ensurepip else machine_pip, keep=_usable(venv)):
+        done = subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False)
+        if done.returncode:
+            sys.exit(f"error: set-up stopped at `{' '.join(argv)}`, see above; run it again to go on.")
+
+
+def commands(python: str, venv: Path, machine_pip: Path | None, keep: bool) -> list[list[str]]:
+    """What to run, in order. keep: an environment of this Python is there already.
+
+    machine_pip: the folder of the pip package of a Python that lacks ensurepip (Debian without python3-venv): that pip
+    then fills the environment, which gets its own pip from the lock.
+    """
+    inside = str(venv / "bin" / "python")
+    create = [python, "-m", "venv", "--clear", *(["--without-pip"] if machine_pip else []), str(venv)]
+    pip = [inside, str(machine_pip)] if machine_pip and not keep else [inside, "-m", "pip"]
+    fresh = ["--ignore-installed"] if machine_pip and not keep else []
+    return [
+        *([] if keep else [create]),
+        [*pip, "install", "--quiet", *fresh, "--require-hashes", "-r", "requirements.lock"],
+        [inside, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."],
+    ]
+
+
+def _usable(venv: Path) -> bool:
+    """An environment of this very Python, with a pip that runs."""
+    return _answers(
+        [str(venv / "bin" / "python"), "-c", f"import sys, pip; assert sys.version_info[:2] == {sys.version_info[:2]}"]
+    )
+
+
+def _answers(argv: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

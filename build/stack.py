@@ -1,0 +1,118 @@
+"""Everything that a deployment needs on this machine, and the server that runs it: `fetch`, `run`, `serve`.
+
+What it says about its own work goes to stderr: stdout is for the finished code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from errors import BuildError
+from paths import ROOT, VAR, WRITTEN_MODELS
+from progress import Progress
+from recipes import load_recipe
+from render import Rendered, render, settings
+from sources import sources
+from triton_install import TritonInstall, python_library_dir
+from triton_release import pinned, triton
+from triton_server import LOOPBACK, Ports, RunningServer, failure, running
+from weights import obtain
+
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
+
+Family = Annotated[str, typer.Option(help="The model family: a recipe in build/families.")]
+PromptFile = Annotated[Path, typer.Option(help="A file that ends where the code is to go on.", exists=True, dir_okay=False)]
+
+_LOG = VAR / "log" / "triton.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A server program and a rendered deployment."""
+
+    install: TritonInstall
+    rendered: Rendered
+
+    @property
+    def repositories(self) -> tuple[Path, ...]:
+        return (WRITTEN_MODELS, self.rendered.repository)
+
+
+def prepare(family: str, progress: Progress) -> Stack:
+    """Fetch what is missing and render the tiers. Needs no network when nothing is missing. Raises BuildError."""
+    recipe = load_recipe(family)
+    python_library_dir()  # a machine without libpython hears so before the downloads
+    places = sources(os.environ, progress)
+    install = triton(places, pinned())
+    weights = {name: obtain(tier.weights, places) for name, tier in settings(recipe, "llama_cpp").items()}
+    return Stack(install, render(recipe, "llama_cpp", weights))
+
+
+@app.command()
+def fetch(family: Family = "qwen2.5-coder") -> None:
+    """Download the Triton server and the weights, and render the tier models."""
+    stack = prepare(family, Progress())
+    Progress().say(f"Ready: {stack.rendered.deployment}")
+
+
+@app.command()
+def run(family: Family = "qwen2.5-coder", prompt_file: PromptFile = ROOT / "build" / "example.prompt") -> None:
+    """Start Triton, send one prompt through the cascade, print the finished code, stop."""
+    progress = Progress()
+    stack = prepare(family, progress)
+    progress.say("Starting Triton …")
+    with running(stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment) as server:
+        progress.say(f"Completing {prompt_file} …")
+        done = subprocess.run(complete_argv(server, prompt_file), check=False)
+    raise typer.Exit(done.returncode)
+
+
+@app.command()
+def serve(
+    family: Family = "qwen2.5-coder",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
+    http_port: int = 8000,
+    grpc_port: int = 8001,
+    metrics_port: int = 8002,
+) -> None:
+    """Start Triton and stay up until Ctrl-C."""
+    progress = Progress()
+    stack = prepare(family, progress)
+    progress.say("Starting Triton …")
+    ports = Ports(http_port, grpc_port, metrics_port)
+    with running(
+        stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment, host=host, ports=ports
+    ) as server:
+        progress.say(f"gRPC {server.grpc}   HTTP {server.http}   metrics http://{server.metrics}/metrics   log {server.log}")
+        example = complete_argv(server, Path("build/example.prompt"))
+        progress.say("Try: " + " ".join(["var/venv/bin/codecascade", *example[1:]]))
+        progress.say("Ctrl-C stops it.")
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            progress.say("Stopping Triton …")
+        else:
+            raise BuildError(f"Triton ended by itself: {failure(server.log_text())} (log: {server.log}).")
+
+
+def complete_argv(server: RunningServer, prompt_file: Path) -> list[str]:
+    return [str(Path(sys.prefix) / "bin" / "codecascade"), "complete", "--url", server.grpc, "--prompt-file", str(prompt_file)]
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so that the server is stopped
+    try:
+        app()
+    except BuildError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

