@@ -49,7 +49,7 @@ class Downloader:
     progress: Progress
     pause: Callable[[float], None] = time.sleep
 
-    def download(self, file: RemoteFile, folder: Path) -> Path:
+    def download(self, file: RemoteFile, folder: Path, label: str | None = None) -> Path:
         """folder/name, complete and of the right hash. An interrupted download goes on where it stopped.
 
         The bytes arrive in name.part, which gets its name when they are all there and verified. Raises SourceFailed if
@@ -59,46 +59,49 @@ class Downloader:
         part = folder / f"{file.name}.part"
         with disk_errors(part):
             folder.mkdir(parents=True, exist_ok=True)
-            with part.open("ab") as output:
-                fcntl.flock(output, fcntl.LOCK_EX)  # a second download of the same file waits, and finds it done
+            with _exclusively(part) as output:
                 if target.exists():
+                    part.unlink()
                     return target
-                resumed = output.seek(0, os.SEEK_END) > 0
-                self._fill(file, output)
-                found = sha256_of(part)
-                if resumed and file.sha256 not in (None, found):  # what was there before belonged to another file
-                    _restart(output)
-                    self._fill(file, output)
-                    found = sha256_of(part)
-                if file.sha256 not in (None, found):
-                    _restart(output)
-                    raise SourceFailed(f"it delivered a file with SHA-256 {found}, expected {file.sha256}")
+                with self.progress.of(label or file.name, file.bytes) as report:
+                    self._fill_verified(file, output, report)
                 part.replace(target)
         return target
 
-    def _fill(self, file: RemoteFile, output: BinaryIO) -> None:
+    def _fill_verified(self, file: RemoteFile, output: BinaryIO, report: Report) -> None:
+        resumed = output.tell() > 0
+        self._fill(file, output, report)
+        found = sha256_of(Path(output.name))
+        if resumed and file.sha256 not in (None, found):  # what was there before belonged to another file
+            _restart(output)
+            self._fill(file, output, report)
+            found = sha256_of(Path(output.name))
+        if file.sha256 not in (None, found):
+            _restart(output)
+            raise SourceFailed(f"it delivered a file with SHA-256 {found}, expected {file.sha256}")
+
+    def _fill(self, file: RemoteFile, output: BinaryIO, report: Report) -> None:
         """Requests until every byte is there. Gives up at once on a source that never answered."""
         failures = 0
         first = output.tell()
-        with self.progress.of(file.name, file.bytes) as report:
-            while True:
-                before = output.tell()
-                try:
-                    if self._receive(file, output, report):
-                        return
-                    reason = "the connection was closed early"
-                except urllib.error.HTTPError as error:
-                    reason = f"HTTP {error.code} {error.reason}"
-                    if error.code not in _RETRY_STATUS:
-                        raise SourceFailed(reason) from error
-                except (OSError, http.client.HTTPException) as error:
-                    reason = _reason(error)
-                    if output.tell() == first:
-                        raise SourceFailed(reason) from error
-                failures = 0 if output.tell() > before else failures + 1
-                if failures > _RETRIES:
-                    raise SourceFailed(f"{reason}, {failures} times in a row")
-                self.pause(2.0**failures)
+        while True:
+            before = output.tell()
+            try:
+                if self._receive(file, output, report):
+                    return
+                reason = "the connection was closed early"
+            except urllib.error.HTTPError as error:
+                reason = f"HTTP {error.code} {error.reason}"
+                if error.code not in _RETRY_STATUS:
+                    raise SourceFailed(reason) from error
+            except (OSError, http.client.HTTPException) as error:
+                reason = _reason(error)
+                if output.tell() == first:
+                    raise SourceFailed(reason) from error
+            failures = 0 if output.tell() > before else failures + 1
+            if failures > _RETRIES:
+                raise SourceFailed(f"{reason}, {failures} times in a row")
+            self.pause(2.0**failures)
 
     def _receive(self, file: RemoteFile, output: BinaryIO, report: Report) -> bool:
         """One request for the bytes that are missing. True when the file is complete."""
@@ -128,6 +131,23 @@ class Downloader:
                 report(output.tell(), total)
             _write(output, b"")
         return total is None or output.tell() >= total
+
+
+@contextlib.contextmanager
+def _exclusively(part: Path) -> Iterator[BinaryIO]:
+    """The file, open at its end, for one process at a time. Removed on the way out if it is empty."""
+    while True:
+        with part.open("ab") as output:
+            fcntl.flock(output, fcntl.LOCK_EX)
+            if not part.exists() or os.fstat(output.fileno()).st_ino != part.stat().st_ino:
+                continue  # whoever had it before has renamed or removed it
+            output.seek(0, os.SEEK_END)
+            try:
+                yield output
+            finally:
+                if part.exists() and not part.stat().st_size:
+                    part.unlink()
+            return
 
 
 def check_space(path: Path, needed: int) -> None:

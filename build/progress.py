@@ -12,7 +12,7 @@ Report = Callable[[int, "int | None"], None]
 
 
 class Progress:
-    """Shows how far long work is. On a terminal as a moving bar, elsewhere as one line when it is done."""
+    """Says in lines what is done, and on a terminal shows in a moving bar how far it is."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -22,14 +22,14 @@ class Progress:
 
     @contextmanager
     def of(self, what: str, total: int | None) -> Iterator[Report]:
-        """Yields a function of (bytes done, bytes in all or None if unknown)."""
+        """A bar for the time of the work. Yields a function of (bytes done, bytes in all or None if unknown)."""
         columns = (
             rich.progress.TextColumn("{task.description}", markup=False),
-            rich.progress.BarColumn(bar_width=24),
+            rich.progress.BarColumn(bar_width=20),
             rich.progress.DownloadColumn(),
             rich.progress.TransferSpeedColumn(),
-            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+            rich.progress.TimeRemainingColumn(),
         )
-        with rich.progress.Progress(*columns, console=self.console) as bars:
+        with rich.progress.Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
             bar = bars.add_task(what, total=total)
             yield lambda done, total: bars.update(bar, completed=done, total=total)

@@ -47,6 +47,7 @@ def wheel(sources: Sources, release: TritonRelease) -> Path:
     path = sources.cache / "wheels" / release.file
     if path.exists():
         return sources.verified(path, release.sha256)
+    sources.progress.say(f"Downloading {release.file} ({release.bytes / 1e6:,.0f} MB) from the package index …")
     try:
         (found,) = find_wheels([f"{release.package}=={release.version}"], sources.pip())
         file = dataclasses.replace(found, name=release.file, sha256=release.sha256, bytes=release.bytes)

