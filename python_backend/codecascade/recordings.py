@@ -1,0 +1,274 @@
+"""What tiers once answered, in a form from which any plan can be replayed. Stored as docs/recording-format.md says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecascade.types import CascadeError, TierPlan, Verdict, VerdictMatrix
+
+GREEDY = -1  # the run that holds the greedy answers; sampled runs count from 0
+
+
+class RecordingError(CascadeError):
+    """A recording that cannot be used, or that lacks what is asked of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is recorded as one: all that a tier answered for one task in one run."""
+
+    tier: str
+    task: str
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSample:
+    """One completion. asked_lines: 0 for a solution, else how many test lines were asked for.
+
+    completion_tokens: what the sample cost. line_tokens[i]: tokens up to the end of test line i + 1, None if not measured.
+    prompt_tokens: of the call, which its sequences share. latency_ms: of the call.
+    """
+
+    text: str
+    completion_tokens: int
+    asked_lines: int = 0
+    line_tokens: tuple[int | None, ...] = ()
+    prompt_tokens: int = 0
+    seed: int = 0
+    temperature: float = 0.0
+    finish_reason: str = "stop"
+    latency_ms: float = 0.0
+
+    def tokens_at(self, lines: int) -> int | None:
+        """Tokens of a test sample that ends after `lines` lines; None if that was not measured."""
+        if lines == self.asked_lines:
+            return self.completion_tokens
+        return self.line_tokens[lines - 1] if lines <= len(self.line_tokens) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """solutions: in the order drawn. tests: by the number of lines asked for."""
+
+    solutions: tuple[RecordedSample, ...]
+    tests: Mapping[int, tuple[RecordedSample, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Every solution of a draw against every test line of it.
+
+    lines: (lines,) the asserts, pooled. line_samples: (lines,) the test sample that each comes from.
+    sources_sha256: of the programs and lines that were judged.
+    """
+
+    matrix: VerdictMatrix
+    lines: tuple[str, ...]
+    line_samples: tuple[int, ...]
+    sources_sha256: str
+
+    def cut(self, k: int, test_lines: int) -> VerdictMatrix:
+        """The first k solutions against the first `test_lines` lines of the first k test samples."""
+        kept: list[int] = []
+        seen: dict[int, int] = {}
+        for column, sample in enumerate(self.line_samples):
+            seen[sample] = seen.get(sample, 0) + 1
+            if sample < k and seen[sample] <= test_lines:
+                kept.append(column)
+        share = len(kept) / len(self.lines) if self.lines else 0.0
+        return VerdictMatrix(self.matrix.verdicts[:k, kept], self.matrix.cpu_s[:k] * share)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What one step of a plan gave. texts: (candidates,). correct: (candidates,) bool, by the benchmark's own tests."""
+
+    texts: tuple[str, ...]
+    matrix: VerdictMatrix
+    correct: NDArray[np.bool_]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step that was scored elsewhere: n_s and n_t of its best pair, pairs = candidates × lines."""
+
+    n_s: int
+    n_t: int
+    pairs: int
+    completion_tokens: int
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepOption:
+    """A (k, test_lines) that a recording can answer for a tier."""
+
+    tier: str
+    k: int
+    test_lines: int
+
+    @property
+    def greedy(self) -> bool:
+        return TierPlan(self.tier, self.k, self.test_lines).greedy
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a recording is of. dataset: name, sha256 and task_ids, in order. settings: what every unit was asked with.
+
+    tiers: small to large, name → what is known of it, `price_per_mtok` (US dollars per 1M generated tokens) at least.
+    """
+
+    family: str
+    dataset: Mapping[str, Any]
+    tiers: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, tier in self.tiers.items():
+            price = tier.get("price_per_mtok")
+            if not isinstance(price, (int, float)) or not 0 <= price < float("inf"):
+                raise RecordingError(f"price_per_mtok of tier {name!r} is {price!r}, allowed are dollars from 0")
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """US dollars per generated token, by tier."""
+        return {name: tier["price_per_mtok"] / 1e6 for name, tier in self.tiers.items()}
+
+
+class Recording(Protocol):
+    """Both kinds of recording: of samples, and of steps scored elsewhere."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def units(self) -> Iterable[Unit]:
+        """What can be replayed, judged included."""
+        ...
+
+    def options(self, tier: str) -> tuple[StepOption, ...]:
+        """The steps that every unit of a tier can answer."""
+        ...
+
+    def step(self, unit: Unit, option: StepOption) -> StepRecord:
+        """Raises RecordingError if it was not recorded."""
+        ...
+
+
+@dataclass(frozen=True)
+class SampleRecording:
+    """Samples with their verdicts. correct: (solutions,) bool, by the benchmark's own tests."""
+
+    manifest: Manifest
+    draws: Mapping[Unit, Draw]
+    judged: Mapping[tuple[Unit, int], Judged]
+    correct: Mapping[Unit, NDArray[np.bool_]]
+
+    def units(self) -> Iterable[Unit]:
+        return (
+            unit
+            for unit, draw in self.draws.items()
+            if unit in self.correct and all((unit, lines) in self.judged for lines in draw.tests)
+        )
+
+    def options(self, tier: str) -> tuple[StepOption, ...]:
+        units = [unit for unit in self.units() if unit.tier == tier]
+        greedy = [self.draws[unit] for unit in units if unit.run == GREEDY]
+        sampled = [self.draws[unit] for unit in units if unit.run != GREEDY]
+        found = [StepOption(tier, 0, 0)] if greedy else []
+        for draws, ks in ((greedy, (1,)), (sampled, range(2, 1 + min((len(draw.solutions) for draw in sampled), default=0)))):
+            found += [StepOption(tier, k, lines) for k in ks for lines in _lines_of_all(draws)]
+        return tuple(found)
+
+    def step(self, unit: Unit, option: StepOption) -> StepRecord:
+        draw = self.draws.get(unit)
+        if draw is None or unit not in self.correct:
+            raise RecordingError(
+                f"tier {unit.tier!r}, task {unit.task}, run {unit.run} is not in the recording, or was not judged"
+            )
+        solutions = draw.solutions[: max(1, option.k)]
+        if len(solutions) < option.k:
+            raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
+        tests, matrix = self._tests(unit, draw, option)
+        tokens = [s.completion_tokens for s in solutions] + [t.tokens_at(option.test_lines) or 0 for t in tests]
+        return StepRecord(
+            texts=tuple(sample.text for sample in solutions),
+            matrix=matrix,
+            correct=self.correct[unit][: len(solutions)],
+            prompt_tokens=solutions[0].prompt_tokens + (tests[0].prompt_tokens if tests else 0),
+            completion_tokens=sum(tokens),
+        )
+
+    def _tests(self, unit: Unit, draw: Draw, option: StepOption) -> tuple[tuple[RecordedSample, ...], VerdictMatrix]:
+        if option.k == 0:
+            return (), VerdictMatrix(np.zeros((1, 0), np.int8), np.zeros(1))
+        asked = _asked(draw, option.test_lines)
+        if asked is None or (unit, asked) not in self.judged or len(draw.tests[asked]) < option.k:
+            raise RecordingError(f"the recording holds no {option.k} × {option.test_lines} judged test lines of {unit}")
+        return draw.tests[asked][: option.k], self.judged[unit, asked].cut(option.k, option.test_lines)
+
+
+@dataclass(frozen=True)
+class StageRecording:
+    """Steps scored elsewhere; `step` gives a verdict matrix that has just the agreement that was found there."""
+
+    manifest: Manifest
+    stages: Mapping[tuple[Unit, StepOption], Stage]
+
+    def units(self) -> Iterable[Unit]:
+        return {unit for unit, _ in self.stages}
+
+    def options(self, tier: str) -> tuple[StepOption, ...]:
+        return tuple(sorted({o for _, o in self.stages if o.tier == tier}, key=lambda o: (o.k, o.test_lines)))
+
+    def step(self, unit: Unit, option: StepOption) -> StepRecord:
+        stage = self.stages.get((unit, option))
+        if stage is None:
+            raise RecordingError(f"k = {option.k}, l = {option.test_lines} of {unit} is not in the recording")
+        candidates = max(1, option.k)
+        return StepRecord(
+            texts=tuple(f"solution {index} of {unit.tier} for {unit.task}" for index in range(candidates)),
+            matrix=matrix_with(stage, candidates),
+            correct=np.full(candidates, stage.correct),
+            prompt_tokens=0,
+            completion_tokens=stage.completion_tokens,
+        )
+
+
+def matrix_with(stage: Stage, candidates: int) -> VerdictMatrix:
+    """(candidates, pairs / candidates): the first n_t candidates pass the first n_s lines, nothing else passes."""
+    verdicts = np.full((candidates, stage.pairs // candidates), Verdict.FAIL, np.int8)
+    verdicts[: stage.n_t, : stage.n_s] = Verdict.PASS
+    return VerdictMatrix(verdicts, np.zeros(candidates))
+
+
+def sources_sha256(sources: Iterable[str]) -> str:
+    """Of what was judged, so that it is judged again where extraction changed."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _asked(draw: Draw, lines: int) -> int | None:
+    """The number of lines asked for in the test samples that can be cut after `lines` lines."""
+    for asked in sorted(draw.tests):
+        if all(sample.tokens_at(lines) is not None for sample in draw.tests[asked]):
+            return asked
+    return None
+
+
+def _lines_of_all(draws: list[Draw]) -> list[int]:
+    """Every l that all of the draws can be cut at."""
+    longest = max((asked for draw in draws for asked in draw.tests), default=0)
+    return [lines for lines in range(1, longest + 1) if all(_asked(draw, lines) is not None for draw in draws)]
