@@ -137,10 +137,16 @@ class TierSamples:
 
 @dataclass(frozen=True, slots=True)
 class VerdictMatrix:
-    """verdicts: (candidates, lines) int8 of Verdict. cpu_s: (candidates,) CPU seconds each candidate's child took."""
+    """verdicts: (candidates, lines) int8 of Verdict. cpu_s: (candidates,) CPU seconds each candidate's child took.
+
+    modes: for each line, how it was judged (blind, tick or invalid). endings: for each candidate, why its child ended.
+    A sandbox that cannot say leaves them empty.
+    """
 
     verdicts: NDArray[np.int8]
     cpu_s: NDArray[np.float64]
+    modes: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.verdicts.ndim != 2 or self.cpu_s.shape != self.verdicts.shape[:1]:

@@ -1,0 +1,1 @@
+from codecascade.triton.sandbox import TritonPythonModel  # noqa: F401

@@ -1,0 +1,252 @@
+"""The sandbox as the cascade and the offline tools use it: candidates and lines in, verdicts out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codecascade.sandbox.limits import Limits
+from codecascade.sandbox.lines import INVALID, Line, NotAValue, parse_line
+from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
+from codecascade.sandbox.zygote import protocol
+from codecascade.sandbox.zygote.supervise import WALL_STRETCH
+from codecascade.types import Candidate, InvalidRequest, SandboxUnavailable, TestLine, Verdict, VerdictMatrix
+
+LEVELS = ("namespaces", "landlock", "sealed")
+
+MAX_SOURCE_BYTES = 64 << 10
+MAX_LINES = 2_000
+MAX_CANDIDATES = 2_000
+_CHUNK = 8  # candidates that a zygote is given at once
+_GRACE_S = 15.0
+
+_VERDICTS = {
+    protocol.OK: Verdict.PASS,
+    protocol.ASSERTION: Verdict.FAIL,
+    protocol.RAISED: Verdict.ERROR,
+    protocol.TIMEOUT: Verdict.TIMEOUT,
+    protocol.DIED: Verdict.ERROR,
+    protocol.TAMPERED: Verdict.ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    verdicts: list[Verdict]
+    module: Verdict
+    cpu_s: float
+    ending: str
+
+
+@dataclass
+class Stats:
+    """Sums since the pool was made. runs: candidates judged; queue_s: wall time that they waited for a worker, summed."""
+
+    runs: int = 0
+    cpu_s: float = 0.0
+    queue_s: float = 0.0
+    zygotes_started: int = 0
+
+
+class SandboxPool:
+    """`workers` zygotes that judge generated programs at one isolation level. An async context manager.
+
+    level: namespaces, landlock or sealed, or auto for the first of them that this machine gives.
+    blind: lines that come apart are judged here, by value; False runs every line whole (tick mode).
+    queue: candidates that may wait; more raise SandboxUnavailable.
+    """
+
+    def __init__(
+        self, workers: int, level: str = "auto", limits: Limits | None = None, *, blind: bool = True, queue: int = 10_000
+    ) -> None:
+        if workers < 1:
+            raise InvalidRequest(f"workers is {workers}, allowed are 1 and more")
+        if level != "auto" and level not in LEVELS:
+            raise InvalidRequest(f"level is {level!r}, allowed are auto, {', '.join(LEVELS)}")
+        self.level = level
+        self.limits = limits or Limits()
+        self.stats = Stats()
+        self._blind = blind
+        self._queue = queue
+        self._waiting = 0
+        self._workers: list[Worker] = []
+        self._size = workers
+        self._idle: asyncio.Queue[Worker] = asyncio.Queue()
+
+    async def __aenter__(self) -> SandboxPool:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Raises SandboxUnavailable with one sentence for each level that was tried."""
+        refusals = []
+        for level in LEVELS if self.level == "auto" else (self.level,):
+            workers = [Worker(level, self.limits) for _ in range(self._size)]
+            try:
+                await asyncio.gather(*(worker.start() for worker in workers))
+            except (ZygoteRefused, ZygoteDied) as error:
+                for worker in workers:
+                    worker.kill()
+                refusals.append(f"{level}: {error or 'the interpreter did not start'}.")
+                continue
+            self.level = level
+            self._workers = workers
+            self.stats.zygotes_started += self._size
+            for worker in workers:
+                self._idle.put_nowait(worker)
+            return
+        raise SandboxUnavailable("no sandbox can be had here. " + " ".join(refusals))
+
+    async def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+        self._workers = []
+
+    async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
+        """(candidates, lines) verdicts; a line that is not one assert statement is an ERROR for everyone.
+
+        Equal candidates and equal lines run once; the copies have cpu_s 0. Raises InvalidRequest for more than 2,000
+        of either, SandboxUnavailable when the queue is full or the sandbox broke twice over one candidate.
+        """
+        _at_most("candidates", len(candidates), MAX_CANDIDATES)
+        _at_most("test lines", len(test_lines), MAX_LINES)
+        lines = [parse_line(line.source.strip(), self._blind) for line in test_lines]
+        unique_lines = _unique(lines)
+        sources = list(dict.fromkeys(candidate.source for candidate in candidates))
+        runnable = [source for source in sources if _problem(source) is None] if unique_lines else []
+        judged = dict(zip(runnable, await self._judge(runnable, unique_lines, self.limits), strict=True))
+        return _matrix(candidates, lines, unique_lines, judged)
+
+    async def run_program(self, source: str, timeout_s: float = 3.0) -> Verdict:
+        """One verdict for a whole program: PASS if it ends by itself without an exception.
+
+        timeout_s: CPU seconds. Raises SandboxUnavailable.
+        """
+        if _problem(source) is not None:
+            return Verdict.ERROR
+        limits = Limits(line_s=timeout_s, cpu_s=timeout_s)
+        return (await self._judge([source], [], limits))[0].module
+
+    async def _judge(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
+        if not self._workers:
+            raise SandboxUnavailable("the sandbox is not started")
+        if self._waiting + len(sources) > self._queue:
+            raise SandboxUnavailable(f"the sandbox queue is full: {self._waiting} candidates wait, allowed are {self._queue}")
+        self._waiting += len(sources)
+        try:
+            size = max(1, min(_CHUNK, -(-len(sources) // self._size)))
+            chunks = [sources[start : start + size] for start in range(0, len(sources), size)]
+            tasks = [asyncio.ensure_future(self._judge_chunk(chunk, lines, limits)) for chunk in chunks]
+            try:
+                return [judged for part in await asyncio.gather(*tasks) for judged in part]
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._waiting -= len(sources)
+
+    async def _judge_chunk(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
+        judged: list[_Judged] = []
+        failures = 0
+        while len(judged) < len(sources):
+            before = len(judged)
+            try:
+                await self._run_on_idle(sources[before:], lines, limits, judged)
+            except (ZygoteDied, ZygoteRefused) as error:
+                failures = failures + 1 if len(judged) == before else 1
+                if failures == 2:
+                    raise SandboxUnavailable("the sandbox broke twice over one candidate") from error
+        return judged
+
+    async def _run_on_idle(self, sources: list[str], lines: list[Line], limits: Limits, judged: list[_Judged]) -> None:
+        job = {
+            "sources": sources,
+            "lines": [[line.mode != "tick", line.sent] for line in lines],
+            "line_s": limits.line_s,
+            "cpu_s": limits.cpu_s,
+        }
+        asked = time.monotonic()
+        worker = await self._idle.get()
+        self.stats.queue_s += (time.monotonic() - asked) * len(sources)
+        try:
+            if not worker.alive:
+                await worker.start()
+                self.stats.zygotes_started += 1
+            async with aclosing(worker.run(job, limits.cpu_s * WALL_STRETCH + _GRACE_S)) as answers:
+                async for answer in answers:
+                    judged.append(_judged(answer, lines))
+                    self.stats.runs += 1
+                    self.stats.cpu_s += judged[-1].cpu_s
+        finally:
+            self._idle.put_nowait(worker)
+
+
+def _unique(lines: list[Line]) -> list[Line]:
+    return [line for line in dict.fromkeys(lines) if line.mode != INVALID]
+
+
+def _at_most(what: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise InvalidRequest(f"{count} {what} are too many, allowed are {limit}")
+
+
+def _problem(source: str) -> str | None:
+    """Why a program is not run at all, which makes it an ERROR."""
+    try:
+        size = len(source.encode())
+    except UnicodeEncodeError:
+        return "the source is not text"
+    return f"the source has {size} bytes, allowed are {MAX_SOURCE_BYTES}" if size > MAX_SOURCE_BYTES else None
+
+
+def _judged(answer: dict[str, Any], lines: list[Line]) -> _Judged:
+    """Raises ZygoteDied for an answer that no sound zygote gives."""
+    outcomes = answer["lines"]
+    if len(outcomes) != len(lines):
+        raise ZygoteDied
+    verdicts = [_verdict(line, status, text) for line, (status, text) in zip(lines, outcomes, strict=True)]
+    return _Judged(verdicts, _VERDICTS[answer["module"]], answer["cpu_s"], answer["ending"])
+
+
+def _verdict(line: Line, status: int, text: str) -> Verdict:
+    if line.mode == "tick" or status not in (protocol.OK, protocol.ASSERTION, protocol.VALUE, protocol.OPAQUE):
+        return _VERDICTS.get(status, Verdict.ERROR)
+    if status not in (protocol.VALUE, protocol.OPAQUE):
+        return Verdict.ERROR  # a blind line has a value; its child said otherwise
+    try:
+        return Verdict.PASS if line.holds(text if status == protocol.VALUE else None) else Verdict.FAIL
+    except (NotAValue, TypeError, ValueError, ArithmeticError):
+        return Verdict.ERROR
+
+
+def _matrix(
+    candidates: Sequence[Candidate], lines: list[Line], unique_lines: list[Line], judged: dict[str, _Judged]
+) -> VerdictMatrix:
+    verdicts = np.full((len(candidates), len(lines)), Verdict.ERROR, np.int8)
+    cpu_s = np.zeros(len(candidates))
+    endings = []
+    columns = {line: position for position, line in enumerate(unique_lines)}
+    seen: set[str] = set()
+    for row, candidate in enumerate(candidates):
+        result = judged.get(candidate.source)
+        if result is None:
+            endings.append(_problem(candidate.source) or "not run")
+            continue
+        for column, line in enumerate(lines):
+            if line.mode != INVALID:
+                verdicts[row, column] = result.verdicts[columns[line]]
+        if candidate.source not in seen:
+            cpu_s[row] = result.cpu_s
+        seen.add(candidate.source)
+        endings.append(result.ending)
+    return VerdictMatrix(verdicts, cpu_s, tuple(line.mode for line in lines), tuple(endings))

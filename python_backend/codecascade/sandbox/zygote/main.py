@@ -1,0 +1,159 @@
+"""The zygote: start up, lock down, then fork a child for each candidate that the parent sends."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import warnings
+from contextlib import suppress
+from typing import Any
+
+from codecascade.sandbox.zygote import landlock, namespaces, privileges, protocol, seccomp, supervise, syscalls, system
+
+_PREIMPORTED = syscalls.words(
+    """
+    abc array ast base64 binascii bisect calendar cmath collections collections.abc contextlib copy ctypes datetime decimal
+    difflib enum fractions functools hashlib heapq io itertools json keyword math numbers operator os pprint queue random
+    re secrets statistics string struct sys textwrap threading time traceback types typing unicodedata uuid zlib dataclasses
+    """
+)
+
+_LIBRARY_FD = 4  # below supervise.FIRST_PRIVATE_FD: children keep it, their imports go through it
+_WARM_UP = (
+    "import math\ndef f(n: int) -> list[int]:\n    return [i for i in range(n) if i % 2 == 0]\nassert f(4) == [0, 2], f'{f(4)}'\n"
+)
+
+
+def main() -> None:
+    """argv[1]: {"level", "limits": {…}}. Jobs arrive on stdin, answers leave on stdout; both become /dev/null."""
+    config = json.loads(sys.argv[1])
+    control, answers = _take_descriptors()
+    try:
+        supervisor = _lock_down(config["level"], config["limits"], control)
+    except OSError as error:
+        _send(answers, {"refused": error.strerror or str(error), "errno": error.errno or 0})
+        sys.exit(1)
+    _send(answers, {"ready": os.getpid()})
+    _serve(control, answers, supervisor, config["level"] == "namespaces")
+
+
+def _take_descriptors() -> tuple[int, int]:
+    """(control, answers), moved to where children do not keep them; 0, 1 and 2 lead nowhere."""
+    import fcntl
+
+    control, answers = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (0, 1))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2, supervise.CHANNEL, _LIBRARY_FD):
+        os.dup2(nowhere, fd)
+    if nowhere > _LIBRARY_FD:
+        os.close(nowhere)
+    return control, answers
+
+
+def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Supervisor:
+    """Give up everything that a candidate must not have. Raises OSError naming the call that was refused."""
+    library = os.path.dirname(os.path.realpath(os.__file__))
+    _set_limits(limits)
+    _prepare_interpreter()
+    allowed = syscalls.COMPUTE + syscalls.SUPERVISE
+    if level == "namespaces":
+        namespaces.enter(library, limits["file_bytes"], limits["scratch_files"])
+        sys.path[:] = [library, library + "/lib-dynload"]
+        folders = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (library, namespaces.SCRATCH)]
+        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+        with suppress(OSError):  # an older kernel: the mount namespace holds nothing else anyway
+            landlock.restrict(folders[:1], folders[1:])
+        for folder in folders:
+            os.close(folder)
+        os.chdir(namespaces.SCRATCH)
+        allowed += syscalls.READ_PATHS + syscalls.WRITE_PATHS
+    else:
+        folder = os.open(library, os.O_RDONLY | os.O_DIRECTORY)  # before the drop: it may be in a private home
+        os.chdir("/")
+        privileges.become(privileges.sandbox_user())
+        system.drop_capabilities()
+        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+        sys.path.clear()
+        if level == "landlock":
+            landlock.restrict([folder], [])
+            os.dup2(folder, _LIBRARY_FD)
+            sys.path += [f"/proc/self/fd/{_LIBRARY_FD}", f"/proc/self/fd/{_LIBRARY_FD}/lib-dynload"]
+            allowed += syscalls.READ_PATHS
+        os.close(folder)
+    system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the drop, which clears it
+    sys.path_importer_cache.clear()
+    seccomp.Filter(seccomp.base_filter(allowed)).load()
+    return supervise.Supervisor(control, seccomp.Filter(seccomp.child_filter([*syscalls.SUPERVISE, "tgkill"])))
+
+
+def _set_limits(limits: dict[str, Any]) -> None:
+    for what, value in (
+        (resource.RLIMIT_AS, limits["memory_bytes"]),
+        (resource.RLIMIT_FSIZE, limits["file_bytes"]),
+        (resource.RLIMIT_NOFILE, limits["open_files"]),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (value, value))
+
+
+def _prepare_interpreter() -> None:
+    """What children find already done: imports, a warm compiler, no trace of how this was started."""
+    for name in _PREIMPORTED:
+        importlib.import_module(name)
+    warnings.simplefilter("ignore")
+    for _ in range(3):
+        exec(compile(_WARM_UP, "<warm-up>", "exec"), {})
+    for name in [name for name in sys.modules if name.split(".")[0] == "codecascade"]:
+        del sys.modules[name]
+    os.environ.clear()
+    sys.argv[:] = [""]
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
+    """Each message is a job, or asks to drop the running one; the end of the stream is the end."""
+    buffer = bytearray()
+    while data := os.read(control, 1 << 20):
+        buffer += data
+        for message in protocol.unpack(buffer):
+            if "cancel" in message:
+                _send(answers, {"cancelled": True})
+            else:
+                _run(message, answers, supervisor, scratch)
+
+
+def _run(job: dict[str, Any], answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
+    """A job is a chunk of candidates against the same lines; each is answered as soon as it is judged."""
+    bounds = supervise.Bounds(job["line_s"], job["cpu_s"], job["cpu_s"] * supervise.WALL_STRETCH)
+    for source in job["sources"]:
+        try:
+            report = supervisor.judge(source, job["lines"], bounds)
+        except supervise.Cancelled:
+            return  # the message that says so is read next
+        finally:
+            if scratch:
+                _wipe(".")
+        _send(answers, {"module": report.module, "lines": report.lines, "cpu_s": report.cpu_s, "ending": report.ending})
+
+
+def _wipe(folder: str) -> None:
+    """Raises OSError where something cannot be removed: the zygote then ends, and its scratch folder with it."""
+    for entry in list(os.scandir(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o700)
+            _wipe(entry.path)
+            os.rmdir(entry.path)
+        else:
+            os.unlink(entry.path)
+
+
+def _send(answers: int, message: Any) -> None:
+    data = memoryview(protocol.pack(message))
+    while data:
+        data = data[os.write(answers, data) :]

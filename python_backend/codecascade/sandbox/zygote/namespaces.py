@@ -1,0 +1,89 @@
+"""Own user, mount, process, network, IPC and host-name spaces, around a root that holds the standard library alone."""
+
+from __future__ import annotations
+
+import os
+
+from codecascade.sandbox.zygote import privileges, system
+
+_SPACES = (
+    system.CLONE_NEWNS
+    | system.CLONE_NEWPID
+    | system.CLONE_NEWNET
+    | system.CLONE_NEWIPC
+    | system.CLONE_NEWUTS
+    | system.CLONE_NEWCGROUP
+)
+_CAP_SYS_ADMIN = 21
+_MOUNT_POINTS = ("/tmp", "/mnt", "/var")  # covered by a private mount: nothing is written to them
+
+SCRATCH = "/scratch"
+
+
+def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
+    """Leave the host's spaces. Raises OSError naming the call that was refused.
+
+    library: the standard library's folder, the only thing of the host that stays visible, read only, at its own path.
+    The caller is afterwards the first process of a new process space, as the sandbox's user and without capabilities;
+    the original process stays behind to wait for it.
+    """
+    os.chdir(library)  # before the drop: it may be in a private home. The new mount space takes this place along
+    if system.has_capability(_CAP_SYS_ADMIN):
+        system.unshare(_SPACES)
+        owner = privileges.sandbox_user()
+        _build_root(library, owner, scratch_bytes, scratch_files)
+        privileges.become(owner)
+    else:
+        owner = privileges.sandbox_user()
+        privileges.become(owner)
+        system.prctl(system.PR_SET_DUMPABLE, 1)  # else the maps below belong to root
+        system.unshare(system.CLONE_NEWUSER | _SPACES)
+        _map_user(owner)
+        _build_root(library, owner, scratch_bytes, scratch_files)
+        system.prctl(system.PR_SET_DUMPABLE, 0)
+    system.drop_capabilities()
+    _become_first_process()
+
+
+def _map_user(owner: privileges.User) -> None:
+    for name, line in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{owner.uid} {owner.uid} 1"),
+        ("gid_map", f"{owner.gid} {owner.gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(line)
+
+
+def _build_root(library: str, owner: privileges.User, scratch_bytes: int, scratch_files: int) -> None:
+    """A small read-only tmpfs with the library (the current folder) and a scratch folder becomes the root."""
+    system.mount("none", "/", "", system.MS_REC | system.MS_PRIVATE)
+    root = next(path for path in _MOUNT_POINTS if os.path.isdir(path))
+    hardened = system.MS_NOSUID | system.MS_NODEV
+    system.mount("tmpfs", root, "tmpfs", hardened, "size=64k,nr_inodes=64,mode=0755")
+    target = root + library
+    os.makedirs(target)
+    system.mount(".", target, "", system.MS_BIND)
+    system.mount("none", target, "", system.MS_BIND | system.MS_REMOUNT | system.MS_RDONLY | hardened)
+    os.mkdir(root + SCRATCH)
+    limits = f"size={scratch_bytes},nr_inodes={scratch_files},mode=0700,uid={owner.uid},gid={owner.gid}"
+    system.mount("tmpfs", root + SCRATCH, "tmpfs", hardened | system.MS_NOEXEC, limits)
+    system.mount("none", root, "", system.MS_REMOUNT | system.MS_RDONLY | hardened)
+    os.chdir(root)
+    try:
+        system.pivot_root(".", ".")
+        system.unmount(".")
+    except OSError:  # the root of an initramfs cannot be pivoted away
+        system.mount(".", "/", "", system.MS_MOVE)
+        os.chroot(".")
+    os.chdir("/")
+
+
+def _become_first_process() -> None:
+    """unshare put only children into the new process space: go on as one, and wait for it here."""
+    child = os.fork()
+    if child == 0:
+        return
+    os.closerange(0, 64)
+    _, status = os.waitpid(child, 0)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

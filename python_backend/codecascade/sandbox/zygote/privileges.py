@@ -1,0 +1,30 @@
+"""Who the sandbox runs as."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+# Not `nobody`: other services run as that one, and may be signalled or traced by whoever shares it.
+_DEDICATED = 64_107
+
+
+@dataclass(frozen=True)
+class User:
+    uid: int
+    gid: int
+
+
+def sandbox_user() -> User:
+    """A user of its own when started as root, else the user it is started as."""
+    if os.geteuid() == 0:
+        return User(_DEDICATED, _DEDICATED)
+    return User(os.geteuid(), os.getegid())
+
+
+def become(user: User) -> None:
+    """Drop to this user for good. Raises OSError where root may not change its user."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)

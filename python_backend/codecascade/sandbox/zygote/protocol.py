@@ -1,0 +1,87 @@
+"""What crosses the two boundaries.
+
+Parent and zygote trust each other: JSON with a length in front. A child is not trusted: it sends fixed frames with a
+nonce that only its own run knows, accepted in order and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+# A frame's status, and what became of a line that sent none.
+OK = 0  # the module or the statement ran to its end
+ASSERTION = 1  # the line's own assert did not hold
+RAISED = 2
+VALUE = 3  # blind mode: the payload is the value, as text
+OPAQUE = 4  # blind mode: a value that cannot be shown
+TIMEOUT = 5
+DIED = 6
+TAMPERED = 7
+_SENT_BY_CHILDREN = (OK, ASSERTION, RAISED, VALUE, OPAQUE)
+
+MAX_VALUE_BYTES = 4000  # with its header within PIPE_BUF, so that a frame is written whole or not at all
+
+# Positions of frames.
+READY = 0  # the child is locked down; nothing of the candidate has run yet
+MODULE = 1
+FIRST_LINE = 2
+
+NONCE_BYTES = 16
+FRAME = struct.Struct("<16sIBH")  # nonce, position, status, payload bytes
+_LENGTH = struct.Struct("<I")
+
+
+class Tampered(Exception):
+    """The child sent something that its runner would not send."""
+
+
+class FrameReader:
+    """Takes a child's bytes apart. Raises Tampered at the first thing that does not fit."""
+
+    def __init__(self, nonce: bytes, positions: list[int]) -> None:
+        self._nonce = nonce
+        self._positions = positions
+        self._rest = b""
+        self.frames: list[tuple[int, bytes]] = []  # status, payload; one for each position so far
+
+    def feed(self, data: bytes) -> None:
+        self._rest += data
+        while len(self._rest) >= FRAME.size:
+            nonce, position, status, length = FRAME.unpack_from(self._rest)
+            expected = self._positions[len(self.frames)] if not self.complete else None
+            if nonce != self._nonce or position != expected or status not in _SENT_BY_CHILDREN or length > MAX_VALUE_BYTES:
+                raise Tampered
+            if length and status != VALUE:
+                raise Tampered
+            if len(self._rest) < FRAME.size + length:
+                return
+            self.frames.append((status, self._rest[FRAME.size : FRAME.size + length]))
+            self._rest = self._rest[FRAME.size + length :]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.frames) == len(self._positions)
+
+    def end(self) -> None:
+        """The child is gone: half a frame, or one too many, is not an end."""
+        if self._rest:
+            raise Tampered
+
+
+def pack(message: Any) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+def unpack(buffer: bytearray) -> list[Any]:
+    """All whole messages at the front of the buffer, which keeps the rest."""
+    messages = []
+    while len(buffer) >= _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(buffer)
+        if len(buffer) < _LENGTH.size + length:
+            break
+        messages.append(json.loads(bytes(buffer[_LENGTH.size : _LENGTH.size + length])))
+        del buffer[: _LENGTH.size + length]
+    return messages

@@ -1,0 +1,100 @@
+"""System call filters (classic BPF).
+
+Two stages: a base filter in the zygote that allows a list and nothing else, and a short one in each child that takes
+away what only the zygote needs. Filters stack and the stricter answer wins. A short filter loads faster, and a child
+pays for it at every run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import termios
+
+from codecascade.sandbox.zygote import syscalls, system
+
+_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
+_RETURN = 0x06  # BPF_RET | BPF_K
+_NUMBER, _ARCH, _ARG_1 = 0, 4, 24  # offsets in struct seccomp_data; the low half of the second argument
+
+_ALLOW = 0x7FFF0000
+_KILL = 0x80000000
+_ERRNO = 0x00050000
+
+_X32_BIT = 0x40000000
+_SET_MODE_FILTER = 1
+_FLAG_SPEC_ALLOW = 4
+
+# The second argument of these two is a command: anything else could signal a process or reach a device.
+_FCNTL = (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL)
+_IOCTL = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD)
+
+Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
+
+
+def base_filter(allowed: list[str]) -> list[Instruction]:
+    """Allow the named calls, fcntl and ioctl with harmless commands; refuse the rest; kill foreign architectures."""
+    table = syscalls.TABLES[syscalls.machine()]
+    program = _arch_check()
+    for number in syscalls.numbers(allowed):
+        program += _answer(number, _ALLOW)
+    for name, commands in (("fcntl", _FCNTL), ("ioctl", _IOCTL)):
+        program += _commands(table[name], commands)
+    program += _answer(table["clone3"], _ERRNO | errno.ENOSYS)  # the C library then falls back to clone
+    return [*program, (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
+
+
+def child_filter(denied: list[str]) -> list[Instruction]:
+    """Refuse the named calls and leave the rest to the base filter, which has checked the architecture."""
+    program: list[Instruction] = [(_LOAD, 0, 0, _NUMBER)]
+    numbers = syscalls.numbers(denied)
+    for position, number in enumerate(numbers):
+        program.append((_EQUAL, len(numbers) - position, 0, number))
+    return [*program, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
+
+
+class Filter:
+    """A program in the kernel's form, ready to load; loading allocates nothing."""
+
+    def __init__(self, program: list[Instruction]) -> None:
+        self._instructions = (_SockFilter * len(program))(*[_SockFilter(*fields) for fields in program])
+        self._program = _SockFprog(len(program), self._instructions)
+        self._reference = ctypes.byref(self._program)
+
+    def load(self) -> None:
+        """Raises OSError. From here on this process and its children are bound by it."""
+        system.syscall("seccomp", _SET_MODE_FILTER, _FLAG_SPEC_ALLOW, self._reference)
+
+
+class _SockFilter(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32)]
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_uint16), ("filter", ctypes.POINTER(_SockFilter))]
+
+
+def _arch_check() -> list[Instruction]:
+    return [
+        (_LOAD, 0, 0, _ARCH),
+        (_EQUAL, 1, 0, syscalls.AUDIT_ARCHES[syscalls.machine()]),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        (_AT_LEAST, 0, 1, _X32_BIT),
+        (_RETURN, 0, 0, _KILL),
+    ]
+
+
+def _answer(number: int, answer: int) -> list[Instruction]:
+    return [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, answer)]
+
+
+def _commands(number: int, commands: tuple[int, ...]) -> list[Instruction]:
+    inner: list[Instruction] = [(_LOAD, 0, 0, _ARG_1)]
+    for command in commands:
+        inner += _answer(command, _ALLOW)
+    inner.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
+    return [(_EQUAL, 0, len(inner), number), *inner]

@@ -1,0 +1,74 @@
+"""The `sandbox` model: request tensors → SandboxPool → response tensors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from codecascade.sandbox import SandboxPool
+from codecascade.triton.metrics import Counters, flush_forever
+from codecascade.triton.serving import Serving
+from codecascade.triton.tensors import Inputs
+from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
+
+
+class TritonPythonModel:
+    """Loaded by Triton. Start-up fails with a sentence for each isolation level if this machine gives none."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        workers, level = (parameters[name]["string_value"] for name in ("workers", "level"))
+        self._pool = SandboxPool(int(workers) or len(os.sched_getaffinity(0)), level)
+        self._serving = Serving(self._answer)
+        self._serving.run(self._pool.start())
+        self._metrics = _Metrics(self._pool)
+        self._flushing = asyncio.run_coroutine_threadsafe(flush_forever(self._metrics.families), self._serving.loop)
+
+    def execute(self, requests: list[Any]) -> None:
+        self._serving.submit(requests)
+
+    def finalize(self) -> None:
+        self._serving.run(self._pool.close())
+        self._serving.close()
+
+    async def _answer(self, request: Any) -> list[Any]:
+        inputs = Inputs(request)
+        candidates = [Candidate(source) for source in inputs.texts("candidates")]
+        matrix = await self._pool.run(candidates, [TestLine(source) for source in inputs.texts("test_lines")])
+        self._metrics.judged(matrix)
+        return [pb_utils.Tensor("verdicts", matrix.verdicts), pb_utils.Tensor("cpu_s", matrix.cpu_s)]
+
+
+class _Metrics:
+    def __init__(self, pool: SandboxPool) -> None:
+        self._pool = pool
+        self._seen = replace(pool.stats, zygotes_started=0)
+        self._runs = Counters("codecascade_sandbox_runs", "Candidates judged", [])
+        self._verdicts = Counters("codecascade_sandbox_verdicts", "Verdicts by kind", ["verdict"])
+        self._cpu = Counters("codecascade_sandbox_run_cpu_seconds", "CPU time of candidates", [])
+        self._queue = Counters("codecascade_sandbox_queue_seconds", "Wall time that candidates waited for a worker, summed", [])
+        self._zygotes = Counters(
+            "codecascade_sandbox_zygotes_started", "Interpreters started; above the workers: restarts", ["level"]
+        )
+        self.families = [self._runs, self._verdicts, self._cpu, self._queue, self._zygotes]
+        self._count_pool()
+
+    def judged(self, matrix: VerdictMatrix) -> None:
+        counts = np.bincount(matrix.verdicts.ravel(), minlength=len(Verdict))
+        for verdict in Verdict:
+            self._verdicts.add(int(counts[verdict]), verdict.name.lower())
+        self._count_pool()
+
+    def _count_pool(self) -> None:
+        now, seen = replace(self._pool.stats), self._seen
+        self._seen = now
+        self._runs.add(now.runs - seen.runs)
+        self._cpu.add(now.cpu_s - seen.cpu_s)
+        self._queue.add(now.queue_s - seen.queue_s)
+        self._zygotes.add(now.zygotes_started - seen.zygotes_started, self._pool.level)
