@@ -1,0 +1,148 @@
+"""Renders a model repository of scripted tiers, with its deployment and plan file, for tests and for the overhead bench."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_WRITTEN_MODELS = _HERE.parents[2] / "model_repository"
+
+_TIER_CONFIG = """
+backend: "python"
+max_batch_size: 0
+input [
+  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true },
+  { name: "temperature" data_type: TYPE_FP32 dims: [ 1 ] optional: true },
+  { name: "top_p" data_type: TYPE_FP32 dims: [ 1 ] optional: true },
+  { name: "seed" data_type: TYPE_UINT64 dims: [ 1 ] optional: true },
+  { name: "stop_words" data_type: TYPE_STRING dims: [ -1 ] optional: true },
+  { name: "num_return_sequences" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
+]
+output [
+  { name: "text_output" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "completion_tokens" data_type: TYPE_INT32 dims: [ -1 ] },
+  { name: "prompt_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
+  { name: "finish_reason" data_type: TYPE_STRING dims: [ -1 ] }
+]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+"""
+_SANDBOX_CONFIG = """
+backend: "python"
+max_batch_size: 0
+input [
+  { name: "candidates" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "test_lines" data_type: TYPE_STRING dims: [ -1 ] }
+]
+output [
+  { name: "verdicts" data_type: TYPE_INT8 dims: [ -1, -1 ] },
+  { name: "cpu_s" data_type: TYPE_FP64 dims: [ -1 ] }
+]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+"""
+_FLOOR_CONFIG = """
+backend: "python"
+max_batch_size: 0
+input [ { name: "prompt" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [ { name: "completion" data_type: TYPE_STRING dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedTier:
+    """A tier of tier.py. delay_s: what every call takes. price_per_mtok: $ per 1M generated tokens."""
+
+    name: str
+    delay_s: float = 0.0
+    context_tokens: int = 2048
+    price_per_mtok: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedRepository:
+    """repositories: folders for --model-repository. deployment: the value of CODECASCADE_DEPLOYMENT."""
+
+    repositories: tuple[Path, ...]
+    deployment: Path
+    plans: Path
+
+
+def render(
+    folder: Path,
+    tiers: Sequence[ScriptedTier],
+    plans: dict[str, list[dict[str, Any]]],
+    default: str,
+    real_sandbox: bool = False,
+    floor_calls: dict[str, Any] | None = None,
+) -> ScriptedRepository:
+    """Write everything below `folder`. plans: name → steps (tier, k, test_lines, threshold), small to large.
+
+    floor_calls: the constants of the `floor` model (calls.json of floor.py); without them there is no such model.
+    """
+    models = folder / "models"
+    for tier in tiers:
+        parameters = {"delay_s": tier.delay_s, "context_tokens": tier.context_tokens}
+        _write_model(models / tier.name, _TIER_CONFIG + _parameters(parameters), "tier.py")
+    if floor_calls is not None:
+        _write_model(models / "floor", _FLOOR_CONFIG, "floor.py")
+        (models / "floor" / "1" / "calls.json").write_text(json.dumps(floor_calls))
+    _copy_written("cascade", models)
+    if real_sandbox:
+        _copy_written("sandbox", models)
+    else:
+        _write_model(models / "sandbox", _SANDBOX_CONFIG, "sandbox.py")
+    plan_file = folder / "plans.json"
+    plan_file.write_text(json.dumps(plan_document(plans, default)))
+    deployment = folder / "scripted.json"
+    deployment.write_text(json.dumps(_deployment_document(tiers, plan_file)))
+    return ScriptedRepository(repositories=(models,), deployment=deployment, plans=plan_file)
+
+
+def plan_document(plans: dict[str, list[dict[str, Any]]], default: str) -> dict[str, Any]:
+    """What a plan file of the family `scripted` holds."""
+    return {
+        "format": 1,
+        "family": "scripted",
+        "provenance": {"method": "written by hand"},
+        "default": default,
+        "plans": {name: {"steps": steps} for name, steps in plans.items()},
+    }
+
+
+def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "family": "scripted",
+        "runtime": "scripted",
+        "plans": str(plan_file),
+        "tiers": [
+            {
+                "name": tier.name,
+                "style": "base",
+                "context_tokens": tier.context_tokens,
+                "max_completion_tokens": 512,
+                "price_per_mtok": tier.price_per_mtok,
+            }
+            for tier in tiers
+        ],
+    }
+
+
+def _write_model(folder: Path, config: str, source: str) -> None:
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(f'name: "{folder.name}"{config}')
+    shutil.copy(_HERE / source, folder / "1" / "model.py")
+
+
+def _copy_written(name: str, models: Path) -> None:
+    shutil.copytree(_WRITTEN_MODELS / name, models / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _parameters(values: dict[str, Any]) -> str:
+    return "".join(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n' for key, value in values.items())
