@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def find_wheels(requirements: Sequence[str], settings: PipSettings) -> tuple[Rem
     except subprocess.TimeoutExpired as error:
         raise SourceFailed(f"it did not answer within {_RESOLVE_TIMEOUT_S} s") from error
     if done.returncode:
-        raise SourceFailed(" ".join(line.strip(" │├╰─▶×") for line in done.stderr.splitlines() if line.strip()))
+        raise SourceFailed(_reason(done.stderr))
     return parse_lock(done.stdout, requirements)
 
 
@@ -136,6 +137,13 @@ def opener(settings: PipSettings) -> urllib.request.OpenerDirector:
     if settings.proxy:
         handlers.append(urllib.request.ProxyHandler({"http": settings.proxy, "https": settings.proxy}))
     return urllib.request.build_opener(*handlers)
+
+
+def _reason(stderr: str) -> str:
+    """What failed and, at the end of its chain of causes, why."""
+    message = " ".join(re.sub(r"[^\S ]+|[│╰─▶×]", " ", stderr).split()).partition(" hint: ")[0]
+    _, *causes = re.split(r" cause: | Caused by: ", message)
+    return ": ".join(dict.fromkeys([causes[0], causes[-1]]) if causes else [message]).rstrip(".")
 
 
 def _remote_file(wheel: Mapping[str, Any]) -> RemoteFile:

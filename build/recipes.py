@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from codecascade.prompts import STYLES
 from errors import BuildError
 from paths import FAMILIES
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -99,8 +100,12 @@ class Tier:
     """One model of the family, with the settings of each runtime that can serve it."""
 
     name: Name
-    style: Literal["base", "alpaca", "chatml"]
+    style: str
     llama_cpp: LlamaCpp | None = None
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise ValueError(f"style {self.style!r} is not one of {', '.join(STYLES)}")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -145,12 +150,13 @@ def parse_recipe(document: dict[str, Any]) -> Recipe:
 
 
 def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
+    unknown = ("unexpected_keyword_argument", "extra_forbidden")
+    first = min(error.errors(), key=lambda each: each["type"] not in unknown)  # a misspelt key explains a missing one
     key = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] in unknown:
+        return f"{key} is not a known key"
     if first["type"] == "missing":
         return f"{key} is missing"
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{key} is not a known key"
     value = first["input"]
     shown = f" is {value!r}" if isinstance(value, (str, int, float)) else ""
     reason = re.sub(r"^(Value error, |Input )", "", first["msg"])

@@ -1,0 +1,112 @@
+"""Recipes are checked when they are read, and the error names what is wrong."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from codecascade.plans import load_plans
+from errors import BuildError
+from paths import PLANS
+from recipes import PackageIndex, families, load_recipe, read_recipe
+
+GOOD = """
+format = 1
+family = "tiny"
+
+[[tiers]]
+name = "tiny-1b"
+style = "chatml"
+
+[tiers.llama_cpp]
+price_per_mtok = 0.5
+context_tokens = 2048
+max_completion_tokens = 512
+threads = 2
+
+[tiers.llama_cpp.weights]
+file = "tiny.gguf"
+bytes = 1000
+sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+"""
+
+
+def read(tmp_path: Path, text: str) -> Any:
+    path = tmp_path / "tiny.toml"
+    path.write_text(text)
+    return read_recipe(path)
+
+
+@pytest.mark.parametrize("family", families())
+def test_every_shipped_recipe_is_valid_and_of_its_own_name(family: str) -> None:
+    recipe = load_recipe(family)
+    assert recipe.family == family
+    prices = [tier.llama_cpp.price_per_mtok for tier in recipe.tiers if tier.llama_cpp]
+    assert prices == sorted(prices), "tiers go from small to large"
+
+
+@pytest.mark.parametrize("family", families())
+def test_every_shipped_plan_names_tiers_of_its_recipe(family: str) -> None:
+    tiers = {tier.name for tier in load_recipe(family).tiers}
+    plans = load_plans(PLANS / f"{family}.json")
+    assert {step.tier for plan in plans.plans.values() for step in plan.steps} <= tiers
+
+
+def test_a_recipe_is_read_into_frozen_values(tmp_path: Path) -> None:
+    (tier,) = read(tmp_path, GOOD).tiers
+    assert (tier.name, tier.style, tier.llama_cpp.context_tokens) == ("tiny-1b", "chatml", 2048)
+    assert hash(tier) == hash(copy.deepcopy(tier))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "complaint"),
+    [
+        ("threads = 2", "threads = 2\ntemprature = 1", "tiers.0.llama_cpp.temprature is not a known key"),
+        ("threads = 2", "", "tiers.0.llama_cpp.threads is missing"),
+        ("threads = 2", "threads = 0", "tiers.0.llama_cpp.threads is 0: should be greater than 0"),
+        ("threads = 2", 'threads = "two"', "tiers.0.llama_cpp.threads is 'two': should be a valid integer"),
+        ("price_per_mtok = 0.5", "price_per_mtok = -1", "price_per_mtok is -1: should be greater than or equal to 0"),
+        ("price_per_mtok = 0.5", "price_per_mtok = nan", "price_per_mtok is nan: should be a finite number"),
+        ("max_completion_tokens = 512", "max_completion_tokens = 2048", "leaves no room in context_tokens 2048"),
+        ('style = "chatml"', 'style = "poem"', "style 'poem' is not one of base, alpaca, chatml"),
+        ("tiny.gguf", "../tiny.gguf", "tiers.0.llama_cpp.weights.file is '../tiny.gguf'"),
+        ("bytes = 1000", "bytes = ", "cannot be read"),
+        ("bytes = 1000", "bytes = 1000\nsha1 = 'x'", "tiers.0.llama_cpp.weights.sha1 is not a known key"),
+        ("format = 1", "format = 2", "format is 2: should be 1"),
+        ("[tiers.llama_cpp]", "[tiers.tensorrt]", "tiers.0.tensorrt is not a known key"),
+        ("[[tiers]]", "[[layers]]", "layers is not a known key"),
+        ('family = "tiny"', "", "family is missing"),
+        ('name = "tiny-1b"', 'name = "tiny/1b"', "tiers.0.name is 'tiny/1b'"),
+    ],
+)
+def test_what_is_wrong_is_named(right: str, wrong: str, complaint: str, tmp_path: Path) -> None:
+    assert right in GOOD
+    with pytest.raises(BuildError) as failed:
+        read(tmp_path, GOOD.replace(right, wrong))
+    assert complaint in str(failed.value)
+    assert str(tmp_path / "tiny.toml") in str(failed.value)
+
+
+def test_two_tiers_of_one_name_are_refused(tmp_path: Path) -> None:
+    tier = GOOD[GOOD.index("[[tiers]]") :]
+    with pytest.raises(BuildError, match="tiers tiny-1b, tiny-1b do not all have their own name"):
+        read(tmp_path, GOOD + tier)
+
+
+def test_a_family_without_a_recipe_is_refused() -> None:
+    with pytest.raises(BuildError, match="There is no recipe for the family 'tiny'; there are .*qwen2.5-coder"):
+        load_recipe("tiny")
+
+
+def test_parts_of_the_package_index_are_named_in_their_order() -> None:
+    parts = PackageIndex("model-part{part}", "0.2.0", 11, "model_part{part}/part{part:02}.bin")
+    assert parts.requirements()[9:] == ("model-part10==0.2.0", "model-part11==0.2.0")
+    assert parts.members()[8:10] == ("model_part9/part09.bin", "model_part10/part10.bin")
+
+
+@pytest.mark.parametrize("template", ["model", "model-{prt}", "model-{part", "model-{part!x}"])
+def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="is not a template over"):
+        PackageIndex(template, "1", 1, "{part}")
