@@ -1,9 +1,12 @@
-"""Reading a request's input tensors with checks. Every failure is an InvalidRequest: the field, its value, what is allowed."""
+"""Tensors in, with checks (every failure is an InvalidRequest: the field, its value, what is allowed), and tensors out."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from codecascade.types import InvalidRequest
 
@@ -37,12 +40,20 @@ class Inputs:
     def integer(self, name: str, low: int, high: int, default: Default) -> int | Default:
         """An integer scalar in low…high."""
         value = self._scalar(name)
-        return default if value is None else int(_within(name, int(value), low, high))
+        if value is None:
+            return default
+        if not low <= int(value) <= high:
+            raise InvalidRequest(f"{name} is {value}, allowed are {low} to {high}")
+        return int(value)
 
     def real(self, name: str, low: float, high: float, default: Default) -> float | Default:
         """A floating-point scalar in low…high; NaN is in no range."""
         value = self._scalar(name)
-        return default if value is None else _within(name, float(value), low, high)
+        if value is None:
+            return default
+        if not low <= float(value) <= high:
+            raise InvalidRequest(f"{name} is {value:g}, allowed are {low:g} to {high:g}")
+        return float(value)
 
     def flag(self, name: str, default: Default) -> bool | Default:
         """A BOOL scalar."""
@@ -59,6 +70,22 @@ class Inputs:
         return array.reshape(-1)[0]
 
 
+def texts(name: str, values: Sequence[str]) -> Any:
+    """A BYTES vector: one element per text."""
+    return _tensor(name, np.array([value.encode() for value in values], np.object_))
+
+
+def numbers(name: str, values: ArrayLike, dtype: DTypeLike) -> Any:
+    """A tensor of `values`, in their shape."""
+    return _tensor(name, np.asarray(values, dtype))
+
+
+def _tensor(name: str, array: Any) -> Any:
+    import triton_python_backend_utils as pb_utils  # here, so that Inputs can be tested where no Triton is
+
+    return pb_utils.Tensor(name, array)
+
+
 def _utf8(name: str, value: Any) -> str:
     try:
         text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
@@ -67,9 +94,3 @@ def _utf8(name: str, value: Any) -> str:
     if not text:
         raise InvalidRequest(f"{name} is empty, allowed is any UTF-8 text of at least one character")
     return text
-
-
-def _within(name: str, value: float, low: float, high: float) -> float:
-    if math.isnan(value) or not low <= value <= high:
-        raise InvalidRequest(f"{name} is {value}, allowed are {low} to {high}")
-    return value

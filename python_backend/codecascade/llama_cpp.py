@@ -1,0 +1,209 @@
+"""llama.cpp in this process, behind the tier contract: one model, one slot, one call after another.
+
+Why one slot. On a few CPU cores, sequences decoded side by side are no faster than one after another, and a batch's
+composition changes the low bits of its logits, which is enough to flip a token. With one slot every token is decoded
+alone. Why the prompt is read separately. The logits after a prompt also depend on how much of it was read in one batch,
+that is, on what the cache held. So a call first reads its whole prompt into an empty cache, and each of its sequences
+then starts from that same cache. The same prompt and seed give the same text, whatever ran before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import hashlib
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codecascade.sampling import GenerateRequest, Generation
+from codecascade.types import Cancelled, InvalidRequest, Sample, TierUnavailable
+
+# OpenMP's threads spin while they wait for each other. When anything else wants the cores, a token then takes ten times
+# as long. It reads this once, when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+import xllamacpp
+
+_BATCH_TOKENS = 256  # of a prompt, between two looks at whether the caller is still there
+_GGUF = b"GGUF"
+_LOG_ERRORS = 1
+_RANDOM_SEED = 0xFFFFFFFF  # what llama.cpp takes for "choose one"
+
+
+class LlamaCpp:
+    """weights: a GGUF file. context_tokens: prompt and completion together. threads: of one evaluation.
+
+    Raises TierUnavailable if the weights cannot be loaded. Calls queue up in the order in which they came.
+    """
+
+    def __init__(self, weights: Path, context_tokens: int, threads: int) -> None:
+        self._server = _load(weights, context_tokens, threads)
+        self._slot = ThreadPoolExecutor(1, thread_name_prefix="llama.cpp")
+        self._read: _Read | None = None
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """One sample per sequence; sequence j is drawn with a seed that follows from (request.seed, j).
+
+        Cancelling stops the generation at its next token and gives the slot to the next call.
+        Raises InvalidRequest if the prompt does not fit into the context.
+        """
+        gone = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._slot, self._generate, request, gone)
+        except asyncio.CancelledError:
+            gone.set()
+            raise
+
+    def close(self) -> None:
+        """Waits for the call under way, drops the rest."""
+        self._slot.shutdown(cancel_futures=True)
+        del self._server
+
+    def _generate(self, request: GenerateRequest, gone: threading.Event) -> Generation:
+        prompt_tokens = self._read_prompt(request.text_input, gone)
+        sequences = range(request.num_return_sequences)
+        return Generation(tuple(self._write(request, sequence, gone) for sequence in sequences), prompt_tokens)
+
+    def _read_prompt(self, text: str, gone: threading.Event) -> int:
+        """Leaves the slot's cache holding this prompt, read from its start. Returns the prompt's tokens."""
+        if self._read is None or self._read.text != text:
+            self._read = None
+            answer = self._ask({"prompt": text, "max_tokens": 0, "cache_prompt": False}, gone)
+            self._read = _Read(text, answer.prompt_tokens)
+        return self._read.tokens
+
+    def _write(self, request: GenerateRequest, sequence: int, gone: threading.Event) -> Sample:
+        answer = self._ask(
+            {
+                "prompt": request.text_input,
+                "cache_prompt": True,
+                "max_tokens": request.max_tokens,
+                "stop": request.stop_words,
+                "samplers": ["temperature", "top_p"],
+                "temperature": request.temperature,
+                "top_p": request.top_p,
+                "seed": sequence_seed(request.seed, sequence),
+            },
+            gone,
+        )
+        return Sample(answer.text, answer.completion_tokens, answer.finish_reason)
+
+    def _ask(self, body: dict[str, Any], gone: threading.Event) -> _Answer:
+        """Streams, because between two chunks a request can be given up. Raises Cancelled, InvalidRequest."""
+        chunks: list[dict[str, Any]] = []
+
+        def received(chunk: dict[str, Any]) -> bool:
+            chunks.append(chunk)
+            return gone.is_set()
+
+        stream = {"stream": True, "return_progress": True, "stream_options": {"include_usage": True}}
+        self._server.handle_completions({**body, **stream}, received)
+        if gone.is_set():
+            raise Cancelled("the caller cancelled the request")
+        return _answer(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The prompt that the slot's cache holds."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str  # stop | length
+
+
+def sequence_seed(seed: int, sequence: int) -> int:
+    """The seed of one sequence of a call, in llama.cpp's 32 bits."""
+    digest = hashlib.blake2b(f"{seed}/{sequence}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % _RANDOM_SEED
+
+
+def _answer(chunks: list[dict[str, Any]]) -> _Answer:
+    """What a stream of completion chunks says. The last one carries the usage; an error comes alone."""
+    last = chunks[-1]
+    if "error" in last:
+        raise _failure(last["error"])
+    usage = last["usage"]
+    return _Answer(
+        text="".join(chunk["choices"][0]["text"] for chunk in chunks),
+        prompt_tokens=usage["prompt_tokens"],
+        completion_tokens=usage["completion_tokens"],
+        finish_reason=last["choices"][0]["finish_reason"],
+    )
+
+
+def _failure(error: dict[str, Any]) -> Exception:
+    if error.get("type") == "exceed_context_size_error":
+        return InvalidRequest(
+            f"text_input has {error['n_prompt_tokens']} tokens, allowed are at most {error['n_ctx'] - 1}: "
+            f"the context holds {error['n_ctx']}, completion included"
+        )
+    return TierUnavailable(f"llama.cpp refused the request: {error['message']}")
+
+
+def _load(weights: Path, context_tokens: int, threads: int) -> Any:
+    _check(weights)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(weights)
+    params.n_ctx = context_tokens
+    params.fit_params = False
+    params.n_parallel = 1
+    params.n_batch = params.n_ubatch = _BATCH_TOKENS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cache_ram_mib = 0  # nothing is cached but what the slot holds
+    params.cache_idle_slots = False
+    params.n_ctx_checkpoints = 0
+    params.endpoint_slots = False
+    params.endpoint_metrics = True
+    params.ui = False
+    params.verbosity = _LOG_ERRORS
+    # The server insists on listening: on a socket that nobody else can open, and whose name is gone at once.
+    with tempfile.TemporaryDirectory(prefix="codecascade-") as folder, _signal_handlers_kept():
+        params.hostnames = [os.path.join(folder, "llama.cpp.sock")]
+        try:
+            return xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise TierUnavailable(
+                f"the weights file {weights} cannot be loaded: it is not a whole GGUF model that llama.cpp knows, "
+                f"or there is too little memory for it and {context_tokens} tokens of context"
+            ) from error
+
+
+def _check(weights: Path) -> None:
+    try:
+        with weights.open("rb") as file:
+            magic = file.read(len(_GGUF))
+    except OSError as error:
+        raise TierUnavailable(f"the weights file {weights} cannot be read: {error.strerror}") from error
+    if magic != _GGUF:
+        raise TierUnavailable(f"the weights file {weights} is not a GGUF file")
+
+
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """llama.cpp takes SIGINT and SIGTERM for itself; they belong to the process around it (Triton's stub, a test run)."""
+    libc = ctypes.CDLL(None)
+    saved = {
+        number: ctypes.create_string_buffer(256) for number in (signal.SIGINT, signal.SIGTERM)
+    }  # a struct sigaction is smaller
+    for number, action in saved.items():
+        libc.sigaction(int(number), None, action)
+    try:
+        yield
+    finally:
+        for number, action in saved.items():
+            libc.sigaction(int(number), action, None)
