@@ -1,0 +1,83 @@
+"""The `sandbox` model on a real Triton."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from paths import ROOT
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+pytestmark = pytest.mark.triton
+
+FUNCTION = "def f(x):\n    return x * 2\n"
+
+
+@pytest.fixture(scope="module")
+def server(start_server, tmp_path_factory):
+    repository = tmp_path_factory.mktemp("repository")
+    shutil.copytree(ROOT / "model_repository" / "sandbox", repository / "sandbox")
+    return start_server([repository])
+
+
+@pytest.fixture
+def client(server) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(server.grpc) as client:
+        yield client
+
+
+def judge(client: InferenceServerClient, candidates: Sequence[str | bytes], lines: Sequence[str]):
+    inputs = []
+    for name, values in (("candidates", candidates), ("test_lines", lines)):
+        data = np.array([value.encode() if isinstance(value, str) else value for value in values], np.object_)
+        inputs.append(InferInput(name, data.shape, "BYTES").set_data_from_numpy(data))
+    return client.infer("sandbox", inputs)
+
+
+def test_answers_a_verdict_for_every_candidate_and_line(client):
+    hostile = "import os\nos.system('touch /tmp/escaped')\n"
+    result = judge(client, [FUNCTION, "def f(x):\n    return x\n", hostile], ["assert f(2) == 4", "assert f(0) == 0"])
+    assert result.as_numpy("verdicts").tolist() == [[0, 0], [1, 0], [2, 2]]
+    assert (result.as_numpy("cpu_s") > 0).all()
+    assert not Path("/tmp/escaped").exists()
+
+
+def test_answers_many_requests_at_once(client):
+    def one(n: int) -> bool:
+        return bool((judge(client, [FUNCTION], [f"assert f({n}) == {2 * n}"]).as_numpy("verdicts") == 0).all())
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(one, range(64)))
+
+
+def test_names_the_candidate_that_is_not_text(client):
+    with pytest.raises(InferenceServerException, match=r"candidates\[1\] is not UTF-8"):
+        judge(client, [FUNCTION, b"\xff"], ["assert f(2) == 4"])
+
+
+def test_an_endless_candidate_does_not_stop_the_others(client):
+    with ThreadPoolExecutor(2) as threads:
+        endless = threads.submit(judge, client, ["while True: pass"], ["assert True"])
+        quick = threads.submit(judge, client, [FUNCTION], ["assert f(2) == 4"])
+        assert quick.result().as_numpy("verdicts").tolist() == [[0]]
+        assert endless.result().as_numpy("verdicts").tolist() == [[3]]
+
+
+def test_metrics_count_runs_and_verdicts(client, server):
+    def counted(pattern: str) -> float:
+        text = urllib.request.urlopen(f"http://{server.metrics}/metrics").read().decode()
+        return sum(float(value) for value in re.findall(rf"^codecascade_sandbox_{pattern} (\S+)$", text, re.MULTILINE))
+
+    before = counted("runs.*"), counted("verdicts.*fail.*")
+    judge(client, [FUNCTION, "def f(x):\n    return 0\n"], ["assert f(2) == 4"])
+    while counted("runs.*") < before[0] + 2:
+        pass
+    assert counted("verdicts.*fail.*") == before[1] + 1
+    assert counted("zygotes_started.*") >= 1
