@@ -26,9 +26,7 @@ def split(tasks: Sequence[str], seed: int, fraction: float = FRACTION) -> Split:
     """
     size = int(fraction * len(tasks))
     if not 0 < size < len(tasks):
-        raise InvalidRequest(
-            f"a split of {len(tasks)} tasks at {fraction} leaves {size} for validation and {len(tasks) - size} for test"
-        )
+        raise InvalidRequest(f"a split of {len(tasks)} tasks at {fraction} leaves a side empty, more tasks are needed")
     drawn = set(random.Random(seed).sample(range(len(tasks)), size))
     return Split(
         validation=tuple(task for index, task in enumerate(tasks) if index in drawn),

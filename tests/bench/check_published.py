@@ -1,0 +1,109 @@
+"""Replays every published plan from the authors' own stage table and compares cost and accuracy, row by row.
+
+python tests/bench/check_published.py FOLDER      exit 0: every row is reproduced; 1: some are not, each is named
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codecascade.recordings import Recording
+from codecascade.types import CascadeError, Plan
+from codecascade_client.published import PlanTable, PublishedPlan, import_published, read_plan_tables
+from codecascade_client.replay import replay
+from codecascade_client.splits import split
+from codecascade_client.tabulate import Outcome, Table, outcome, price, tabulate
+
+COST_TOLERANCE = 1e-6  # relative
+ACCURACY_TOLERANCE = 1e-9  # percent: only the rounding of a printed float
+LOOP_PLANS = 12  # of each file, replayed through run_cascade as well
+
+
+@dataclass(frozen=True)
+class Figures:
+    """cost: dollars per 1,000 tasks. accuracy: percent."""
+
+    cost: float
+    accuracy: float
+
+
+def main(folder: Path) -> int:
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            recording = import_published(folder, Path(scratch) / "recording", stages=True).load()
+        files = read_plan_tables(folder)
+        table = tabulate(recording)
+    except CascadeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    failed = sum(check(file, table.only(tasks=tasks_of(file, table.tasks)), recording) for file in files)
+    rows = sum(len(file.plans) for file in files)
+    print(f"{rows - failed} of {rows} published plans reproduced: cost within {COST_TOLERANCE:g} relative, accuracy exact")
+    return 1 if failed else 0
+
+
+def tasks_of(file: PlanTable, tasks: Sequence[str]) -> Sequence[str]:
+    if file.part == "full":
+        return tasks
+    parts = split(tasks, file.seed)
+    return parts.validation if file.part == "val" else parts.test
+
+
+def check(file: PlanTable, table: Table, recording: Recording) -> int:
+    """The number of rows that are not reproduced; each is printed with what differs."""
+    prices = [recording.manifest.prices[tier] for tier in table.tiers]
+    reproduced = []
+    worst = 0.0
+    for row in file.plans:
+        try:
+            found = figures(outcome(table, row.plan), prices)
+        except CascadeError as error:
+            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {error}")
+            continue
+        off = abs(found.cost - row.cost) / row.cost
+        worst = max(worst, off)
+        if off <= COST_TOLERANCE and abs(found.accuracy - row.accuracy) <= ACCURACY_TOLERANCE:
+            reproduced.append(row.plan)
+        else:
+            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, found)}")
+    looped = asyncio.run(check_loop(reproduced, table, recording, prices))
+    print(
+        f"{file.path.name}: {len(reproduced)} of {len(file.plans)} plans on {len(table.tasks)} tasks, "
+        f"cost off by {worst:.1e} at most; {looped} of them also through run_cascade, equal"
+    )
+    return len(file.plans) - len(reproduced)
+
+
+def figures(found: Outcome, prices: Sequence[float]) -> Figures:
+    return Figures(cost=1000 * found.cost_usd(prices), accuracy=100 * found.accuracy)
+
+
+def difference(row: PublishedPlan, found: Figures) -> str:
+    return (
+        f"published cost {row.cost!r} and accuracy {row.accuracy!r} %, replayed {found.cost!r} and {found.accuracy!r} % "
+        f"(the stage table does not give this row under accept ⇔ n_s·n_t ≥ θ·pairs)"
+    )
+
+
+async def check_loop(plans: Sequence[Plan], table: Table, recording: Recording, prices: Sequence[float]) -> int:
+    """Replay some plans through run_cascade too; every cell must be equal to the table's."""
+    chosen = random.Random(0).sample(plans, min(LOOP_PLANS, len(plans)))
+    for plan in chosen:
+        fast = outcome(table, plan)
+        for r, run in enumerate(table.runs):
+            for t, task in enumerate(table.tasks):
+                slow = await replay(plan, recording, task, run, recording.manifest.prices)
+                cell = price(fast.tokens[:, r, t].tolist(), prices)
+                paid = sum(step.price_usd for step in slow.answer.trace.steps)
+                assert (slow.correct, paid) == (bool(fast.correct[r, t]), cell), (plan.name, run, task)
+    return len(chosen)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

@@ -1,0 +1,53 @@
+"""Recordings drawn from a seed: random verdicts, tokens and truth, no texts worth reading."""
+
+from __future__ import annotations
+
+import numpy as np
+from codecascade.recordings import GREEDY, Draw, Judged, Manifest, RecordedSample, SampleRecording, Unit
+from codecascade.types import VerdictMatrix
+
+PRICES_PER_MTOK = {"small": 1.0, "medium": 3.7, "large": 11.3}
+K = 3
+LINES = 2  # asked for; each can be cut after one
+
+
+def manifest(tasks: int, tiers: tuple[str, ...] = tuple(PRICES_PER_MTOK)) -> Manifest:
+    return Manifest(
+        family="tiny",
+        dataset={"name": "tiny", "sha256": "0" * 64, "task_ids": [f"t/{n}" for n in range(tasks)]},
+        tiers={tier: {"price_per_mtok": PRICES_PER_MTOK[tier]} for tier in tiers},
+        settings={"k": K},
+        provenance={},
+    )
+
+
+def recording(seed: int, *, tasks: int = 4, runs: int = 2, tiers: tuple[str, ...] = tuple(PRICES_PER_MTOK)) -> SampleRecording:
+    """Later tiers are right more often. Some test samples hold fewer lines than were asked for, some none."""
+    rng = np.random.default_rng(seed)
+    draws: dict[Unit, Draw] = {}
+    judged: dict[tuple[Unit, int], Judged] = {}
+    correct = {}
+    for skill, tier in enumerate(tiers, start=1):
+        for task in range(tasks):
+            for run in (GREEDY, *range(runs)):
+                unit = Unit(tier, f"t/{task}", run)
+                k = 1 if run == GREEDY else K
+                draws[unit] = Draw(tuple(_solution(rng) for _ in range(k)), {LINES: tuple(_tests(rng) for _ in range(k))})
+                judged[unit, LINES] = _judged(rng, k)
+                correct[unit] = rng.random(k) < skill / (len(tiers) + 1)
+    return SampleRecording(manifest(tasks, tiers), draws, judged, correct)
+
+
+def _solution(rng: np.random.Generator) -> RecordedSample:
+    return RecordedSample(f"program {rng.integers(1 << 30)}", int(rng.integers(1, 200)), prompt_tokens=9)
+
+
+def _tests(rng: np.random.Generator) -> RecordedSample:
+    first, second = sorted(rng.integers(1, 60, 2).tolist())
+    return RecordedSample("assert …", second, asked_lines=LINES, line_tokens=(first, second), prompt_tokens=5)
+
+
+def _judged(rng: np.random.Generator, k: int) -> Judged:
+    line_samples = tuple(sample for sample in range(k) for _ in range(rng.integers(0, LINES + 1)))
+    verdicts = (rng.random((k, len(line_samples))) < rng.choice([0.1, 0.5, 1.0])).astype(np.int8)
+    return Judged(VerdictMatrix(verdicts, np.full(k, 0.1)), ("assert …",) * len(line_samples), line_samples, "")

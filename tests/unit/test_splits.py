@@ -1,0 +1,28 @@
+import random
+
+import pytest
+from codecascade.types import InvalidRequest
+from codecascade_client.splits import split
+
+HUMANEVAL = [f"HumanEval/{n}" for n in range(164)]
+
+
+@pytest.mark.parametrize("seed", [0, 7, 42])
+def test_the_papers_split_is_reproduced(seed: int):
+    random.seed(seed)
+    validation = random.sample(range(164), 49)
+    found = split(HUMANEVAL, seed)
+    assert set(found.validation) == {f"HumanEval/{n}" for n in validation}
+    assert len(found.validation) == 49
+    assert sorted(found.validation + found.test) == sorted(HUMANEVAL)
+
+
+def test_both_sides_keep_the_order_of_the_dataset():
+    found = split(HUMANEVAL, seed=3)
+    assert [HUMANEVAL.index(task) for task in found.test] == sorted(HUMANEVAL.index(task) for task in found.test)
+
+
+@pytest.mark.parametrize("tasks", [[], ["a"], ["a", "b", "c"]])
+def test_an_empty_side_is_refused(tasks: list[str]):
+    with pytest.raises(InvalidRequest, match=f"a split of {len(tasks)} tasks at 0.3 leaves a side empty"):
+        split(tasks, seed=0)
