@@ -7,20 +7,15 @@ import itertools
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from paths import VAR
 from progress import Progress
+from real_server import StartServer
 from stack import prepare
 from triton_install import TritonInstall, installed
 from triton_release import pinned
 from triton_server import RunningServer, running
-
-
-class StartServer(Protocol):
-    def __call__(self, repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
-        """repositories: folders of models. deployment: the value of CODECASCADE_DEPLOYMENT. Ready when this returns."""
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,171 @@
+"""What a Triton server is started with, and what is said when it does not start."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from errors import BuildError
+from triton_install import TritonInstall, install, installed
+from triton_server import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
+
+SERVER = "pytriton/tritonserver"
+INSTALL = TritonInstall(Path("/triton"))
+
+
+def triton_wheel(folder: Path, *stubs: str) -> Path:
+    """A wheel of the real one's layout."""
+    path = folder / "triton.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in (
+            f"{SERVER}/bin/tritonserver",
+            f"{SERVER}/backends/python/libtriton_python.so",
+            f"{SERVER}/caches/local/libtritoncache_local.so",
+            "nvidia_pytriton.libs/libtritonserver.so",
+            "nvidia_pytriton-0.7.0.dist-info/licenses/LICENSE",
+            "pytriton/__init__.py",
+            *(f"{SERVER}/python_backend_stubs/{python}/triton_python_backend_stub" for python in stubs),
+        ):
+            archive.writestr(name, name)
+    return path
+
+
+def test_every_repository_port_and_address_is_named() -> None:
+    argv = server_argv(INSTALL, [Path("/written"), Path("/rendered")], "127.0.0.1", Ports(http=1, grpc=2, metrics=3))
+    assert argv[0] == "/triton/pytriton/tritonserver/bin/tritonserver"
+    assert [option for option in argv if "repository" in option] == [
+        "--model-repository=/written",
+        "--model-repository=/rendered",
+    ]
+    assert "--backend-directory=/triton/pytriton/tritonserver/backends" in argv
+    assert {"--http-port=1", "--grpc-port=2", "--metrics-port=3"} < set(argv)
+    assert {"--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"} < set(argv)
+    assert any(option.startswith("--exit-timeout-secs=") for option in argv)
+
+
+def test_the_models_run_in_this_environment() -> None:
+    environ = server_environ({"PATH": "/bin", "PYTHONPATH": "/elsewhere", "HOME": "/home"}, Path("/python/lib"), Path("/d.json"))
+    assert environ == {
+        "PATH": f"{sys.prefix}/bin{os.pathsep}/bin",
+        "HOME": "/home",
+        "LD_LIBRARY_PATH": "/python/lib",
+        "CODECASCADE_DEPLOYMENT": "/d.json",
+    }
+
+
+def test_a_library_path_of_the_user_is_kept() -> None:
+    environ = server_environ({"LD_LIBRARY_PATH": "/mine"}, Path("/python/lib"), None)
+    assert environ["LD_LIBRARY_PATH"] == "/python/lib:/mine"
+    assert server_environ({"LD_LIBRARY_PATH": "/mine"}, None, None)["LD_LIBRARY_PATH"] == "/mine"
+
+
+def test_free_ports_are_three_and_free() -> None:
+    ports = free_ports()
+    assert len({ports.http, ports.grpc, ports.metrics}) == 3
+    for port in (ports.http, ports.grpc, ports.metrics):
+        with socket.socket() as listener:
+            listener.bind((LOOPBACK, port))
+
+
+@pytest.mark.parametrize("which", ["http", "grpc", "metrics"])
+def test_a_port_in_use_is_named_before_anything_starts(which: str, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        free = free_ports()
+        ports = Ports(**{name: taken if name == which else getattr(free, name) for name in ("http", "grpc", "metrics")})
+        with (
+            pytest.raises(BuildError, match=rf"Port {taken} on 127.0.0.1 cannot be used \(Address already in use\)"),
+            running(INSTALL, [tmp_path], log=tmp_path / "log", ports=ports),
+        ):
+            pytest.fail("it started")
+    assert not (tmp_path / "log").exists()
+
+
+# Real output of Triton 2.51, cut to the lines that matter and those that could be taken for them.
+NOISE = 'E1124 06:05:04.443956 24057 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+END = "Error: Failed to initialize NVML\nerror: creating server: Internal - failed to load all models\n"
+IMPORT_ERROR = (
+    'E1124 06:05:04.904445 24057 backend_model.cc:692] "ERROR: Failed to create instance: ModuleNotFoundError: No module named '
+    "'nothere'\\n\\nAt:\\n  /repo/echo/1/model.py(1): <module>\\n\"\n"
+    "E1124 06:05:04.904552 24057 model_lifecycle.cc:642] \"failed to load 'echo' version 1: Internal: ModuleNotFoundError: "
+    "No module named 'nothere'\\n\\nAt:\\n  /repo/echo/1/model.py(1): <module>\\n\"\n"
+)
+DEAD_STUB = (
+    "E1124 06:05:09.776633 24147 model_lifecycle.cc:642] \"failed to load 'echo' version 1: Internal: Stub process 'echo_0_0' "
+    'is not healthy."\n'
+)
+BAD_CONFIG = (
+    "[libprotobuf ERROR /build/text_format.cc:337] Error parsing text-format inference.ModelConfig: 1:37: Message type "
+    '"inference.ModelConfig" has no field named "bogus".\n'
+    "E1124 06:05:06.086560 24088 model_repository_manager.cc:1460] \"Poll failed for model directory 'echo': failed to read text "
+    'proto from /repo/echo/config.pbtxt"\n'
+)
+STRAY = (
+    "E1124 06:05:05.970034 24080 model_repository_manager.cc:1460] \"Poll failed for model directory 'x': failed to open text "
+    'file for read /repo/x/config.pbtxt: No such file or directory"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "sentence"),
+    [
+        (NOISE + IMPORT_ERROR + END, "model 'echo': ModuleNotFoundError: No module named 'nothere'"),
+        (NOISE + DEAD_STUB + END, "model 'echo': Stub process 'echo_0_0' is not healthy"),
+        (
+            NOISE + BAD_CONFIG + END,
+            "the config.pbtxt of model 'echo' cannot be read, 1:37: Message type \"inference.ModelConfig\" has no field named "
+            '"bogus"',
+        ),
+        (NOISE + STRAY + END, "model 'x': failed to open text file for read /repo/x/config.pbtxt: No such file or directory"),
+        (NOISE + "error: creating server: Internal - failed to stat file /missing\n", "failed to stat file /missing"),
+        (
+            "tritonserver: error while loading shared libraries: libx.so\n\n",
+            "tritonserver: error while loading shared libraries: libx.so",
+        ),
+        ("", "it wrote nothing"),
+    ],
+    ids=["import error", "dead stub", "bad config", "stray folder", "missing repository", "missing library", "empty"],
+)
+def test_the_decisive_line_of_a_log_is_quoted(log: str, sentence: str) -> None:
+    assert failure(log) == sentence
+
+
+def test_a_wheel_is_unpacked_for_one_python(tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    unpacked = install(triton_wheel(tmp_path, "3.10", "3.11"), "0.7.0", var, "3.10")
+    stub = unpacked.backends / "python" / "triton_python_backend_stub"
+    assert stub.read_text() == f"{SERVER}/python_backend_stubs/3.10/triton_python_backend_stub"
+    assert os.access(stub, os.X_OK)
+    assert os.access(unpacked.program, os.X_OK)
+    assert (unpacked.folder / "nvidia_pytriton.libs" / "libtritonserver.so").exists()
+    assert list(unpacked.folder.rglob("LICENSE"))
+    assert not list(unpacked.folder.rglob("__init__.py"))
+    assert [path.name for path in var.iterdir()] == [unpacked.folder.name]
+
+
+def test_a_server_is_installed_once_it_is_unpacked(tmp_path: Path) -> None:
+    assert installed("0.7.0", tmp_path / "var", "3.11") is None
+    unpacked = install(triton_wheel(tmp_path, "3.11"), "0.7.0", tmp_path / "var", "3.11")
+    assert installed("0.7.0", tmp_path / "var", "3.11") == unpacked
+    assert installed("0.7.0", tmp_path / "var", "3.12") is None
+
+
+def test_a_wheel_that_breaks_off_is_not_taken_for_an_installed_server(tmp_path: Path) -> None:
+    wheel = triton_wheel(tmp_path, "3.11")
+    content = bytearray(wheel.read_bytes())
+    content[content.index(b"libtritonserver.so") + 40] ^= 1  # inside a file's data: its checksum is wrong now
+    wheel.write_bytes(content)
+    with pytest.raises(zipfile.BadZipFile):
+        install(wheel, "0.7.0", tmp_path / "var", "3.11")
+    assert installed("0.7.0", tmp_path / "var", "3.11") is None
+
+
+def test_a_python_that_triton_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"The Triton server has no Python backend for Python 3.9; use Python 3.10 to"):
+        install(triton_wheel(tmp_path, "3.11"), "0.7.0", tmp_path / "var", "3.9")
