@@ -1,0 +1,179 @@
+"""The command line. Results go to stdout, everything about them to stderr.
+
+Exit codes: 0, 1 when the server refused or could not be reached (one sentence says why), 2 when the command itself is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from codecascade.plans import PlanFileError, load_plans
+from codecascade.types import CascadeError
+from pydantic import ValidationError
+
+from codecascade_client.client import CascadeClient, Completion, RequestFailed
+from codecascade_client.datasets import DatasetMissing, UnknownTask, humaneval, humaneval_task
+from codecascade_client.doctor import examine
+from codecascade_client.evaluate import evaluate, print_results
+from codecascade_client.settings import Settings
+from codecascade_client.tables import print_plans, print_trace
+
+app = typer.Typer(
+    help="Code completion that asks the smallest model first.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Url = Annotated[
+    str | None, typer.Option(help="host:port of the server's gRPC service [env CODECASCADE_URL, default 127.0.0.1:8001].")
+]
+PlanName = Annotated[str | None, typer.Option(help="A plan's name; the server's default if not given.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.", min=0, max=2**64 - 1)]
+
+Value = TypeVar("Value")
+
+
+@app.command()
+def complete(
+    prompt_file: Annotated[Path | None, typer.Option(help="A UTF-8 file that ends where the code is to go on.")] = None,
+    task: Annotated[str | None, typer.Option(help="A benchmark task instead: HumanEval/0 to HumanEval/163.")] = None,
+    entry_point: Annotated[
+        str | None, typer.Option(help="The function under test; default: the last that the prompt defines.")
+    ] = None,
+    plan: PlanName = None,
+    seed: Seed = 0,
+    max_tokens: Annotated[int | None, typer.Option(help="For one solution; the tier's own limit if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with the trace.")] = False,
+    url: Url = None,
+) -> None:
+    """Finish a prompt: the code on stdout, what each tier did on stderr."""
+    if (prompt_file is None) == (task is None):
+        raise typer.BadParameter("exactly one of --prompt-file and --task is needed")
+    if prompt_file is not None:
+        prompt = _prompt(prompt_file)
+    else:
+        benchmark = humaneval_task(str(task))
+        prompt, entry_point = benchmark.prompt, entry_point or benchmark.entry_point
+    settings = _settings(url)
+
+    async def ask() -> Completion:
+        async with CascadeClient.from_settings(settings) as client:
+            return await client.complete(
+                prompt, entry_point, plan, max_tokens, seed, return_trace=True, timeout_s=settings.timeout_s
+            )
+
+    answer = _run(ask())
+    if as_json:
+        print(json.dumps(dataclasses.asdict(answer), ensure_ascii=False))
+        return
+    print(answer.text, end="" if answer.text.endswith("\n") else "\n")
+    sys.stdout.flush()
+    print_trace(answer.trace or {})
+
+
+@app.command()
+def plans(
+    files: Annotated[list[Path] | None, typer.Argument(help="Plan files; default: plans/*.json.", show_default=False)] = None,
+) -> None:
+    """The plans there are in plan files."""
+    chosen = files or sorted(Path("plans").glob("*.json"))
+    if not chosen:
+        raise typer.BadParameter("there is no plan file in plans/ here; name one")
+    print_plans([(file, load_plans(file)) for file in chosen])
+
+
+@app.command()
+def doctor(url: Url = None) -> None:
+    """What this machine can run and what is missing. Exit code 0 if the CPU deployment can run here."""
+    raise typer.Exit(0 if asyncio.run(examine(_settings(url))) else 1)
+
+
+@app.command("eval")
+def eval_(
+    tasks: Annotated[str, typer.Option(help="HumanEval's tasks from A to B, as A-B.", metavar="A-B")] = "0-163",
+    plan: PlanName = None,
+    seed: Seed = 0,
+    at_least: Annotated[int, typer.Option(help="Exit code 1 if fewer tasks pass.", min=0)] = 0,
+    url: Url = None,
+) -> None:
+    """HumanEval through a running server, checked with HumanEval's own tests."""
+    everything = list(humaneval().values())
+    first, last = _range(tasks, len(everything))
+    settings = _settings(url)
+
+    async def ask() -> int:
+        async with CascadeClient.from_settings(settings) as client:
+            results = await evaluate(client, everything[first : last + 1], plan, seed, settings.timeout_s)
+        print_results(results)
+        return sum(result.passed for result in results)
+
+    passed = _run(ask())
+    if passed < at_least:
+        _fail(f"{passed} tasks passed, at least {at_least} were demanded")
+
+
+def main() -> None:
+    try:
+        app()
+    except (DatasetMissing, UnknownTask) as error:
+        _fail(str(error), code=2)
+    except PlanFileError as error:
+        _fail(str(error))
+
+
+def _run(work: Coroutine[Any, Any, Value]) -> Value:
+    """Failures end the program with one sentence."""
+    try:
+        return asyncio.run(work)
+    except RequestFailed as error:
+        _fail(f"{error.sentence} ({error.code.name})")
+    except (CascadeError, OSError) as error:
+        _fail(str(error))
+
+
+def _settings(url: str | None) -> Settings:
+    try:
+        settings = Settings(url=url) if url is not None else Settings()
+        CascadeClient.from_settings(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        _fail(f"CODECASCADE_{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}", code=2)
+    except ValueError as error:
+        _fail(str(error), code=2)
+    return settings
+
+
+def _prompt(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        _fail(f"the prompt file {path} cannot be read: {error.strerror}", code=2)
+    except UnicodeDecodeError as error:
+        _fail(f"the prompt file {path} is not UTF-8 (at byte {error.start})", code=2)
+    if not text.strip():
+        _fail(f"the prompt file {path} is empty", code=2)
+    return text
+
+
+def _range(tasks: str, count: int) -> tuple[int, int]:
+    first, dash, last = tasks.partition("-")
+    try:
+        low, high = int(first), int(last if dash else first)
+    except ValueError:
+        raise typer.BadParameter(f"--tasks is {tasks!r}, it must be A-B") from None
+    if not 0 <= low <= high < count:
+        raise typer.BadParameter(f"--tasks is {tasks!r}, the tasks are 0-{count - 1}")
+    return low, high
+
+
+def _fail(sentence: str, code: int = 1) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,164 @@
+"""The gRPC client of the `cascade` model. Asynchronous; nothing is retried beyond what gRPC itself does to connect."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from codecascade_client.settings import DEFAULT_URL, Settings
+
+MODEL = "cascade"
+_ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
+_INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype(np.int32), "UINT64": np.dtype(np.uint64)}
+
+
+class RequestFailed(Exception):
+    """The server refused, could not answer or could not be reached.
+
+    code: the gRPC status. sentence: what the server said, or what is wrong between here and there.
+    """
+
+    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """text: the finished program. score: 0…1, 0 if it was not tested. trace: None unless it was asked for."""
+
+    text: str
+    tier: str
+    score: float
+    cost_usd: float
+    trace: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files. No root certificates: those of this machine. Key and chain: for a server that checks its clients."""
+
+    root_certificates: Path | None = None
+    private_key: Path | None = None
+    certificate_chain: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Raises OSError if a file cannot be read."""
+        return grpc.ssl_channel_credentials(*map(_read, (self.root_certificates, self.private_key, self.certificate_chain)))
+
+
+class CascadeClient:
+    """One connection to a server, shared by any number of concurrent calls. An async context manager.
+
+    url: host:port of the gRPC service, without a scheme. Raises ValueError for anything else.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, tls: Tls | None = None) -> None:
+        address = _ADDRESS.fullmatch(url)
+        if not address or int(address["port"]) > 65535:
+            raise ValueError(f"the server's address is {url!r}, it must be host:port")
+        self.url = url
+        self._tls = tls
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> CascadeClient:
+        if not (settings.tls or settings.root_certificates):
+            return cls(settings.url)
+        return cls(settings.url, Tls(settings.root_certificates, settings.private_key, settings.certificate_chain))
+
+    async def __aenter__(self) -> CascadeClient:
+        self._triton = InferenceServerClient(self.url, creds=self._tls.credentials() if self._tls else None)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._triton.close()
+
+    async def complete(
+        self,
+        prompt: str,
+        entry_point: str | None = None,
+        plan: str | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+        return_trace: bool = False,
+        timeout_s: float = 600.0,
+    ) -> Completion:
+        """Finish a prompt. Cancelling the call cancels it on the server too.
+
+        entry_point: the function under test (default: the last that the prompt defines). plan: a name (default: the
+        server's). Raises RequestFailed.
+        """
+        inputs = [_texts("prompt", prompt), _integer("seed", "UINT64", seed, low=0)]
+        if entry_point is not None:
+            inputs.append(_texts("entry_point", entry_point))
+        if plan is not None:
+            inputs.append(_texts("plan", plan))
+        if max_tokens is not None:
+            inputs.append(_integer("max_tokens", "INT32", max_tokens, low=1))
+        if return_trace:
+            inputs.append(_tensor("return_trace", "BOOL", np.array([True])))
+        try:
+            result = await self._triton.infer(MODEL, inputs, client_timeout=timeout_s)
+        except InferenceServerException as error:
+            raise self._failed(error, timeout_s) from None
+        completion, tier, trace = (result.as_numpy(name)[0].decode() for name in ("completion", "tier", "trace"))
+        score, cost = (float(result.as_numpy(name)[0]) for name in ("score", "cost"))
+        return Completion(completion, tier, score, cost, json.loads(trace) if trace else None)
+
+    async def models(self, timeout_s: float = 5.0) -> dict[str, bool]:
+        """The models of the server, and which of them are ready. Raises RequestFailed."""
+        try:
+            index = await self._triton.get_model_repository_index(client_timeout=timeout_s)
+        except InferenceServerException as error:
+            raise self._failed(error, timeout_s) from None
+        return {model.name: model.state == "READY" for model in index.models}
+
+    def _failed(self, error: InferenceServerException, timeout_s: float) -> RequestFailed:
+        code = grpc.StatusCode[error.status().removeprefix("StatusCode.")]
+        sentence = error.message() or code.name
+        if code is grpc.StatusCode.UNAVAILABLE and sentence.startswith("failed to connect to all addresses"):
+            sentence = f"no server answers at {self.url}: is it running?"
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            sentence = f"{self.url} gave no answer within {timeout_s:g} s"
+        return RequestFailed(code, sentence)
+
+
+def _texts(name: str, text: str) -> InferInput:
+    try:
+        return _tensor(name, "BYTES", np.array([text.encode()], dtype=np.object_))
+    except UnicodeEncodeError as error:
+        raise _refused(f"{name} has half a surrogate pair at character {error.start}, allowed is any text") from None
+
+
+def _integer(name: str, datatype: str, value: int, low: int) -> InferInput:
+    """What fits the type is for the server to judge."""
+    dtype = _INTEGERS[datatype]
+    kind = np.iinfo(dtype)
+    if not kind.min <= value <= kind.max:
+        raise _refused(f"{name} is {value}, allowed are {low} to {kind.max}")
+    return _tensor(name, datatype, np.array([value], dtype))
+
+
+def _tensor(name: str, datatype: str, values: NDArray[Any]) -> InferInput:
+    tensor = InferInput(name, list(values.shape), datatype)
+    tensor.set_data_from_numpy(values)
+    return tensor
+
+
+def _refused(sentence: str) -> RequestFailed:
+    return RequestFailed(grpc.StatusCode.INVALID_ARGUMENT, sentence)
+
+
+def _read(path: Path | None) -> bytes | None:
+    return path.read_bytes() if path else None

@@ -1,0 +1,96 @@
+"""HumanEval through a running server: each answer is checked with HumanEval's own tests, here, in the sandbox."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codecascade.sandbox import SandboxPool
+from codecascade.types import Verdict
+from rich.text import Text
+
+from codecascade_client.client import CascadeClient
+from codecascade_client.datasets import BenchmarkTask
+from codecascade_client.tables import console, dollars, new_table
+
+_CHECK_S = 10.0  # CPU seconds for all tests of one task
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One task: what the cascade did, and what HumanEval's tests say about its answer. trace: as the server gives it."""
+
+    task_id: str
+    tier: str
+    score: float
+    cost_usd: float
+    trace: Mapping[str, Any]
+    verdict: Verdict
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.trace["cost"]["completion_tokens"].values())
+
+    @property
+    def asked(self) -> list[str]:
+        """The tiers that were asked, in order."""
+        return [step["tier"] for step in self.trace["steps"]]
+
+
+async def evaluate(
+    client: CascadeClient, tasks: Sequence[BenchmarkTask], plan: str | None, seed: int, timeout_s: float
+) -> list[Result]:
+    """One task after the other, printing a line for each. Raises RequestFailed, SandboxUnavailable."""
+    results = []
+    async with SandboxPool(workers=1) as pool:
+        for task in tasks:
+            started = time.perf_counter()
+            answer = await client.complete(task.prompt, task.entry_point, plan, seed=seed, return_trace=True, timeout_s=timeout_s)
+            seconds = time.perf_counter() - started
+            verdict = await pool.run_program(task.check_program(answer.text), timeout_s=_CHECK_S)
+            results.append(Result(task.task_id, answer.tier, answer.score, answer.cost_usd, answer.trace or {}, verdict, seconds))
+            print(f"{task.task_id}: {answer.tier}, {verdict.name.lower()}, {seconds:.1f} s", file=sys.stderr, flush=True)
+    return results
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """The table and its totals, on stdout."""
+    rows = new_table("task", "answered by", "tests", right=("tiers asked", "score", "tokens", "cost", "seconds"))
+    for result in results:
+        rows.add_row(
+            result.task_id,
+            result.tier,
+            result.verdict.name.lower(),
+            str(len(result.asked)),
+            f"{result.score:.3f}",
+            str(result.tokens),
+            dollars(result.cost_usd),
+            f"{result.seconds:.1f}",
+        )
+    out = console(sys.stdout)
+    out.print(rows)
+    for line in totals(results):
+        out.print(Text(line))
+
+
+def totals(results: Sequence[Result]) -> list[str]:
+    """pass@1, who answered, how many escalated, and what it all cost."""
+    passed = sum(result.passed for result in results)
+    tiers = dict.fromkeys(tier for result in results for tier in result.asked)
+    answered = {tier: sum(result.tier == tier for result in results) for tier in tiers}
+    per_task = sum(result.cost_usd for result in results) / len(results)
+    return [
+        f"pass@1: {passed} of {len(results)} ({passed / len(results):.1%})",
+        "answered by: " + ", ".join(f"{tier} {count}" for tier, count in answered.items()),
+        f"escalated: {sum(len(result.asked) > 1 for result in results)} of {len(results)}",
+        f"per task: {sum(result.tokens for result in results) / len(results):,.0f} tokens, {dollars(per_task)}, "
+        f"{sum(result.seconds for result in results) / len(results):.1f} s",
+    ]
