@@ -25,6 +25,7 @@ _PR_SET_PDEATHSIG = 1
 _EXIT_TIMEOUT_S = 10
 _KILL_AFTER_S = _EXIT_TIMEOUT_S + 10
 _POLL_S = 0.1
+_NESTED_CALLS = 256  # that one Python model may have under way; Triton's own limit is 32, and more than that wait in line
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str,
         *(f"--model-repository={repository}" for repository in repositories),
         f"--backend-directory={install.backends}",
         "--disable-auto-complete-config",
+        f"--backend-config=python,thread-pool-size={_NESTED_CALLS}",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         f"--http-address={host}",
         f"--http-port={ports.http}",
