@@ -27,7 +27,7 @@ setup: environment ## Everything the other targets need: environment, Triton ser
 	@$(BIN)/python build/stack.py fetch --family $(FAMILY)
 
 run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file)
-	@$(BIN)/python build/stack.py run --family $(FAMILY) --prompt-file $(PROMPT)
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade complete --prompt-file $(PROMPT)
 
 serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	@$(BIN)/python build/stack.py serve --family $(FAMILY) --host $(HOST) \
@@ -45,8 +45,8 @@ lock: environment ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra bench --extra cpu --extra dev --universal --python-version 3.10 \
 		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
-eval-smoke: setup ## HumanEval/0 to 19 with the shipped plan and the real weights
-	@$(BIN)/python -m codecascade_client.eval_smoke
+eval-smoke: environment ## HumanEval/0 to 19 with the shipped plan and the real weights, at least 15 of them right
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade eval --tasks 0-19 --at-least 15
 
 bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
 	@$(BIN)/python tests/bench/overhead.py

@@ -6,16 +6,18 @@ What it says about its own work goes to stderr: stdout is for the finished code.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from errors import BuildError
-from paths import ROOT, VAR, WRITTEN_MODELS
+from paths import VAR, WRITTEN_MODELS
 from progress import Progress
 from recipes import load_recipe
 from render import Rendered, render, settings
@@ -28,7 +30,6 @@ from weights import obtain
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 
 Family = Annotated[str, typer.Option(help="The model family: a recipe in build/families.")]
-PromptFile = Annotated[Path, typer.Option(help="A file that ends where the code is to go on.", exists=True, dir_okay=False)]
 
 _LOG = VAR / "log" / "triton.log"
 
@@ -63,14 +64,17 @@ def fetch(family: Family = "qwen2.5-coder") -> None:
 
 
 @app.command()
-def run(family: Family = "qwen2.5-coder", prompt_file: PromptFile = ROOT / "build" / "example.prompt") -> None:
-    """Start Triton, send one prompt through the cascade, print the finished code, stop."""
+def run(
+    command: Annotated[list[str], typer.Argument(help="What to run beside the server; CODECASCADE_URL tells it where that is.")],
+    family: Family = "qwen2.5-coder",
+) -> None:
+    """Start Triton, run a command, stop Triton. The exit code is the command's."""
     progress = Progress()
     stack = prepare(family, progress)
     progress.say("Starting Triton …")
     with running(stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment) as server:
-        progress.say(f"Completing {prompt_file} …")
-        done = subprocess.run(complete_argv(server, prompt_file), check=False)
+        progress.say(f"Running {shlex.join(command)} …")
+        done = subprocess.run(command, env=client_environ(os.environ, server), check=False)
     raise typer.Exit(done.returncode)
 
 
@@ -91,8 +95,7 @@ def serve(
         stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment, host=host, ports=ports
     ) as server:
         progress.say(f"gRPC {server.grpc}   HTTP {server.http}   metrics http://{server.metrics}/metrics   log {server.log}")
-        example = complete_argv(server, Path("build/example.prompt"))
-        progress.say("Try: " + " ".join(["var/venv/bin/codecascade", *example[1:]]))
+        progress.say(f"Try: var/venv/bin/codecascade complete --url {server.grpc} --prompt-file build/example.prompt")
         progress.say("Ctrl-C stops it.")
         try:
             server.wait()
@@ -102,8 +105,10 @@ def serve(
             raise BuildError(f"Triton ended by itself: {failure(server.log_text())} (log: {server.log}).")
 
 
-def complete_argv(server: RunningServer, prompt_file: Path) -> list[str]:
-    return [str(Path(sys.prefix) / "bin" / "codecascade"), "complete", "--url", server.grpc, "--prompt-file", str(prompt_file)]
+def client_environ(base: Mapping[str, str], server: RunningServer) -> dict[str, str]:
+    """For a program beside the server: where the server is, and this environment's programs first."""
+    path = os.pathsep.join([str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)])
+    return {**base, "PATH": path, "CODECASCADE_URL": server.grpc}
 
 
 def main() -> None:
