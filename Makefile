@@ -41,9 +41,9 @@ check: environment ## Lint, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-lock: environment ## Resolve the dependencies anew into requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra bench --extra cpu --extra dev --universal --python-version 3.10 \
-		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
+lock: environment ## Bring requirements.lock up to date with pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra bench --extra offline --extra cpu --extra dev --universal \
+		--python-version 3.10 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 eval-smoke: environment ## HumanEval/0 to 19 with the shipped plan and the real weights, at least 15 of them right
 	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade eval --tasks 0-19 --at-least 15
