@@ -13,7 +13,7 @@ from functools import lru_cache
 from textwrap import dedent, indent
 
 from codecascade.prompts import Prompt
-from codecascade.syntax import Outline, clean, compiles, compiling_start, outline, tree
+from codecascade.syntax import MAX_COMPLETION_CHARS, Outline, clean, error_line, outline, parses, parsing_start, tree
 from codecascade.types import Candidate, Task, TestLine
 
 _MAX_LINE_CHARS = 2_000
@@ -31,13 +31,11 @@ def functions(prompt_text: str) -> tuple[str, ...]:
 def candidate(task: Task, prompt: Prompt, completion: str) -> Candidate:
     """The program in a completion of `solution_prompt`, the prompt's own code included. Raises nothing."""
     given = outline(task.prompt)
-    code = _code(clean(completion), task.entry_point, continues=bool(prompt.prefix))
+    code = _code(clean(completion[:MAX_COMPLETION_CHARS]), task.entry_point, continues=bool(prompt.prefix))
     if given.closed is None:
-        return Candidate(_ended(_longest((prompt.prefix + code,)) or prompt.prefix + code))
-    for program in _programs(given, code, task.entry_point):
-        if compiles(program):
-            return Candidate(_ended(_without_usage(program, given, task.entry_point)))
-    program = _longest(_programs(given, code, task.entry_point))
+        whole = prompt.prefix + code
+        return Candidate(_ended(parsing_start(whole) or whole))
+    program = _most_of(_programs(given, code, task.entry_point))
     if len(program) <= len(given.closed):
         return Candidate(given.closed)
     return Candidate(_ended(_without_usage(program, given, task.entry_point)))
@@ -48,7 +46,7 @@ def test_lines(task: Task, prompt: Prompt, completion: str, limit: int) -> tuple
     if task.entry_point is None:
         return ()
     kept: list[TestLine] = []
-    for line in (prompt.prefix + clean(completion)).split("\n"):
+    for line in (prompt.prefix + clean(completion[:MAX_COMPLETION_CHARS])).split("\n"):
         if len(kept) == limit:
             break
         if line.startswith("assert") and len(line) <= _MAX_LINE_CHARS and _tests(line, task.entry_point):
@@ -115,8 +113,15 @@ def _programs(given: Outline, code: str, name: str | None) -> Iterator[str]:
         yield whole
 
 
-def _longest(programs: Iterator[str] | tuple[str, ...]) -> str:
-    return max((compiling_start(program) for program in programs), key=len, default="")
+def _most_of(programs: Iterator[str]) -> str:
+    """The first program that compiles; if none does, what compiles of the one whose first error comes latest."""
+    broken: dict[str, int] = {}
+    for program in programs:
+        line = error_line(program)
+        if line is None:
+            return program
+        broken[program] = program.count("\n") - line
+    return parsing_start(min(broken, key=lambda program: broken[program]))
 
 
 def _without_usage(program: str, given: Outline, name: str | None) -> str:
@@ -131,7 +136,7 @@ def _without_usage(program: str, given: Outline, name: str | None) -> str:
         if node.lineno > given.code.count("\n") and _tries_out(node, name):
             del lines[node.lineno - 1 : node.end_lineno]
     shorter = "\n".join(lines)
-    return shorter if compiles(shorter) else program
+    return shorter if parses(shorter) else program
 
 
 def _tries_out(node: ast.stmt, name: str) -> bool:

@@ -71,11 +71,11 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
     if style == "base":
         return Prompt(f"{code}\n# check the correctness of {name}\nassert ", prefix="assert ", stop=_AFTER_ASSERTS)
     request = f"Write {lines} lines of code to test the correctness of {name}:\n{code}"
+    # Not "assert name(": a model writes "([" or "('" as one token, and an open bracket of our own makes it leave out the next.
+    prefix = f"assert {name}"
     if style == "alpaca":
-        prefix = f"assert {name}"
         return Prompt(_ALPACA.format(request=request, response=prefix), prefix=prefix, stop=_AFTER_ASSERTS)
     if style == "chatml":
-        prefix = f"assert {name}("
         text = _CHATML.format(request=request, response="```python\n" + prefix)
         return Prompt(text, prefix=prefix, stop=_AFTER_ASSERTS)
     raise _unknown(style)

@@ -1,23 +1,27 @@
-"""Python source as text: does it compile, how much of it does, and what a prompt leaves open.
+"""Python source as text: does it parse, how much of it does, and what a prompt leaves open.
 
-Everything here takes hostile text: it is bounded, and what Python's own compiler refuses or chokes on simply does not compile.
+Everything here takes hostile text: it is bounded, and what Python's own parser refuses or chokes on simply does not parse.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
-MAX_CHARS = 50_000
+MAX_PROMPT_CHARS = 60_000
+MAX_COMPLETION_CHARS = 16_000
 _ATTEMPTS = 16
+_CHARS_PARSED = 200_000
 _FILENAME = "<generated>"
+_RETURN_AT_MARGIN = re.compile(r"^(?:return|yield)\b", re.MULTILINE)
+_REFUSED = (ValueError, RecursionError, MemoryError, OverflowError)
 
 
 def clean(text: str) -> str:
-    """The same text with line feeds only, without NUL and lone surrogates, cut to MAX_CHARS characters."""
-    text = text[:MAX_CHARS]
+    """The same text with line feeds only, without NUL and lone surrogates."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
@@ -25,19 +29,22 @@ def clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "ignore").decode("utf-8")
 
 
-def compiles(source: str) -> bool:
+def parses(source: str) -> bool:
     return error_line(source) is None
 
 
 def error_line(source: str) -> int | None:
-    """The line (from 1) where compiling `source` fails, None if it compiles. 1 where Python names no line."""
+    """The line (from 1) of the first syntax error, None if there is none; 1 where Python names no line.
+
+    A `return` at top level counts as one. Other errors that only code generation finds do not: it is slow on hostile code.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        _parse(source)
+        if _RETURN_AT_MARGIN.search(source):
             compile(source, _FILENAME, "exec", dont_inherit=True)
     except SyntaxError as error:
         return max(error.lineno or 1, 1)
-    except (ValueError, RecursionError, MemoryError, OverflowError):
+    except _REFUSED:
         return 1
     return None
 
@@ -45,17 +52,21 @@ def error_line(source: str) -> int | None:
 def tree(source: str) -> ast.Module | None:
     """The syntax tree, None if it does not parse."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source, _FILENAME)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return _parse(source)
+    except (SyntaxError, *_REFUSED):
         return None
 
 
-def compiling_start(source: str) -> str:
-    """The whole lines at the start of `source` that compile, found by cutting at each error; empty if that takes too long."""
+def _parse(source: str) -> ast.Module:
+    with warnings.catch_warnings():  # about doubtful escapes and the like: the model's business
+        warnings.simplefilter("ignore")
+        return ast.parse(source, _FILENAME)
+
+
+def parsing_start(source: str) -> str:
+    """The whole lines at the start of `source` that parse, found by cutting at each error; empty if that takes too long."""
     lines = source.split("\n")
-    for _ in range(_ATTEMPTS):
+    for _ in range(min(_ATTEMPTS, _CHARS_PARSED // (len(source) + 1))):
         text = "\n".join(lines)
         line = error_line(text)
         if line is None:
@@ -72,7 +83,8 @@ class Outline:
     """What a prompt is as Python.
 
     code: the prompt, cleaned, without blanks at its very end: a completion continues here.
-    closed: a program, `code` with a `pass` where its last block is open; None if the prompt is not Python.
+    closed: a program, `code` with a `pass` where its last block is open; None if the prompt is not Python, or is too long
+    to tell (MAX_PROMPT_CHARS).
     functions: the names of its top-level functions, in order.
     indent: of the block that a completion continues; empty at top level.
     """
@@ -86,6 +98,8 @@ class Outline:
 @lru_cache(maxsize=256)
 def outline(prompt: str) -> Outline:
     code = clean(prompt).rstrip(" \t")
+    if len(code) > MAX_PROMPT_CHARS:
+        return Outline(code, None, (), "")
     lines = _without_blank_end(code.split("\n"))
     last_top = max((number for number, line in enumerate(lines) if line[:1].strip()), default=0)
     while len(lines) > last_top:
