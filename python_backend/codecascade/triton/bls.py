@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
 from codecascade.sampling import GenerateRequest, Generation
+from codecascade.triton.tensors import numbers, texts
 from codecascade.types import (
     Candidate,
     InvalidRequest,
@@ -85,8 +86,8 @@ class BlsSandbox:
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         """Raises SandboxUnavailable."""
         inputs = [
-            _texts("candidates", [candidate.source for candidate in candidates]),
-            _texts("test_lines", [line.source for line in test_lines]),
+            texts("candidates", [candidate.source for candidate in candidates]),
+            texts("test_lines", [line.source for line in test_lines]),
         ]
         try:
             outputs = await self._model(inputs)
@@ -100,13 +101,13 @@ class BlsSandbox:
 
 def _generate_inputs(request: GenerateRequest) -> list[Any]:
     return [
-        _texts("text_input", [request.text_input]),
-        _texts("stop_words", request.stop_words),
-        pb_utils.Tensor("max_tokens", np.array([request.max_tokens], np.int32)),
-        pb_utils.Tensor("temperature", np.array([request.temperature], np.float32)),
-        pb_utils.Tensor("top_p", np.array([request.top_p], np.float32)),
-        pb_utils.Tensor("seed", np.array([request.seed], np.uint64)),
-        pb_utils.Tensor("num_return_sequences", np.array([request.num_return_sequences], np.int32)),
+        texts("text_input", [request.text_input]),
+        texts("stop_words", request.stop_words),
+        numbers("max_tokens", [request.max_tokens], np.int32),
+        numbers("temperature", [request.temperature], np.float32),
+        numbers("top_p", [request.top_p], np.float32),
+        numbers("seed", [request.seed], np.uint64),
+        numbers("num_return_sequences", [request.num_return_sequences], np.int32),
     ]
 
 
@@ -116,10 +117,6 @@ def _generation(request: GenerateRequest, outputs: dict[str, NDArray[Any]]) -> G
     if len(samples) != request.num_return_sequences:
         raise TierUnavailable(f"tier {request.tier}: {len(samples)} sequences, asked for {request.num_return_sequences}")
     return Generation(samples, int(outputs["prompt_tokens"].reshape(-1)[0]))
-
-
-def _texts(name: str, texts: Sequence[str]) -> Any:
-    return pb_utils.Tensor(name, np.array([text.encode() for text in texts], dtype=np.object_))
 
 
 def _sentence(error: Any) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
@@ -20,7 +19,7 @@ from codecascade.trace import cost_of
 from codecascade.triton.bls import BlsSandbox, BlsTiers
 from codecascade.triton.metrics import Counters, flush_forever
 from codecascade.triton.serving import Serving
-from codecascade.triton.tensors import Inputs
+from codecascade.triton.tensors import Inputs, numbers, texts
 from codecascade.types import CascadeError, InvalidRequest, Task
 
 DEPLOYMENT = "CODECASCADE_DEPLOYMENT"  # environment variable: path of the deployment file
@@ -56,11 +55,11 @@ class TritonPythonModel:
         self._metrics.answered(answer)
         trace = json.dumps({**answer.trace.as_dict(), "seed": seed}, ensure_ascii=False) if traced else ""
         return [
-            pb_utils.Tensor("completion", np.array([answer.candidate.source.encode()], np.object_)),
-            pb_utils.Tensor("tier", np.array([answer.tier.encode()], np.object_)),
-            pb_utils.Tensor("score", np.array([answer.score], np.float32)),
-            pb_utils.Tensor("cost", np.array([cost_of(answer.trace.steps).price_usd], np.float64)),
-            pb_utils.Tensor("trace", np.array([trace.encode()], np.object_)),
+            texts("completion", [answer.candidate.source]),
+            texts("tier", [answer.tier]),
+            numbers("score", [answer.score], np.float32),
+            numbers("cost", [cost_of(answer.trace.steps).price_usd], np.float64),
+            texts("trace", [trace]),
         ]
 
     async def _complete(self, inputs: Inputs) -> tuple[Answer, int, bool]:

@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 from codecascade.sandbox import SandboxPool
 from codecascade.triton.metrics import Counters, flush_forever
 from codecascade.triton.serving import Serving
-from codecascade.triton.tensors import Inputs
+from codecascade.triton.tensors import Inputs, numbers
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
 
@@ -42,7 +41,7 @@ class TritonPythonModel:
         candidates = [Candidate(source) for source in inputs.texts("candidates")]
         matrix = await self._pool.run(candidates, [TestLine(source) for source in inputs.texts("test_lines")])
         self._metrics.judged(matrix)
-        return [pb_utils.Tensor("verdicts", matrix.verdicts), pb_utils.Tensor("cpu_s", matrix.cpu_s)]
+        return [numbers("verdicts", matrix.verdicts, np.int8), numbers("cpu_s", matrix.cpu_s, np.float64)]
 
 
 class _Metrics:

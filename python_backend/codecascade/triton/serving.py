@@ -52,6 +52,8 @@ class Serving:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:
+        """Cancel what is under way and end the loop."""
+        self.run(_cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
@@ -62,6 +64,13 @@ class Serving:
             if sender.is_cancelled():
                 work.cancel()
         sender.send(_response(work), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _response(work: asyncio.Future[list[Any]]) -> Any:
