@@ -2,5 +2,6 @@
 
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.pool import SandboxPool
+from codecascade.sandbox.probes import LEVELS, LevelReport, probe_levels
 
-__all__ = ["Limits", "SandboxPool"]
+__all__ = ["LEVELS", "LevelReport", "Limits", "SandboxPool", "probe_levels"]

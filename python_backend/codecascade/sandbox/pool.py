@@ -13,12 +13,11 @@ import numpy as np
 
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.lines import INVALID, Line, NotAValue, parse_line
+from codecascade.sandbox.probes import LEVELS, probe_level
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
 from codecascade.sandbox.zygote import protocol
 from codecascade.sandbox.zygote.supervise import WALL_STRETCH
 from codecascade.types import Candidate, InvalidRequest, SandboxUnavailable, TestLine, Verdict, VerdictMatrix
-
-LEVELS = ("namespaces", "landlock", "sealed")
 
 MAX_SOURCE_BYTES = 64 << 10
 MAX_LINES = 2_000
@@ -75,7 +74,7 @@ class SandboxPool:
         self._blind = blind
         self._queue = queue
         self._waiting = 0
-        self._workers: list[Worker] = []
+        self._workers: set[Worker] = set()  # empty: not started, or closed
         self._size = workers
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
 
@@ -90,26 +89,28 @@ class SandboxPool:
         """Raises SandboxUnavailable with one sentence for each level that was tried."""
         refusals = []
         for level in LEVELS if self.level == "auto" else (self.level,):
-            workers = [Worker(level, self.limits) for _ in range(self._size)]
-            try:
-                await asyncio.gather(*(worker.start() for worker in workers))
-            except (ZygoteRefused, ZygoteDied) as error:
-                for worker in workers:
-                    worker.kill()
-                refusals.append(f"{level}: {error or 'the interpreter did not start'}.")
-                continue
-            self.level = level
-            self._workers = workers
-            self.stats.zygotes_started += self._size
-            for worker in workers:
-                self._idle.put_nowait(worker)
-            return
+            report = await probe_level(level, self.limits)
+            if report.available:
+                await self._start_workers(level)
+                return
+            refusals.append(f"{report}.")
         raise SandboxUnavailable("no sandbox can be had here. " + " ".join(refusals))
+
+    async def _start_workers(self, level: str) -> None:
+        try:
+            workers = await asyncio.gather(*(Worker.start(level, self.limits) for _ in range(self._size)))
+        except (ZygoteRefused, ZygoteDied) as error:
+            raise SandboxUnavailable(f"the sandbox could not start {self._size} workers at level {level}: {error}") from error
+        self.level = level
+        self._workers = set(workers)
+        self.stats.zygotes_started += self._size
+        for worker in workers:
+            self._idle.put_nowait(worker)
 
     async def close(self) -> None:
         for worker in self._workers:
             worker.kill()
-        self._workers = []
+        self._workers = set()
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         """(candidates, lines) verdicts; a line that is not one assert statement is an ERROR for everyone.
@@ -179,9 +180,7 @@ class SandboxPool:
         worker = await self._idle.get()
         self.stats.queue_s += (time.monotonic() - asked) * len(sources)
         try:
-            if not worker.alive:
-                await worker.start()
-                self.stats.zygotes_started += 1
+            worker = await self._living(worker)
             async with aclosing(worker.run(job, limits.cpu_s * WALL_STRETCH + _GRACE_S)) as answers:
                 async for answer in answers:
                     judged.append(_judged(answer, lines))
@@ -189,6 +188,18 @@ class SandboxPool:
                     self.stats.cpu_s += judged[-1].cpu_s
         finally:
             self._idle.put_nowait(worker)
+
+    async def _living(self, worker: Worker) -> Worker:
+        """The worker, or a new one if its zygote is gone. Raises ZygoteDied, ZygoteRefused, SandboxUnavailable."""
+        if worker.alive:
+            return worker
+        if not self._workers:
+            raise SandboxUnavailable("the sandbox is closed")
+        self._workers.discard(worker)
+        replacement = await Worker.start(self.level, self.limits)
+        self._workers.add(replacement)
+        self.stats.zygotes_started += 1
+        return replacement
 
 
 def _unique(lines: list[Line]) -> list[Line]:

@@ -39,26 +39,27 @@ class ZygoteDied(Exception):
 
 
 class Worker:
-    """A zygote at one level. One job at a time."""
+    """One zygote, from `start` to `kill`. One job at a time."""
 
-    def __init__(self, level: str, limits: Limits) -> None:
-        self._level = level
-        self._limits = limits
-        self._process: subprocess.Popen[bytes] | None = None
-        self._messages: asyncio.Queue[Any] = asyncio.Queue()
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise ValueError("the zygote has no pipes")
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._messages: asyncio.Queue[Any] = asyncio.Queue()  # None: there will be no more
         self._buffer = bytearray()
+        self._loop = asyncio.get_running_loop()
+        self.alive = True
+        os.set_blocking(self._stdin.fileno(), False)
+        os.set_blocking(self._stdout.fileno(), False)
+        self._loop.add_reader(self._stdout.fileno(), self._read)
 
-    @property
-    def alive(self) -> bool:
-        return self._process is not None
-
-    async def start(self) -> None:
+    @classmethod
+    async def start(cls, level: str, limits: Limits) -> Worker:
         """Raises ZygoteRefused where the level cannot be had, ZygoteDied where the interpreter does not even start."""
-        argv = zygote_argv(self._level, self._limits)
-        self._messages = asyncio.Queue()
-        self._buffer = bytearray()
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's own would want a child watcher in this thread
-            argv,
+        # subprocess rather than asyncio's, which wants a child watcher in whatever thread this is.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            zygote_argv(level, limits),
             env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -66,17 +67,19 @@ class Worker:
             cwd="/",
             start_new_session=True,
         )
-        os.set_blocking(self._stdin, False)
-        os.set_blocking(self._stdout, False)
-        asyncio.get_running_loop().add_reader(self._stdout, self._read)
+        worker = cls(process)
         try:
-            message = await self._next(_START_S)
+            message = await worker._next(_START_S)
+            if "refused" in message:
+                raise ZygoteRefused(message["refused"])
         except BaseException:
-            self.kill()
+            worker.kill()
             raise
-        if "refused" in message:
-            self.kill()
-            raise ZygoteRefused(message["refused"])
+        return worker
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def run(self, job: dict[str, Any], answer_s: float) -> AsyncGenerator[dict[str, Any], None]:
         """One answer for each of the job's sources, in order. Raises ZygoteDied.
@@ -96,52 +99,38 @@ class Worker:
             raise
         finally:
             if answered < len(job["sources"]) and self.alive:
-                await asyncio.shield(self._cancel())
+                await self._cancel()
 
     def kill(self) -> None:
         """End the zygote and with it, by the kernel, its child."""
-        process, self._process = self._process, None
-        if process is None or process.stdin is None or process.stdout is None:
+        if not self.alive:
             return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(process.stdout)
-        loop.remove_writer(process.stdin)
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-
-    @property
-    def _stdin(self) -> int:
-        if self._process is None or self._process.stdin is None:
-            raise ZygoteDied
-        return self._process.stdin.fileno()
-
-    @property
-    def _stdout(self) -> int:
-        if self._process is None or self._process.stdout is None:
-            raise ZygoteDied
-        return self._process.stdout.fileno()
+        self.alive = False
+        self._loop.remove_reader(self._stdout.fileno())
+        self._loop.remove_writer(self._stdin.fileno())
+        self._process.kill()
+        self._process.wait()
+        self._stdin.close()
+        self._stdout.close()
+        self._messages.put_nowait(None)
 
     def _read(self) -> None:
         try:
-            data = os.read(self._stdout, 1 << 20)
+            data = os.read(self._stdout.fileno(), 1 << 20)
+            self._buffer += data
+            for message in protocol.unpack(self._buffer):
+                self._messages.put_nowait(message)
         except BlockingIOError:
             return
-        if data:
-            self._buffer += data
-            try:
-                for message in protocol.unpack(self._buffer):
-                    self._messages.put_nowait(message)
-            except ValueError:
-                data = b""
+        except ValueError:  # not JSON: whatever it is, it is not ours any more
+            data = b""
         if not data:
-            asyncio.get_running_loop().remove_reader(self._stdout)
+            self._loop.remove_reader(self._stdout.fileno())
             self._messages.put_nowait(None)
 
     async def _next(self, seconds: float) -> Any:
         if self._messages.empty():
-            timer = asyncio.get_running_loop().call_later(seconds, self._messages.put_nowait, None)
+            timer = self._loop.call_later(seconds, self._messages.put_nowait, None)
             try:
                 message = await self._messages.get()
             finally:
@@ -156,21 +145,38 @@ class Worker:
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[await _write_some(self._stdin, rest) :]
+                rest = rest[await self._write_some(rest) :]
         except OSError:
             raise ZygoteDied from None
 
+    async def _write_some(self, data: memoryview) -> int:
+        """Bytes written; 0 when the pipe was full and has become writable. Raises OSError when it is closed."""
+        try:
+            return os.write(self._stdin.fileno(), data)
+        except BlockingIOError:
+            ready = asyncio.Event()
+            self._loop.add_writer(self._stdin.fileno(), ready.set)
+            try:
+                await ready.wait()
+            finally:
+                self._loop.remove_writer(self._stdin.fileno())
+            return 0
+
     async def _cancel(self) -> None:
+        """Have the running child killed; in doubt, or when cancelled itself, the zygote with it."""
         try:
             await self._write(protocol.pack({"cancel": True}))
             while "cancelled" not in await self._next(_CANCEL_S):
                 pass
         except ZygoteDied:
             self.kill()
+        except BaseException:
+            self.kill()
+            raise
 
 
 def zygote_argv(level: str, limits: Limits) -> list[str]:
-    """The command of a fresh interpreter that has no site-packages, no user folder and no path of ours but one."""
+    """The command of a fresh interpreter that has no site-packages, no user folder and no path of ours."""
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []
     config = json.dumps({"level": level, "limits": asdict(limits)})
     folder = Path(__file__).parent
@@ -191,18 +197,3 @@ def _interpreter() -> str:
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     installed = Path(sys.base_prefix, "bin", name)
     return os.path.realpath(installed) if installed.exists() else sys.executable
-
-
-async def _write_some(fd: int, data: memoryview) -> int:
-    """Bytes written, once the pipe takes any. Raises OSError when the other end is closed."""
-    try:
-        return os.write(fd, data)
-    except BlockingIOError:
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_writer(fd, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_writer(fd)
-        return 0

@@ -46,13 +46,17 @@ def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
 
 
 def _map_user(owner: privileges.User) -> None:
-    for name, line in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{owner.uid} {owner.uid} 1"),
-        ("gid_map", f"{owner.gid} {owner.gid} 1"),
-    ):
+    _write_own("setgroups", "deny")
+    _write_own("uid_map", f"{owner.uid} {owner.uid} 1")
+    _write_own("gid_map", f"{owner.gid} {owner.gid} 1")
+
+
+def _write_own(name: str, line: str) -> None:
+    try:
         with open(f"/proc/self/{name}", "w") as file:
             file.write(line)
+    except OSError as error:
+        raise OSError(error.errno, f"{name}: {error.strerror}") from None
 
 
 def _build_root(library: str, owner: privileges.User, scratch_bytes: int, scratch_files: int) -> None:

@@ -24,7 +24,11 @@ def sandbox_user() -> User:
 
 def become(user: User) -> None:
     """Drop to this user for good. Raises OSError where root may not change its user."""
-    if os.geteuid() == 0:
+    if os.geteuid() != 0:
+        return
+    try:
         os.setgroups([])
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
+    except OSError as error:
+        raise OSError(error.errno, f"setresuid: {error.strerror}") from None

@@ -44,7 +44,7 @@ class FrameReader:
         self._nonce = nonce
         self._positions = positions
         self._rest = b""
-        self.frames: list[tuple[int, bytes]] = []  # status, payload; one for each position so far
+        self.frames: list[tuple[int, str]] = []  # status, payload; one for each position so far
 
     def feed(self, data: bytes) -> None:
         self._rest += data
@@ -57,7 +57,7 @@ class FrameReader:
                 raise Tampered
             if len(self._rest) < FRAME.size + length:
                 return
-            self.frames.append((status, self._rest[FRAME.size : FRAME.size + length]))
+            self.frames.append((status, _text(self._rest[FRAME.size : FRAME.size + length])))
             self._rest = self._rest[FRAME.size + length :]
 
     @property
@@ -68,6 +68,13 @@ class FrameReader:
         """The child is gone: half a frame, or one too many, is not an end."""
         if self._rest:
             raise Tampered
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode("ascii")
+    except UnicodeDecodeError:
+        raise Tampered from None
 
 
 def pack(message: Any) -> bytes:

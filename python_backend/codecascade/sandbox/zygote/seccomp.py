@@ -28,9 +28,10 @@ _X32_BIT = 0x40000000
 _SET_MODE_FILTER = 1
 _FLAG_SPEC_ALLOW = 4
 
-# The second argument of these two is a command: anything else could signal a process or reach a device.
-_FCNTL = (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL)
-_IOCTL = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD)
+# The second argument of these two is a command. Others could signal a process, reach a device, or leave a mark on a
+# descriptor that the next child shares.
+_FCNTL = (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL)
+_IOCTL = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONREAD)
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 

@@ -94,7 +94,7 @@ class Supervisor:
             frames = attempt.reader.frames[1:]  # without READY
             if start == 0:
                 report.module = frames[0][0] if frames else attempt.fate
-            report.lines += [(status, payload.decode()) for status, payload in frames[1:]]
+            report.lines += frames[1:]
             if len(report.lines) == len(lines):
                 return report
             if not frames or frames[0][0] != OK:  # it did not even define its functions
@@ -127,8 +127,8 @@ class Supervisor:
         os.closerange(FIRST_PRIVATE_FD, 64)
         seconds = int(attempt.bounds.cpu_s) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         if self._filter is not None:
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
             self._filter.load()
         random.seed(0)
 

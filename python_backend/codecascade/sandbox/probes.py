@@ -1,0 +1,164 @@
+"""Shows, with live targets, that a level keeps what it promises, and says what is missing where it cannot be had."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from codecascade.sandbox.limits import Limits
+from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
+from codecascade.sandbox.zygote import protocol
+
+LEVELS = ("namespaces", "landlock", "sealed")
+_UNISOLATED = "none"
+_ANSWER_S = 60.0
+
+# Each function returns "reached" when it got at its target. They call the C library, which is there without any import.
+_PROGRAM = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+
+def reached(fd):
+    if fd >= 0:
+        libc.close(fd)
+    return "reached" if fd >= 0 else "refused"
+
+def connects(family, address):
+    fd = libc.socket(family, 1, 0)
+    if fd < 0 or libc.connect(fd, address, len(address)) != 0:
+        return "refused"
+    return reached(fd)
+
+def network():
+    return connects(2, struct.pack("<HHBBBBQ", 2, {port_be}, 127, 0, 0, 1, 0))
+
+def local_socket():
+    return connects(1, struct.pack("<H", 1) + {abstract!r})
+
+def secret():
+    return reached(libc.open({secret!r}, 0))
+
+def shared_folder():
+    return reached(libc.open({created!r}, 0o101, 0o600))
+
+def process():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return "reached"
+
+def other_process():
+    return "reached" if libc.kill(os.getppid(), 0) == 0 else "refused"
+"""
+_PROPERTIES = {
+    "network": "no network",
+    "local_socket": "no local sockets",
+    "secret": "nothing outside read",
+    "shared_folder": "nothing outside written",
+    "process": "no new process",
+    "other_process": "no signal to others",
+}
+
+# What the zygote was refused, by the call that it names → what gives it.
+_REMEDIES = {
+    "unshare": "give CAP_SYS_ADMIN, or allow user namespaces (sysctl user.max_user_namespaces above 0, "
+    "kernel.apparmor_restrict_unprivileged_userns=0; in Docker a seccomp profile that allows unshare)",
+    "mount": "give CAP_SYS_ADMIN under an AppArmor profile that allows mount (in Docker --security-opt apparmor=unconfined)",
+    "uid_map": "allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0)",
+    "setresuid": "give CAP_SETUID and CAP_SETGID, or start as another user than root",
+    "landlock_create_ruleset": "use Linux 5.13 or newer with landlock among the security modules (boot parameter lsm=landlock,…)",
+    "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER (Linux 4.17 or newer)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LevelReport:
+    """Whether a level can be had on this machine; if not, what is missing and which setting would give it, in words."""
+
+    level: str
+    available: bool
+    missing: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        if self.available:
+            return f"{self.level}: available"
+        return f"{self.level}: {self.missing}" + (f"; to have it, {self.remedy}" if self.remedy else "")
+
+
+async def probe_levels(limits: Limits | None = None) -> tuple[LevelReport, ...]:
+    """What each level, strongest first, gives on this machine. Takes about 0.3 s."""
+    limits = limits or Limits()
+    return tuple([await probe_level(level, limits) for level in LEVELS])
+
+
+async def probe_level(level: str, limits: Limits) -> LevelReport:
+    """Starts the level beside no isolation at all and runs the same probes in both: they must reach their targets in
+    the one and not in the other."""
+    with _targets() as program:
+        control, found = await asyncio.gather(_reached(_UNISOLATED, limits, program), _reached(level, limits, program))
+    if isinstance(found, LevelReport):
+        return found
+    if isinstance(control, LevelReport):
+        return LevelReport(level, False, f"the probes do not run without isolation either ({control.missing})")
+    blind = sorted(set(_PROPERTIES) - control)
+    if blind:
+        return LevelReport(level, False, f"the probe of {', '.join(blind)} reaches nothing even without isolation")
+    if found:
+        broken = ", ".join(_PROPERTIES[name] for name in sorted(found))
+        return LevelReport(level, False, f"the level starts, but does not give: {broken}")
+    return LevelReport(level, True)
+
+
+async def _reached(level: str, limits: Limits, program: str) -> set[str] | LevelReport:
+    """The names of the probes that got at their target, or why there is no such level."""
+    names = list(_PROPERTIES)
+    job = {"sources": [program], "lines": [[True, f"{name}()"] for name in names], "line_s": 5.0, "cpu_s": 5.0}
+    try:
+        worker = await Worker.start(level, limits)
+    except ZygoteRefused as refusal:
+        call = str(refusal).split(":")[0].split(" ")[0]
+        return LevelReport(level, False, str(refusal), _REMEDIES.get(call, ""))
+    except ZygoteDied:
+        return LevelReport(level, False, "the interpreter ended while it locked itself down")
+    try:
+        async with contextlib.aclosing(worker.run(job, _ANSWER_S)) as answers:
+            answer = await anext(answers)
+    except ZygoteDied:
+        return LevelReport(level, False, "the sandbox ended while it was probed")
+    finally:
+        worker.kill()
+    if answer["module"] != protocol.OK:
+        return LevelReport(level, False, "the probes themselves do not run")
+    return {name for name, (status, text) in zip(names, answer["lines"], strict=True) if (status, text) == _REACHED}
+
+
+_REACHED = (protocol.VALUE, '"reached"')
+
+
+@contextlib.contextmanager
+def _targets() -> Iterator[str]:
+    """The probe program, with addresses of a listener, a readable secret and a folder that anyone may write to."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="codecascade-probe-"))
+        os.chmod(folder, 0o1777)
+        secret = os.path.join(folder, "secret")
+        with open(secret, "w") as file:
+            file.write("secret")
+        os.chmod(secret, 0o644)
+        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        local = stack.enter_context(socket.socket(socket.AF_UNIX))
+        local.bind("")  # the kernel picks an abstract name
+        local.listen()
+        yield _PROGRAM.format(
+            port_be=socket.htons(tcp.getsockname()[1]),
+            abstract=local.getsockname(),
+            secret=secret.encode(),
+            created=os.path.join(folder, "created").encode(),
+        )
