@@ -40,7 +40,7 @@ def commands(python: str, venv: Path, machine_pip: Path | None, keep: bool) -> l
     fresh = ["--ignore-installed"] if machine_pip and not keep else []
     return [
         *([] if keep else [create]),
-        [*pip, "install", "--quiet", *fresh, "--require-hashes", "-r", "requirements.lock"],
+        [*pip, "install", *fresh, "--require-hashes", "-r", "requirements.lock"],
         [inside, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."],
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from environment import commands
 
 VENV = Path("var/venv")
-INSTALL = ["install", "--quiet", "--require-hashes", "-r", "requirements.lock"]
+INSTALL = ["install", "--require-hashes", "-r", "requirements.lock"]
 EDITABLE = ["var/venv/bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."]
 
 
@@ -27,7 +27,7 @@ def test_without_ensurepip_the_machine_s_pip_fills_the_environment() -> None:
     assert commands("python3", VENV, Path("/usr/lib/python3/dist-packages/pip"), keep=False) == [
         ["python3", "-m", "venv", "--clear", "--without-pip", "var/venv"],
         [
-            *("var/venv/bin/python", "/usr/lib/python3/dist-packages/pip", "install", "--quiet", "--ignore-installed"),
+            *("var/venv/bin/python", "/usr/lib/python3/dist-packages/pip", "install", "--ignore-installed"),
             *("--require-hashes", "-r", "requirements.lock"),
         ],
         EDITABLE,
