@@ -68,17 +68,16 @@ def _uses(node: ast.AST, names: set[str]) -> bool:
 
 
 def _code(text: str, name: str | None, continues: bool) -> str:
-    """The part of an answer that is code; `continues`: it starts inside a code block."""
-    if "```" not in text:
-        return text if continues else _from_first_statement(text)
-    fence = _FENCE.search(text)
-    if continues and not (fence and fence.group(1)):  # a fence with a language opens a block, so what comes before is chatter
+    """The part of an answer that is code; `continues`: the answer starts inside a code block."""
+    fence = _FENCE.search(text) if "```" in text else None
+    if continues and not (fence and fence.group(1)):  # a fence with a language opens a block: what comes before is chatter
         head = text[: fence.start()] if fence else text
         if head.strip():
             return head
-    blocks = list(_blocks(text))
+    blocks = list(_blocks(text)) if fence else []
     if not blocks:
-        return _from_first_statement(text)
+        start = _CODE_START.search(text)
+        return text[start.start() :] if start else text
     return next((block for block in blocks if _defines(block, name)), blocks[0])
 
 
@@ -90,31 +89,32 @@ def _blocks(text: str) -> Iterator[str]:
             yield text[opening.end() + 1 : closing.start() if closing else len(text)]
 
 
-def _from_first_statement(text: str) -> str:
-    start = _CODE_START.search(text)
-    return text[start.start() :] if start else text
-
-
 def _defines(code: str, name: str | None) -> bool:
-    return name is not None and re.search(rf"^(?:async\s+)?def\s+{re.escape(name)}\s*\(", code, re.MULTILINE) is not None
+    """Whether a line of the code is the function's header, at the margin."""
+    if name is None or name not in code:
+        return False
+    return re.search(rf"^(?:async\s+)?def\s+{re.escape(name)}\s*\(", code, re.MULTILINE) is not None
 
 
 def _programs(given: Outline, code: str, name: str | None) -> Iterator[str]:
     """Ways to put the prompt's code and the model's together, likeliest first."""
     for text in (code, code.expandtabs(4)) if "\t" in code else (code,):
-        flush = dedent(text)
-        whole = f"{given.closed}\n\n{flush.lstrip()}"
-        if _defines(flush, name):
-            yield whole
+        if _defines(text, name) or (name and f"def {name}" in text and _defines(dedent(text), name)):
+            yield _followed(given, text)
         yield given.code + text
         if given.indent:
-            yield given.code + indent(flush, given.indent)
+            yield given.code + indent(dedent(text), given.indent)
             yield given.code + given.indent + text.lstrip()
-        yield whole
+        yield _followed(given, text)
+
+
+def _followed(given: Outline, code: str) -> str:
+    """The prompt's code as a program of its own, then the model's."""
+    return f"{given.closed}\n\n{dedent(code).lstrip()}"
 
 
 def _most_of(programs: Iterator[str]) -> str:
-    """The first program that compiles; if none does, what compiles of the one whose first error comes latest."""
+    """The first program that parses; if none does, what parses of the one whose first error comes latest."""
     broken: dict[str, int] = {}
     for program in programs:
         line = error_line(program)

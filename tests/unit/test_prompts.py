@@ -8,16 +8,117 @@ from codecascade.prompts import STYLES, solution_prompt
 from codecascade.types import Task
 
 ADD = Task('def add(a: int, b: int) -> int:\n    """The sum."""\n', "add")
+ADD_CLOSED = ADD.prompt + "    pass\n"
+
+
+def asked_for_tests(style: str, task: Task = ADD, lines: int = 2) -> prompts.Prompt:
+    return prompts.tests_prompt(style, task, lines)
+
+
+def test_base_sends_the_prompt_as_it_is() -> None:
+    prompt = solution_prompt("base", ADD)
+    assert prompt.text == prompt.prefix == ADD.prompt
+
+
+def test_base_asks_for_tests_below_an_empty_body() -> None:
+    prompt = asked_for_tests("base")
+    assert prompt.text == ADD_CLOSED + "\n# check the correctness of add\nassert "
+    assert prompt.prefix == "assert "
+
+
+def test_alpaca_wraps_the_request_in_its_instruction() -> None:
+    assert solution_prompt("alpaca", ADD).text == (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nCreate a Python script for this problem:\n" + ADD.prompt + "\n\n### Response:"
+    )
+    assert solution_prompt("alpaca", ADD).prefix == ""
+
+
+def test_alpaca_begins_the_first_assert() -> None:
+    prompt = asked_for_tests("alpaca", lines=4)
+    assert "### Instruction:\nWrite 4 lines of code to test the correctness of add:\n" + ADD_CLOSED in prompt.text
+    assert prompt.text.endswith("\n\n### Response:assert add")
+    assert prompt.prefix == "assert add"
+
+
+def test_chatml_is_the_models_chat_template_primed_with_the_prompts_own_code() -> None:
+    prompt = solution_prompt("chatml", ADD)
+    assert prompt.text == (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nCreate a Python script for this problem:\n" + ADD.prompt + "<|im_end|>\n"
+        "<|im_start|>assistant\n```python\n" + ADD.prompt
+    )
+    assert prompt.prefix == ADD.prompt
+
+
+def test_chatml_begins_the_first_assert_but_leaves_its_bracket_to_the_model() -> None:
+    prompt = asked_for_tests("chatml", lines=4)
+    assert "user\nWrite 4 lines of code to test the correctness of add:\n" + ADD_CLOSED + "<|im_end|>" in prompt.text
+    assert prompt.text.endswith("<|im_start|>assistant\n```python\nassert add")
+    assert prompt.prefix == "assert add"
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+@pytest.mark.parametrize(
+    "after",
+    ["\ndef helper():", "\nprint(add(1, 2))", "\n# Test", "\nif __name__", "\nassert add", "\n```", "\nclass A:", "\n@cache"],
+)
+def test_a_solution_stops_where_the_function_ends(style: str, after: str) -> None:
+    assert any(after.startswith(word) for word in solution_prompt(style, ADD).stop)
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+@pytest.mark.parametrize("within", ["\n    # a comment", "\n\n    return a", "\n        ```", "\n)", "\n]", "\n}"])
+def test_a_solution_does_not_stop_inside_the_function(style: str, within: str) -> None:
+    assert not any(word in within for word in solution_prompt(style, ADD).stop)
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+def test_a_prompt_that_opens_no_function_stops_at_the_fence_alone(style: str) -> None:
+    assert solution_prompt(style, Task("import sys\n")).stop == ("\n```",)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_tests_prompt_begins_an_assert_about_the_entry_point(style: str) -> None:
-    prompt = prompts.tests_prompt(style, ADD, lines=2)
-    assert prompt.text.endswith(prompt.prefix)
-    assert prompt.prefix.startswith("assert ")
+@pytest.mark.parametrize("after", ["\n\n", "\n```", "\n# more", "\nprint(1)", "\ndef f():"])
+def test_tests_stop_where_the_asserts_end(style: str, after: str) -> None:
+    assert any(after.startswith(word) for word in asked_for_tests(style).stop)
+    assert not any(word in "\nassert add(1, 2) == 3  # three" for word in asked_for_tests(style).stop)
 
 
-def test_chatml_primes_the_answer_with_the_prompts_own_code() -> None:
-    prompt = solution_prompt("chatml", ADD)
-    assert prompt.prefix == ADD.prompt
-    assert prompt.text.endswith("<|im_start|>assistant\n```python\n" + ADD.prompt)
+def test_a_prompt_that_is_not_python_is_asked_about_but_not_primed() -> None:
+    prompt = solution_prompt("chatml", Task("Write a function that adds two numbers."))
+    assert prompt.prefix == ""
+    assert "Write a function that adds two numbers.<|im_end|>" in prompt.text
+    assert prompt.text.endswith("assistant\n```python\n")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_blanks_at_the_end_of_a_prompt_are_left_to_the_model(style: str) -> None:
+    # A model's tokens carry their own leading blanks; after blanks of ours it writes something unlikely.
+    assert solution_prompt(style, Task(ADD.prompt + "    ", "add")) == solution_prompt(style, ADD)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_line_ends_do_not_change_a_prompt(style: str) -> None:
+    windows = Task(ADD.prompt.replace("\n", "\r\n"), "add")
+    assert solution_prompt(style, windows) == solution_prompt(style, ADD)
+    assert asked_for_tests(style, windows) == asked_for_tests(style)
+
+
+def test_braces_in_a_prompt_are_text() -> None:
+    task = Task('def f(d):\n    """{request} {0} }{"""\n', "f")
+    for style in STYLES:
+        assert task.prompt in solution_prompt(style, task).text
+        assert task.prompt in asked_for_tests(style, task).text
+
+
+def test_an_unknown_style_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'chat' is unknown, allowed are base, alpaca, chatml"):
+        solution_prompt("chat", ADD)
+    with pytest.raises(ValueError, match="'chat' is unknown"):
+        asked_for_tests("chat")
+
+
+def test_without_an_entry_point_there_are_no_tests_to_ask_for() -> None:
+    with pytest.raises(ValueError, match="without an entry point"):
+        asked_for_tests("chatml", Task("import sys\n"))
