@@ -14,7 +14,7 @@ GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
 
 BIN := var/venv/bin
-VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ENVIRONMENT = var/venv/.ready-$(VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

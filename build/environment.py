@@ -37,10 +37,10 @@ def commands(python: str, venv: Path, machine_pip: Path | None, keep: bool) -> l
     inside = str(venv / "bin" / "python")
     create = [python, "-m", "venv", "--clear", *(["--without-pip"] if machine_pip else []), str(venv)]
     pip = [inside, str(machine_pip)] if machine_pip and not keep else [inside, "-m", "pip"]
-    fresh = ["--ignore-installed"] if machine_pip and not keep else []
+    options = ["--quiet"] if keep else ["--ignore-installed"] if machine_pip else []
     return [
         *([] if keep else [create]),
-        [*pip, "install", *fresh, "--require-hashes", "-r", "requirements.lock"],
+        [*pip, "install", *options, "--require-hashes", "-r", "requirements.lock"],
         [inside, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."],
     ]
 

@@ -7,28 +7,28 @@ from pathlib import Path
 from environment import commands
 
 VENV = Path("var/venv")
-INSTALL = ["install", "--require-hashes", "-r", "requirements.lock"]
+LOCK = ["--require-hashes", "-r", "requirements.lock"]
 EDITABLE = ["var/venv/bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."]
 
 
 def test_a_fresh_environment_is_made_filled_and_gets_the_project() -> None:
     assert commands("python3", VENV, None, keep=False) == [
         ["python3", "-m", "venv", "--clear", "var/venv"],
-        ["var/venv/bin/python", "-m", "pip", *INSTALL],
+        ["var/venv/bin/python", "-m", "pip", "install", *LOCK],
         EDITABLE,
     ]
 
 
 def test_an_environment_that_is_there_is_only_brought_up_to_date() -> None:
-    assert commands("python3", VENV, None, keep=True) == [["var/venv/bin/python", "-m", "pip", *INSTALL], EDITABLE]
+    assert commands("python3", VENV, None, keep=True) == [
+        ["var/venv/bin/python", "-m", "pip", "install", "--quiet", *LOCK],
+        EDITABLE,
+    ]
 
 
 def test_without_ensurepip_the_machine_s_pip_fills_the_environment() -> None:
     assert commands("python3", VENV, Path("/usr/lib/python3/dist-packages/pip"), keep=False) == [
         ["python3", "-m", "venv", "--clear", "--without-pip", "var/venv"],
-        [
-            *("var/venv/bin/python", "/usr/lib/python3/dist-packages/pip", "install", "--ignore-installed"),
-            *("--require-hashes", "-r", "requirements.lock"),
-        ],
+        ["var/venv/bin/python", "/usr/lib/python3/dist-packages/pip", "install", "--ignore-installed", *LOCK],
         EDITABLE,
     ]
