@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +26,7 @@ from codecascade.types import (
 )
 
 CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it waits
+PULSE_S = 5.0  # how often a tier that is being waited for is asked whether it still lives
 _GENERATED = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
 
 
@@ -58,23 +60,50 @@ class BlsModel:
 
 
 class BlsTiers:
-    """`generate` of every tier of a deployment."""
+    """`generate` of every tier of a deployment.
+
+    A model whose process dies never answers the calls that it had under way, and Triton does not say so; it only refuses
+    new calls. So while a tier is waited for, an empty prompt, which it refuses, shows that it still lives.
+    """
 
     def __init__(self, deployment: Deployment) -> None:
         self._timeouts_s = {name: tier.timeout_s for name, tier in deployment.tiers.items()}
         self._models = {name: BlsModel(name, _GENERATED) for name in deployment.tiers}
+        self._asked_s = dict.fromkeys(deployment.tiers, 0.0)
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Raises TierUnavailable, or InvalidRequest when the tier refuses the request."""
         timeout_s = self._timeouts_s[request.tier]
         try:
-            outputs = await asyncio.wait_for(self._models[request.tier](_generate_inputs(request)), timeout_s)
+            outputs = await asyncio.wait_for(self._while_alive(request), timeout_s)
         except asyncio.TimeoutError:
             raise TierUnavailable(f"tier {request.tier}: no answer within {timeout_s:g} s") from None
         except CallFailed as error:
             kind = InvalidRequest if error.invalid else TierUnavailable
             raise kind(f"tier {request.tier}: {error}") from error
         return _generation(request, outputs)
+
+    async def _while_alive(self, request: GenerateRequest) -> dict[str, NDArray[Any]]:
+        call = asyncio.ensure_future(self._models[request.tier](_generate_inputs(request)))
+        try:
+            while not (await asyncio.wait({call}, timeout=PULSE_S))[0]:
+                await self._check_alive(request.tier)
+        finally:
+            call.cancel()
+        return call.result()
+
+    async def _check_alive(self, tier: str) -> None:
+        """Raises CallFailed. All calls to a tier together ask once in PULSE_S."""
+        now = time.monotonic()
+        if now - self._asked_s[tier] < PULSE_S:
+            return
+        self._asked_s[tier] = now
+        try:
+            await self._models[tier]([texts("text_input", [""])])
+        except CallFailed as error:
+            if not error.invalid:
+                self._asked_s[tier] = 0.0
+                raise
 
 
 class BlsSandbox:
@@ -121,4 +150,5 @@ def _generation(request: GenerateRequest, outputs: dict[str, NDArray[Any]]) -> G
 
 def _sentence(error: Any) -> str:
     """The first line of an error: the rest is a traceback, which the failing model has logged."""
-    return str(error).strip().split("\n", 1)[0]
+    line = str(error).strip().split("\n", 1)[0]
+    return "its process has ended" if line.startswith("Stub process") else line

@@ -56,12 +56,16 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 
 @dataclass(frozen=True, slots=True)
 class ScriptedTier:
-    """A tier of tier.py. delay_s: what every call takes. price_per_mtok: $ per 1M generated tokens."""
+    """A tier of tier.py. delay_s: what every call takes. price_per_mtok: $ per 1M generated tokens.
+
+    timeout_s: after it the cascade takes the tier as failed.
+    """
 
     name: str
     delay_s: float = 0.0
     context_tokens: int = 2048
     price_per_mtok: float = 1.0
+    timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "context_tokens": tier.context_tokens,
                 "max_completion_tokens": 512,
                 "price_per_mtok": tier.price_per_mtok,
+                "timeout_s": tier.timeout_s,
             }
             for tier in tiers
         ],

@@ -7,7 +7,7 @@ sample (style base) asserts sums. A comment line `# TIER: BEHAVIOUR` in the prom
     no_tests      a test sample without a single assert
     fail          the call fails (UNAVAILABLE)
     die           the model's process ends in the middle of the call
-    hang          no answer until the caller gives up
+    stall         the answer comes STALL_S late
 Sampled texts (temperature > 0) carry a mark that follows from (seed, sequence); greedy ones do not.
 Model parameters: delay_s (how long every call takes), context_tokens. A token is a word.
 """
@@ -28,6 +28,7 @@ from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs
 from codecascade.types import InvalidRequest, TierUnavailable
 
+STALL_S = 5.0
 _TESTED = re.compile(r"# check the correctness of (\w+)\nassert $")
 _SUMS = ((1, 2), (3, 4), (-1, 5), (10, 20), (7, 7), (2, 100))
 
@@ -60,8 +61,8 @@ class TritonPythonModel:
             raise TierUnavailable("told to fail")
         if behaviour == "die":
             os._exit(1)
-        if behaviour == "hang":
-            await asyncio.Event().wait()
+        if behaviour == "stall":
+            await asyncio.sleep(STALL_S)
 
         text = _answer_text(prompt, behaviour)
         seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
