@@ -10,11 +10,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from codecascade.plans import PlanFileError, load_plans
+from codecascade.plans import load_plans
 from codecascade.types import CascadeError
 from pydantic import ValidationError
 
@@ -120,12 +121,20 @@ def eval_(
         _fail(f"{passed} tasks passed, at least {at_least} were demanded")
 
 
+if find_spec("pyarrow"):  # the extra `offline`
+    from codecascade_client import commands
+
+    app.command()(commands.record)
+    app.command()(commands.verdicts)
+    app.command()(commands.import_published)
+
+
 def main() -> None:
     try:
         app()
     except (DatasetMissing, UnknownTask) as error:
         _fail(str(error), code=2)
-    except PlanFileError as error:
+    except CascadeError as error:
         _fail(str(error))
 
 

@@ -43,9 +43,9 @@ SAMPLES = pa.schema(
         ("line_tokens", pa.list_(pa.int32())),
         ("prompt_tokens", pa.int32()),
         ("seed", pa.uint64()),
-        ("temperature", pa.float32()),
+        ("temperature", pa.float64()),
         ("finish_reason", pa.string()),
-        ("latency_ms", pa.float32()),
+        ("latency_ms", pa.float64()),
     ]
 )
 VERDICTS = pa.schema(

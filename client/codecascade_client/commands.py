@@ -1,0 +1,104 @@
+"""The offline half of the command line: recordings in, plans out. Each function is a command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from codecascade.deployment import load_deployment
+from codecascade.recordings import RecordingError
+from codecascade.sandbox import SandboxPool
+
+from codecascade_client.dataset_files import HUMANEVAL, load_dataset
+from codecascade_client.endpoints import TierEndpoints
+from codecascade_client.progress import RunProgress
+from codecascade_client.published import import_published as import_published_runs
+from codecascade_client.record import Recorded, RecordSettings, Refused, manifest_for, plan_units
+from codecascade_client.record import record as record_units
+from codecascade_client.recording_store import open_recording, resume_recording
+from codecascade_client.settings import DEFAULT_URL
+from codecascade_client.verdicts import judge, unjudged
+
+Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
+DatasetName = Annotated[str, typer.Option(help="humaneval, or a JSON Lines file (task_id, prompt, entry_point, test).")]
+
+
+def record(
+    folder: Folder,
+    deployment: Annotated[Path, typer.Option(help="The deployment file, var/model_repository/<deployment>.json.")],
+    dataset: DatasetName = HUMANEVAL,
+    url: Annotated[
+        list[str] | None, typer.Option(help=f"host:port of a server's gRPC service, repeatable; default: {DEFAULT_URL}.")
+    ] = None,
+    tier: Annotated[list[str] | None, typer.Option(help="Only this tier, repeatable; default: all, small to large.")] = None,
+    k: Annotated[int, typer.Option(help="Solutions and test samples of a sampled run.", min=2, max=100)] = 3,
+    test_lines: Annotated[int, typer.Option(help="Test lines asked for in a test sample.", min=1, max=100)] = 4,
+    runs: Annotated[int, typer.Option(help="Sampled runs, besides the greedy one.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="Run r is drawn with this seed + r.", min=0)] = 0,
+    split_seed: Annotated[int, typer.Option(help="The validation tasks of this seed's split come first.", min=0)] = 0,
+    limit: Annotated[int | None, typer.Option(help="Only so many tasks.", min=1)] = None,
+    concurrency: Annotated[int, typer.Option(help="Units asked for at a time.", min=1)] = 2,
+) -> None:
+    """Ask every tier everything once, as a live cascade would. Resumes: what is in the folder is not asked again."""
+    deployed = load_deployment(deployment)
+    tiers = tier or list(deployed.tiers)
+    unknown = [name for name in tiers if name not in deployed.tiers]
+    if unknown:
+        raise typer.BadParameter(f"--tier is {unknown[0]!r}, deployed are {', '.join(deployed.tiers)}")
+    tasks = load_dataset(dataset)
+    settings = RecordSettings(k, test_lines, seed)
+    store = resume_recording(folder, manifest_for(deployment, tasks, settings))
+    wanted = plan_units(tasks, tiers, runs=runs, split_seed=split_seed, limit=limit)
+    refusals: list[Refused] = []
+
+    async def ask() -> None:
+        with store.writing():
+            done = store.recorded_units()
+            left = [unit for unit in wanted if unit not in done]
+            print(f"{len(wanted) - len(left)} of {len(wanted)} units are recorded already", file=sys.stderr)
+            with RunProgress("recording", len(left)) as progress:
+
+                def on_unit(found: Recorded | Refused) -> None:
+                    name = f"{found.unit.tier} {found.unit.task} run {found.unit.run}"
+                    if isinstance(found, Refused):
+                        refusals.append(found)
+                        progress.advance(1, note=f"{name}: {found.reason}")
+                    else:
+                        progress.advance(1, found.tokens, note=name)
+
+                async with TierEndpoints(url or [DEFAULT_URL]) as endpoints:
+                    await record_units(
+                        store, deployed, tasks, left, settings, endpoints.generate, concurrency=concurrency, on_unit=on_unit
+                    )
+
+    asyncio.run(ask())
+    if refusals:
+        raise RecordingError(f"{len(refusals)} units were refused by their tier and are not recorded, each is named above")
+
+
+def verdicts(folder: Folder, dataset: DatasetName = HUMANEVAL) -> None:
+    """Run a recording's solutions against its test lines and the benchmark's own tests, on all cores. Resumes."""
+    tasks = load_dataset(dataset)
+    store = open_recording(folder)
+
+    async def run() -> None:
+        with store.writing():
+            left = unjudged(store, tasks)
+            async with SandboxPool(workers=os.cpu_count() or 1) as pool:
+                with RunProgress("judging", len(left)) as progress:
+                    await judge(store, tasks, left, pool, progress.advance)
+
+    asyncio.run(run())
+
+
+def import_published(
+    source: Annotated[Path, typer.Argument(help="The folder of the published runs.", show_default=False)],
+    folder: Folder,
+    stages: Annotated[bool, typer.Option("--stages", help="The authors' own scoring; no verdicts are run.")] = False,
+) -> None:
+    """Make a recording of the paper's published runs."""
+    import_published_runs(source, folder, stages=stages)

@@ -1,0 +1,74 @@
+"""A gRPC server that meets the tier contract with scripted answers, without Triton: endpoints that come and go."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
+
+PROMPT_TOKENS = 11
+
+
+@dataclass
+class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Sequence j of a call answers `body(seed, j)`; `refusals` are given first, one a call."""
+
+    refusals: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    address: str = ""
+
+    async def ModelInfer(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        inputs = _inputs(request)
+        self.asked.append({"model": request.model_name, **inputs})
+        if self.refusals:
+            await context.abort(*self.refusals.pop(0))
+        count = int(inputs["num_return_sequences"])
+        texts = [self.text(inputs, sequence) for sequence in range(count)]
+        response = service_pb2.ModelInferResponse(model_name=request.model_name)
+        _add(response, "text_output", "BYTES", serialize_byte_tensor(np.array([t.encode() for t in texts], object)).item(), count)
+        _add(response, "completion_tokens", "INT32", np.array([len(t.split()) for t in texts], np.int32).tobytes(), count)
+        _add(response, "prompt_tokens", "INT32", np.array([PROMPT_TOKENS], np.int32).tobytes(), 1)
+        _add(response, "finish_reason", "BYTES", serialize_byte_tensor(np.array([b"stop"] * count, object)).item(), count)
+        return response
+
+    def text(self, inputs: dict[str, Any], sequence: int) -> str:
+        """A right body, or for a test prompt (style base) two asserts, one of them wrong in odd sequences."""
+        if inputs["text_input"].endswith("assert "):
+            name = inputs["text_input"].rpartition("correctness of ")[2].split("\n")[0]
+            return f"{name}(1, 2) == {3 + sequence % 2}\nassert {name}(2, 2) == 4"
+        return f"    # seed {inputs['seed']}, sequence {sequence}\n    return a + b"
+
+
+@asynccontextmanager
+async def serving(tier: ScriptedTier, address: str = "127.0.0.1:0") -> AsyncIterator[grpc.aio.Server]:
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(tier, server)
+    tier.address = f"127.0.0.1:{server.add_insecure_port(address)}"
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop(0)
+
+
+def _inputs(request: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    kinds = {"INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        if tensor.datatype == "BYTES":
+            texts = tuple(text.decode() for text in deserialize_bytes_tensor(raw))
+            found[tensor.name] = texts if tensor.name == "stop_words" else texts[0]
+        else:
+            found[tensor.name] = np.frombuffer(raw, kinds[tensor.datatype])[0].item()
+    return found
+
+
+def _add(response: Any, name: str, datatype: str, raw: bytes, count: int) -> None:
+    response.outputs.add(name=name, datatype=datatype, shape=[count])
+    response.raw_output_contents.append(raw)
