@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
 from codecascade.sampling import GenerateRequest, Generation
+from codecascade.triton.serving import REFUSAL
 from codecascade.triton.tensors import numbers, texts
 from codecascade.types import (
     Candidate,
@@ -27,15 +28,17 @@ from codecascade.types import (
 
 CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it waits
 PULSE_S = 5.0  # how often a tier that is being waited for is asked whether it still lives
+_DEAD = "its process has ended"
 _GENERATED = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
 
 
 class CallFailed(Exception):
-    """A nested call was answered with an error: the model's own sentence, and whether the input was to blame."""
+    """A nested call was answered with an error. invalid: the request was to blame. dead: the model's process has ended."""
 
-    def __init__(self, sentence: str, invalid: bool) -> None:
-        super().__init__(sentence)
-        self.invalid = invalid
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence.removeprefix(REFUSAL))
+        self.invalid = sentence.startswith(REFUSAL)
+        self.dead = sentence == _DEAD
 
 
 class BlsModel:
@@ -52,10 +55,9 @@ class BlsModel:
         try:
             response = await asyncio.get_running_loop().run_in_executor(self._threads, request.exec)
         except pb_utils.TritonModelException as error:
-            raise CallFailed(_sentence(error), invalid=False) from error
+            raise CallFailed(_sentence(error)) from error
         if response.has_error():
-            failure = response.error()
-            raise CallFailed(_sentence(failure.message()), invalid=failure.code() == pb_utils.TritonError.INVALID_ARG)
+            raise CallFailed(_sentence(response.error().message()))
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
@@ -101,7 +103,7 @@ class BlsTiers:
         try:
             await self._models[tier]([texts("text_input", [""])])
         except CallFailed as error:
-            if not error.invalid:
+            if error.dead:
                 self._asked_s[tier] = 0.0
                 raise
 
@@ -151,4 +153,4 @@ def _generation(request: GenerateRequest, outputs: dict[str, NDArray[Any]]) -> G
 def _sentence(error: Any) -> str:
     """The first line of an error: the rest is a traceback, which the failing model has logged."""
     line = str(error).strip().split("\n", 1)[0]
-    return "its process has ended" if line.startswith("Stub process") else line
+    return _DEAD if line.startswith("Stub process") else line

@@ -33,7 +33,7 @@ class TritonPythonModel:
             context_tokens=_positive(parameters, "context_tokens"),
             threads=_positive(parameters, "threads"),
         )
-        self._serving = Serving(self._answer)
+        self._serving = Serving(self._answer, nested=True)
 
     def execute(self, requests: list[Any]) -> None:
         self._serving.submit(requests)

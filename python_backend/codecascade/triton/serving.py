@@ -16,10 +16,10 @@ import triton_python_backend_utils as pb_utils
 
 from codecascade.types import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
 
+REFUSAL = "invalid request: "
 _CANCEL_POLL_S = 0.1
 # Names of pb_utils.TritonError codes: the stub adds TritonError to the module only after it has imported the model.
 _CODES = {
-    InvalidRequest: "INVALID_ARG",
     TierUnavailable: "UNAVAILABLE",
     SandboxUnavailable: "UNAVAILABLE",
     Cancelled: "CANCELLED",
@@ -32,12 +32,15 @@ class Serving:
     """A background asyncio loop that answers a model's requests with `answer(request) -> output tensors`.
 
     threads: how many blocking calls (nested BLS calls hold one each) may be under way at once.
+    nested: other models call this one. Triton 2.51 makes every error of a nested call INTERNAL, so an InvalidRequest
+    also says so in its sentence, for the calling model to tell it from a failure.
     A request whose caller went away has its `answer` cancelled. CascadeErrors become their gRPC code and sentence;
     anything else is INTERNAL, with the traceback in Triton's log only.
     """
 
-    def __init__(self, answer: Answer, threads: int = 8) -> None:
+    def __init__(self, answer: Answer, threads: int = 8, *, nested: bool = False) -> None:
         self._answer = answer
+        self._refusal = REFUSAL if nested else ""
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(threads))
         self._thread = threading.Thread(target=self.loop.run_forever, name="serving", daemon=True)
@@ -63,7 +66,7 @@ class Serving:
         while not (await asyncio.wait({work}, timeout=_CANCEL_POLL_S))[0]:
             if sender.is_cancelled():
                 work.cancel()
-        sender.send(_response(work), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        sender.send(_response(work, self._refusal), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 async def _cancel_all() -> None:
@@ -73,12 +76,14 @@ async def _cancel_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _response(work: asyncio.Future[list[Any]]) -> Any:
+def _response(work: asyncio.Future[list[Any]], refusal: str) -> Any:
     if work.cancelled():
         return _error("the caller cancelled the request", "CANCELLED")
     error = work.exception()
     if error is None:
         return pb_utils.InferenceResponse(work.result())
+    if isinstance(error, InvalidRequest):
+        return _error(refusal + str(error), "INVALID_ARG")
     if isinstance(error, CascadeError):
         return _error(str(error), _CODES.get(type(error), "INTERNAL"))
     _log_traceback(error)

@@ -40,7 +40,7 @@ class TritonPythonModel:
         self._name = config["name"]
         self._delay_s = float(parameters["delay_s"])
         self._context_tokens = int(parameters["context_tokens"])
-        self._serving = Serving(self._answer)
+        self._serving = Serving(self._answer, nested=True)
 
     def execute(self, requests: Sequence[Any]) -> None:
         self._serving.submit(requests)
