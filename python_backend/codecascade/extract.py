@@ -19,7 +19,8 @@ from codecascade.types import Candidate, Task, TestLine
 _MAX_LINE_CHARS = 2_000
 _FENCE = re.compile(r"^[ \t]*```+[ \t]*([\w+-]*)[^\n]*$", re.MULTILINE)
 _PYTHON_TAGS = ("", "python", "python3", "py", "pycon")
-_CODE_START = re.compile(r"^(?:import |from \S+ import |def |async def |class |@)", re.MULTILINE)
+_BODY = re.compile(r"\n*(?: {2,}|\t)\S")
+_FIRST_STATEMENT = re.compile(r"^(?:import |from \S+ import |def |async def |class |@)", re.MULTILINE)
 _LOOSE_STATEMENT = re.compile(r"^(?!def |async |class |import |from |@|[)\]}#])\S", re.MULTILINE)
 
 
@@ -31,12 +32,13 @@ def functions(prompt_text: str) -> tuple[str, ...]:
 def candidate(task: Task, prompt: Prompt, completion: str) -> Candidate:
     """The program in a completion of `solution_prompt`, the prompt's own code included. Raises nothing."""
     given = outline(task.prompt)
-    code = _code(clean(completion[:MAX_COMPLETION_CHARS]), task.entry_point, continues=bool(prompt.prefix))
+    in_block = bool(prompt.prefix) or prompt.text.endswith("```python\n")
+    code = _code(clean(completion[:MAX_COMPLETION_CHARS]), task.entry_point, in_block)
     if given.closed is None:
         whole = prompt.prefix + code
         return Candidate(_ended(parsing_start(whole) or whole))
     program = _most_of(_programs(given, code, task.entry_point))
-    if len(program) <= len(given.closed):
+    if len(program.rstrip()) <= len(given.code.rstrip()):
         return Candidate(given.closed)
     return Candidate(_ended(_without_usage(program, given, task.entry_point)))
 
@@ -67,18 +69,18 @@ def _uses(node: ast.AST, names: set[str]) -> bool:
     return any(isinstance(part, ast.Name) and part.id in names for part in ast.walk(node))
 
 
-def _code(text: str, name: str | None, continues: bool) -> str:
-    """The part of an answer that is code; `continues`: the answer starts inside a code block."""
+def _code(text: str, name: str | None, in_block: bool) -> str:
+    """The part of an answer that is code; `in_block`: the answer starts inside a code block."""
     fence = _FENCE.search(text) if "```" in text else None
-    if continues and not (fence and fence.group(1)):  # a fence with a language opens a block: what comes before is chatter
+    if in_block and not (fence and fence.group(1)):  # a fence with a language opens a block: what comes before is chatter
         head = text[: fence.start()] if fence else text
         if head.strip():
             return head
     blocks = list(_blocks(text)) if fence else []
-    if not blocks:
-        start = _CODE_START.search(text)
-        return text[start.start() :] if start else text
-    return next((block for block in blocks if _defines(block, name)), blocks[0])
+    if blocks:
+        return next((block for block in blocks if _defines(block, name)), blocks[0])
+    start = None if _BODY.match(text) else _FIRST_STATEMENT.search(text)
+    return text[start.start() :] if start else text
 
 
 def _blocks(text: str) -> Iterator[str]:
@@ -98,7 +100,7 @@ def _defines(code: str, name: str | None) -> bool:
 
 def _programs(given: Outline, code: str, name: str | None) -> Iterator[str]:
     """Ways to put the prompt's code and the model's together, likeliest first."""
-    for text in (code, code.expandtabs(4)) if "\t" in code else (code,):
+    for text in (code, code.expandtabs(4), code.expandtabs(8)) if "\t" in code else (code,):
         if _defines(text, name) or (name and f"def {name}" in text and _defines(dedent(text), name)):
             yield _followed(given, text)
         yield given.code + text

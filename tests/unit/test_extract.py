@@ -1,18 +1,239 @@
-"""Extraction: programs and test lines out of what models write."""
+"""Extraction: programs and test lines out of what models write. Cases from real models are in test_model_output.py."""
 
 from __future__ import annotations
 
+import ast
+from typing import Any
+
+import pytest
+from codecascade import prompts
 from codecascade.extract import candidate, functions
-from codecascade.prompts import solution_prompt
+from codecascade.extract import test_lines as asserts_of
+from codecascade.prompts import STYLES, solution_prompt
 from codecascade.types import Task
+from hypothesis import given
+from hypothesis import strategies as st
 
-ADD = Task('def add(a: int, b: int) -> int:\n    """The sum."""\n', "add")
+ADD = Task('import math\n\n\ndef add(a: int, b: int) -> int:\n    """The sum."""\n', "add")
+BARE = Task("def add(a, b):\n", "add")
+WHOLE = "def add(a, b):\n    return a + b\n"
 
 
-def test_a_body_continues_the_prompt() -> None:
-    found = candidate(ADD, solution_prompt("chatml", ADD), "    return a + b\n")
-    assert found.source == ADD.prompt + "    return a + b\n"
+def program(completion: str, task: Task = ADD, style: str = "chatml") -> str:
+    return candidate(task, solution_prompt(style, task), completion).source
 
 
-def test_the_functions_of_a_prompt_are_those_it_defines_or_opens() -> None:
+def run(source: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "candidate"}
+    exec(compile(source, "<candidate>", "exec"), names)
+    return names
+
+
+def lines(completion: str, limit: int = 4, style: str = "chatml") -> list[str]:
+    return [line.source for line in asserts_of(ADD, prompts.tests_prompt(style, ADD, limit), completion, limit)]
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+def test_a_body_continues_the_prompt(style: str) -> None:
+    assert program("    return a + b\n", style=style) == ADD.prompt + "    return a + b\n"
+
+
+@pytest.mark.parametrize("task", [ADD, BARE])
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "    return a + b",
+        "return a + b",
+        "return a + b\n",
+        "c = a + b\nreturn c",
+        "c = a + b\n    return c\n",
+        "\treturn a + b\n",
+        "\tif a:\n\t\treturn a + b\n\treturn b\n",
+        "    if a:\n\treturn a + b\n    return b\n",
+        "    return a + b\r\n",
+        "    return a + b\n\nThis adds the numbers.",
+        "    return a + b\n\n\ndef other(x):\n    return [x",
+        "    return a + b\n\n\nprint(add(1, 2)",
+        WHOLE,
+        "\n\n" + WHOLE,
+        "    def add(a, b):\n        return a + b\n",
+        WHOLE.replace("\n", "\r\n"),
+        WHOLE + "\nassert add(1, 2) == 4\n",
+        WHOLE + "\nif __name__ == '__main__':\n    print(add(int(input()), 2))\n",
+        WHOLE + "\na = int(input())\nprint(add(a, 1))\n",
+        WHOLE + "\ndef check():\n    assert add(1, 2) == 4\n\ncheck()\n",
+        "```python\n" + WHOLE + "```",
+        "```python\n" + WHOLE,
+        "```\n" + WHOLE + "```\n",
+        "Sure! Here it is:\n\n```python\n" + WHOLE + "```\n\nIt adds.",
+        "```bash\npip install x\n```\n```python\n" + WHOLE + "```\n```text\n3\n```",
+        "```python\nprint(1)\n```\nand\n```python\n" + WHOLE + "```",
+        "```python\n    return a + b\n```",
+        "def helper(x):\n    return x\n\n\n" + WHOLE.replace("a + b", "helper(a) + b"),
+        WHOLE.replace("a + b", "helper(a) + b") + "\n\ndef helper(x):\n    return x\n",
+    ],
+)
+def test_the_function_is_found_however_it_is_written(task: Task, style: str, completion: str) -> None:
+    assert run(program(completion, task, style))["add"](1, 2) == 3
+
+
+@pytest.mark.parametrize("after", ["This adds.\n", "\nFor example:\n```python\nprint(add(1, 2))\n```\n", "```python\n"])
+    "after", ["This adds the numbers.\n", "\nFor example:\n```python\nprint(add(1, 2))\n```\n", "```python\n"]
+)
+def test_an_answer_that_begins_in_a_code_block_ends_with_it(after: str) -> None:
+    assert program("    return a + b\n```\n" + after) == ADD.prompt + "    return a + b\n"
+
+
+def test_a_completion_goes_on_in_the_middle_of_a_line() -> None:
+    assert run(program(" a + b\n", Task("def add(a, b):\n    return", "add")))["add"](1, 2) == 3
+
+
+def test_the_prompts_own_helpers_stay_when_the_model_writes_a_whole_program() -> None:
+    task = Task("def twice(x):\n    return 2 * x\n\n\ndef four(x):\n    '''Four times x.'''\n", "four")
+    found = run(program("```python\ndef four(x):\n    return twice(twice(x))\n```", task, "alpaca"))
+    assert found["four"](3) == 12
+
+
+def test_a_truncated_body_keeps_the_statements_that_are_whole() -> None:
+    assert program("    if a:\n        return a + b\n    for i in range(") == ADD.prompt + "    if a:\n        return a + b\n"
+
+
+@pytest.mark.parametrize("completion", ["", "I cannot help with that.", "```", "    (((", "\0", "\ud800", "{" * 500])
+@pytest.mark.parametrize("style", STYLES)
+def test_where_there_is_no_code_the_candidate_is_the_prompt_with_an_empty_body(completion: str, style: str) -> None:
+    assert program(completion, style=style) == ADD.prompt + "    pass\n"
+
+
+def test_top_level_code_stays_where_there_is_no_function_to_test() -> None:
+    assert program("print(sys.argv)\n", Task("import sys\n")) == "import sys\nprint(sys.argv)\n"
+
+
+def test_a_prompt_that_is_not_python_is_answered_with_the_models_code_alone() -> None:
+    task = Task("Write a function that adds.")
+    assert program(WHOLE + "```\nDone.", task) == WHOLE
+    assert program("```python\n" + WHOLE + "```\nDone.", task) == WHOLE
+    assert program("function add(a, b) {}", task) == "function add(a, b) {}\n"
+
+
+def test_functions_are_the_prompts() -> None:
     assert functions("def one():\n    pass\n\nasync def two(x):\n") == ("one", "two")
+    assert functions("Add two numbers.") == ()
+
+
+def test_single_line_asserts_are_kept_up_to_the_limit() -> None:
+    completion = "(1, 2) == 3\nassert add(0, 0) == 0\nassert add(1, 1) == 2\n"
+    assert lines(completion, limit=2) == ["assert add(1, 2) == 3", "assert add(0, 0) == 0"]
+
+
+def test_duplicates_are_kept() -> None:
+    assert lines("(1, 2) == 3\nassert add(1, 2) == 3") == ["assert add(1, 2) == 3"] * 2
+
+
+@pytest.mark.parametrize(
+    "dropped",
+    [
+        "assert add(1,",
+        "assert add([1,\n  2], [3]) == 4",
+        "assert add(1, 2) == (",
+        "assert True",
+        "assert adder(1, 2) == 3",
+        "assert 'add(1, 2)' == 3",
+        "assert candidate(1, 2) == 3",
+        "assert add(1, 2) == 3; import os",
+        "if add(1, 2): pass",
+        "print(add(1, 2))",
+        "    assert add(x, 2) == 3",
+        "# assert add(1, 2) == 3",
+        "assertion = add(1, 2)",
+        "assert add(1, 2) == " + "1" * 3000,
+        "assert add(" + "(" * 500,
+    ],
+)
+def test_what_is_not_one_assert_about_the_entry_point_is_dropped(dropped: str) -> None:
+    assert lines(f"(1, 2) == 3\n{dropped}\nassert add(2, 2) == 4") == ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "assert add(1, 2) == 3  # three",
+        'assert add(1, 2) == 3, "wrong"',
+        "assert not add(0, 0)",
+        "assert (add(1, 2) == 3)",
+        "assert math.isclose(add(1, 2), 3)",
+        r"assert add('\d', '') == '\d'",
+        "assert all(add(i, i) == 2 * i for i in range(3))",
+    ],
+)
+def test_other_forms_of_an_assert_are_kept(kept: str) -> None:
+    assert lines("(1, 2) == 3\n" + kept) == ["assert add(1, 2) == 3", kept]
+
+
+@pytest.mark.parametrize("style", ["base", "alpaca", "chatml"])
+def test_the_primed_beginning_belongs_to_the_first_assert(style: str) -> None:
+    completion = "add(1, 2) == 3" if style == "base" else "(1, 2) == 3"
+    assert lines(completion, style=style) == ["assert add(1, 2) == 3"]
+
+
+def test_asserts_are_found_in_chatter_fences_and_any_line_ends() -> None:
+    completion = "(1, 2) == 3\r\nThen:\r\n```python\r\nassert add(2, 2) == 4\r\n```\r\nThese are tests."
+    assert lines(completion) == ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
+
+
+MODEL_TEXT = st.lists(
+    st.sampled_from(
+        ["    return a + b\n", "def add(a, b):\n", "```", "python\n", "assert add(1, 2) == 3\n", "'''", "(", "\t", "\r\n", "\0"]
+    )
+    | st.text(max_size=20)
+    | st.characters(categories=["Cs"]),
+    max_size=20,
+).map("".join)
+
+
+@given(st.sampled_from([ADD, BARE]), st.sampled_from(STYLES), MODEL_TEXT)
+def test_any_text_gives_a_program_that_parses_and_defines_the_entry_point(task: Task, style: str, completion: str) -> None:
+    found = ast.parse(program(completion, task, style))
+    assert "add" in [node.name for node in found.body if isinstance(node, ast.FunctionDef)]
+
+
+@given(MODEL_TEXT, st.integers(0, 4))
+def test_any_text_gives_only_asserts_that_parse(completion: str, limit: int) -> None:
+    found = lines(completion, limit)
+    assert len(found) <= limit
+    for line in found:
+        assert "\n" not in line
+        assert isinstance(ast.parse(line).body[0], ast.Assert)
+
+
+@given(MODEL_TEXT)
+def test_extraction_of_an_extracted_body_changes_nothing(completion: str) -> None:
+    source = program(completion, BARE)
+    if source.startswith(BARE.prompt):
+        assert program(source[len(BARE.prompt) :], BARE) == source
+
+
+HOSTILE = {
+    "open brackets": "(" * 60_000,
+    "nested brackets": "    return " + "[" * 199 + "]" * 199,
+    "nested blocks": "\n".join("    " + " " * depth + "if 1:" for depth in range(300)),
+    "unary": "    return " + "-" * 60_000 + "1",
+    "lambdas": "    return " + "lambda:" * 8_000 + "1",
+    "sum": "    return " + "1+" * 30_000 + "1",
+    "calls": "    return f" + "()" * 30_000,
+    "decorators": "@a\n" * 20_000,
+    "errors": "    x = = 1\n" * 5_000,
+    "quotes": "'''" * 20_000,
+    "fences": "```python\nx\n```\n" * 4_000,
+    "tabs": "\t" * 20_000 + "\n" + "\tx\n" * 5_000,
+    "NUL": "\0" * 60_000,
+    "surrogates": "\ud800" * 60_000,
+    "digits": "    return " + "9" * 60_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("style", STYLES)
+def test_hostile_text_still_gives_a_program(name: str, style: str) -> None:
+    assert "add" in run(program(HOSTILE[name], style=style))
+    assert all(isinstance(ast.parse(line).body[0], ast.Assert) for line in lines(HOSTILE[name], style=style))

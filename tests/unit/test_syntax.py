@@ -36,12 +36,13 @@ def test_a_prompt_is_closed_where_its_last_block_is_open(prompt: str, closed: st
 
 
 def test_the_functions_of_a_prompt_are_those_at_top_level() -> None:
-    prompt = 'def one():\n    def inner(): ...\n    "def text(): ..."\n\n\nclass A:\n    def method(self): ...\n\n\nasync def two(x):\n'
-    assert outline(prompt).functions == ("one", "two")
+    nested = "def one():\n    def inner(): ...\n    'def text(): ...'\n\n\nclass A:\n    def method(self): ...\n\n\n"
+    assert outline(nested + "async def two(x):\n").functions == ("one", "two")
 
 
 @pytest.mark.parametrize(
-    "prompt", ["Write a function that adds.", "function add(a, b) {", "def f(:\n", "def f(x):\n    x = = 1\n\ndef g(y):\n"]
+    "prompt",
+    ["Write a function that adds.", "function add(a, b) {", "def f(:\n", "def f(x):\n    x = = 1\n\ndef g(y):\n"],
 )
 def test_what_is_not_python_has_no_closed_form_and_no_functions(prompt: str) -> None:
     assert outline(prompt).closed is None
