@@ -79,8 +79,6 @@ def test_the_function_is_found_however_it_is_written(task: Task, style: str, com
 
 
 @pytest.mark.parametrize("after", ["This adds.\n", "\nFor example:\n```python\nprint(add(1, 2))\n```\n", "```python\n"])
-    "after", ["This adds the numbers.\n", "\nFor example:\n```python\nprint(add(1, 2))\n```\n", "```python\n"]
-)
 def test_an_answer_that_begins_in_a_code_block_ends_with_it(after: str) -> None:
     assert program("    return a + b\n```\n" + after) == ADD.prompt + "    return a + b\n"
 
