@@ -14,7 +14,7 @@ from functools import lru_cache
 MAX_PROMPT_CHARS = 60_000
 MAX_COMPLETION_CHARS = 16_000
 _ATTEMPTS = 16
-_CHARS_PARSED = 200_000
+_CHARS_PARSED = 100_000
 _FILENAME = "<generated>"
 _RETURN_AT_MARGIN = re.compile(r"^(?:return|yield)\b", re.MULTILINE)
 _REFUSED = (ValueError, RecursionError, MemoryError, OverflowError)

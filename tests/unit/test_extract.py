@@ -29,6 +29,10 @@ def run(source: str) -> dict[str, Any]:
     return names
 
 
+def defines_add(source: str) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name == "add" for node in ast.parse(source).body)
+
+
 def lines(completion: str, limit: int = 4, style: str = "chatml") -> list[str]:
     return [line.source for line in asserts_of(ADD, prompts.tests_prompt(style, ADD, limit), completion, limit)]
 
@@ -191,8 +195,7 @@ MODEL_TEXT = st.lists(
 
 @given(st.sampled_from([ADD, BARE]), st.sampled_from(STYLES), MODEL_TEXT)
 def test_any_text_gives_a_program_that_parses_and_defines_the_entry_point(task: Task, style: str, completion: str) -> None:
-    found = ast.parse(program(completion, task, style))
-    assert "add" in [node.name for node in found.body if isinstance(node, ast.FunctionDef)]
+    assert defines_add(program(completion, task, style))
 
 
 @given(MODEL_TEXT, st.integers(0, 4))
@@ -233,5 +236,5 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("style", STYLES)
 def test_hostile_text_still_gives_a_program(name: str, style: str) -> None:
-    assert "add" in run(program(HOSTILE[name], style=style))
+    assert defines_add(program(HOSTILE[name], style=style))
     assert all(isinstance(ast.parse(line).body[0], ast.Assert) for line in lines(HOSTILE[name], style=style))
