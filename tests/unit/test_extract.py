@@ -207,11 +207,22 @@ def test_any_text_gives_only_asserts_that_parse(completion: str, limit: int) -> 
         assert isinstance(ast.parse(line).body[0], ast.Assert)
 
 
-@given(MODEL_TEXT)
-def test_extraction_of_an_extracted_body_changes_nothing(completion: str) -> None:
-    source = program(completion, BARE)
-    if source.startswith(BARE.prompt):
-        assert program(source[len(BARE.prompt) :], BARE) == source
+STATEMENT = st.sampled_from(
+    [
+        "    x = a\n",
+        "    if a:\n        return b\n",
+        "    # why\n",
+        "\n",
+        "    def inner(c):\n        return c\n",
+        "    '''\ntext\n'''\n",
+    ]
+)
+
+
+@given(st.sampled_from([ADD, BARE]), st.sampled_from(["base", "chatml"]), st.lists(STATEMENT).map("".join))
+def test_a_clean_body_is_kept_as_it_is(task: Task, style: str, statements: str) -> None:
+    body = statements + "    return a + b\n"
+    assert program(body, task, style) == task.prompt + body
 
 
 HOSTILE = {
