@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from codecascade.recordings import GREEDY, Draw, Judged, Manifest, RecordedSample, SampleRecording, Unit
 from codecascade.types import VerdictMatrix
@@ -11,31 +13,33 @@ K = 3
 LINES = 2  # asked for; each can be cut after one
 
 
-def manifest(tasks: int, tiers: tuple[str, ...] = tuple(PRICES_PER_MTOK)) -> Manifest:
+def manifest(tasks: int, prices_per_mtok: Mapping[str, float]) -> Manifest:
     return Manifest(
         family="tiny",
         dataset={"name": "tiny", "sha256": "0" * 64, "task_ids": [f"t/{n}" for n in range(tasks)]},
-        tiers={tier: {"price_per_mtok": PRICES_PER_MTOK[tier]} for tier in tiers},
+        tiers={tier: {"price_per_mtok": price} for tier, price in prices_per_mtok.items()},
         settings={"k": K},
         provenance={},
     )
 
 
-def recording(seed: int, *, tasks: int = 4, runs: int = 2, tiers: tuple[str, ...] = tuple(PRICES_PER_MTOK)) -> SampleRecording:
+def recording(
+    seed: int, *, tasks: int = 4, runs: int = 2, prices_per_mtok: Mapping[str, float] = PRICES_PER_MTOK
+) -> SampleRecording:
     """Later tiers are right more often. Some test samples hold fewer lines than were asked for, some none."""
     rng = np.random.default_rng(seed)
     draws: dict[Unit, Draw] = {}
     judged: dict[tuple[Unit, int], Judged] = {}
     correct = {}
-    for skill, tier in enumerate(tiers, start=1):
+    for skill, tier in enumerate(prices_per_mtok, start=1):
         for task in range(tasks):
             for run in (GREEDY, *range(runs)):
                 unit = Unit(tier, f"t/{task}", run)
                 k = 1 if run == GREEDY else K
                 draws[unit] = Draw(tuple(_solution(rng) for _ in range(k)), {LINES: tuple(_tests(rng) for _ in range(k))})
                 judged[unit, LINES] = _judged(rng, k)
-                correct[unit] = rng.random(k) < skill / (len(tiers) + 1)
-    return SampleRecording(manifest(tasks, tiers), draws, judged, correct)
+                correct[unit] = rng.random(k) < skill / (len(prices_per_mtok) + 1)
+    return SampleRecording(manifest(tasks, prices_per_mtok), draws, judged, correct)
 
 
 def _solution(rng: np.random.Generator) -> RecordedSample:
