@@ -181,7 +181,7 @@ class SandboxPool:
         self.stats.queue_s += (time.monotonic() - asked) * len(sources)
         try:
             worker = await self._living(worker)
-            async with aclosing(worker.run(job, limits.cpu_s * WALL_STRETCH + _GRACE_S)) as answers:
+            async with aclosing(worker.run(job, 2 * limits.cpu_s * WALL_STRETCH + _GRACE_S)) as answers:
                 async for answer in answers:
                     judged.append(_judged(answer, lines))
                     self.stats.runs += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.zygote import protocol
+
+_log = logging.getLogger(__name__)
 
 _START_S = 30.0
 _CANCEL_S = 5.0
@@ -139,6 +142,9 @@ class Worker:
             message = self._messages.get_nowait()
         if message is None:
             raise ZygoteDied
+        if "failed" in message:
+            _log.warning("a zygote failed: %s", message["failed"])
+            raise ZygoteDied(message["failed"])
         return message
 
     async def _write(self, data: bytes) -> None:

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 import warnings
 from contextlib import suppress
 from typing import Any
@@ -39,7 +40,10 @@ def main() -> None:
         _send(answers, {"refused": error.strerror or str(error)})
         sys.exit(1)
     _send(answers, {"ready": os.getpid()})
-    _serve(control, answers, supervisor, config["level"] == "namespaces")
+    try:
+        _serve(control, answers, supervisor, config["level"] == "namespaces")
+    except Exception as error:  # the parent starts another one and says why
+        _send(answers, {"failed": "".join(traceback.format_exception(error))})
 
 
 def _take_descriptors() -> tuple[int, int]:

@@ -34,6 +34,7 @@ FIRST_PRIVATE_FD = 5  # 4 may hold the library's folder; what lies above belongs
 
 _MAX_DEATHS = 2  # a candidate that dies in a line is started again behind it this many times
 WALL_STRETCH = 4.0  # a starved child gets this many times its limit in wall time
+_START_S = 10.0  # for what a child does before the candidate's first line
 _PIPE_BYTES = 1 << 16
 
 
@@ -178,10 +179,11 @@ class _Attempt:
         crowded = (len(self.lines) + 1) * (FRAME.size + MAX_VALUE_BYTES) > _PIPE_BYTES
         poller.register(self._read_end, select.POLLIN if crowded else 0)
         poller.register(self._control, select.POLLIN)
-        tick_ms = max(1, min(100, int(self.bounds.line_s * 1000 / 8)))
-        cpu_mark, wall_mark, seen = 0.0, self._started, 0
+        tick_s = max(0.001, min(0.1, self.bounds.line_s / 8))
+        wall = _PatientClock(tick_s)
+        cpu_mark, wall_mark, seen = 0.0, 0.0, 0
         while True:
-            for fd, event in poller.poll(tick_ms):
+            for fd, event in poller.poll(tick_s * 1000):
                 if fd == self._control:
                     raise Cancelled
                 if event & select.POLLHUP:
@@ -189,12 +191,12 @@ class _Attempt:
             self._read_available()
             if self.reader.complete:
                 return
-            cpu_s, wall_s = _cpu_clock(pid), time.monotonic()
+            cpu_s, wall_s = _cpu_clock(pid), wall.read()
             if len(self.reader.frames) > seen:
                 cpu_mark, wall_mark, seen = cpu_s, wall_s, len(self.reader.frames)
-            limit = self.bounds.line_s
-            left = self.bounds.less(cpu_s, wall_s - self._started)
-            if cpu_s - cpu_mark >= limit or wall_s - wall_mark >= limit * WALL_STRETCH or left.exhausted:
+            limit = self.bounds.line_s if seen else _START_S
+            left = self.bounds.less(cpu_s, wall_s)
+            if cpu_s - cpu_mark >= limit or wall_s - wall_mark >= limit * WALL_STRETCH or (seen and left.exhausted):
                 self.fate, self.ending = TIMEOUT, "timeout"
                 return
 
@@ -228,6 +230,21 @@ class _Attempt:
                 self.ending = f"killed by {signal.Signals(number).name}"
             else:
                 self.ending = f"exited with {os.WEXITSTATUS(status)}"
+
+
+class _PatientClock:
+    """Wall time as far as this process got any: where it wakes up late, its child had to wait as well."""
+
+    def __init__(self, tick_s: float) -> None:
+        self._longest_s = 2 * tick_s
+        self._last = time.monotonic()
+        self._sum = 0.0
+
+    def read(self) -> float:
+        now = time.monotonic()
+        self._sum += min(now - self._last, self._longest_s)
+        self._last = now
+        return self._sum
 
 
 def _cpu_clock(pid: int) -> float:
