@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 FAMILY ?= qwen2.5-coder
 PROMPT ?= build/example.prompt
+TRACES ?= ../shared/traces/wizardcoder_python_humaneval
 HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
@@ -18,7 +19,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 ENVIRONMENT = var/venv/.ready-$(VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox clean distclean environment
+.PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
+	check-published bench-search clean distclean environment
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,6 +58,12 @@ bench-sandbox: environment ## How many candidates the sandbox judges per second
 
 soak-sandbox: environment ## The sandbox under hostile candidates for a while
 	@$(BIN)/python tests/bench/soak_sandbox.py
+
+check-published: environment ## Every plan of the paper's published runs, replayed and compared (TRACES=folder)
+	@$(BIN)/python tests/bench/check_published.py $(TRACES)
+
+bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
+	@$(BIN)/python tests/bench/bench_search.py $(TRACES)
 
 clean: ## Remove what was generated, keep the downloads in var/cache
 	@if [ -d var ]; then find var -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +; fi

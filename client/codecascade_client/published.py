@@ -159,5 +159,5 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
         raise RecordingError(f"{path} cannot be read as published runs: {what}") from error
