@@ -163,11 +163,13 @@ async def test_the_request_fails_with_one_sentence_when_no_tier_answers(client: 
 
 
 async def test_a_cancelled_request_ends_on_the_server_too(client: CascadeClient, server: RunningServer) -> None:
-    before = cancelled(server)
+    cancelled, stopped = 'codecascade_requests{outcome="cancelled",plan=""}', 'scripted_stopped_calls{tier="small"}'
+    before = metric(server, cancelled), metric(server, stopped)
+    after = before[0] + 1, before[1] + 2  # the tier was writing solutions and tests
     request = asyncio.ensure_future(client.complete(told("small: stall")))
     await asyncio.wait({request}, timeout=0.5)
     request.cancel()
-    await eventually(lambda: cancelled(server) == before + 1, within_s=4.0)  # the stalled tier would answer later
+    await eventually(lambda: (metric(server, cancelled), metric(server, stopped)) == after, within_s=4.0)
     assert await serves(client)
 
 
@@ -218,8 +220,8 @@ async def test_bad_input_gets_one_sentence_and_the_server_goes_on(
         with pytest.raises(InferenceServerException) as failure:
             await raw.infer("cascade", [tensor(*each) for each in ({"prompt": ([PROMPT.encode()], BYTES)} | tensors).items()])
     assert failure.value.status() == "StatusCode.INVALID_ARGUMENT"
-    told = re.sub(r"^\[request id: \S+\] ", "", failure.value.message().strip())
-    assert re.sub(r"\d+ tokens", "… tokens", told) == sentence  # of the two prompts, for solutions and for tests, either
+    said = re.sub(r"^\[request id: \S+\] ", "", failure.value.message().strip())
+    assert re.sub(r"\d+ tokens", "… tokens", said) == sentence  # of the two prompts, for solutions and for tests, either
     assert await serves(client)
 
 
@@ -296,10 +298,6 @@ def tensor(name: str, content: tuple[list[Any], Any]) -> InferInput:
     made = InferInput(name, list(values.shape), "BYTES" if values.dtype == np.object_ else "INT32")
     made.set_data_from_numpy(values)
     return made
-
-
-def cancelled(server: RunningServer) -> float:
-    return metric(server, 'codecascade_requests{outcome="cancelled",plan=""}')
 
 
 def metric(server: RunningServer, name: str) -> float:

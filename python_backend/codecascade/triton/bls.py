@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
 from codecascade.sampling import GenerateRequest, Generation
-from codecascade.triton.serving import REFUSAL
+from codecascade.triton.serving import CALL, GIVE_UP, REFUSAL
 from codecascade.triton.tensors import numbers, texts
 from codecascade.types import (
     Candidate,
@@ -27,9 +28,12 @@ from codecascade.types import (
 )
 
 CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it waits
-PULSE_S = 5.0  # how often a tier that is being waited for is asked whether it still lives
+PULSE_S = 5.0  # how often a model that is being waited for is asked whether it still lives
+SANDBOX_TIMEOUT_S = 300.0
 _DEAD = "its process has ended"
 _GENERATED = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
+
+Inputs = Callable[[], list[Any]]  # makes input tensors; each can be sent once only
 
 
 class CallFailed(Exception):
@@ -42,92 +46,119 @@ class CallFailed(Exception):
 
 
 class BlsModel:
-    """One model of this Triton. Its threads are its own: a model that hangs cannot starve the calls to the others."""
+    """One model of this Triton. Its threads are its own: a model that hangs cannot starve the calls to the others.
 
-    def __init__(self, name: str, outputs: Sequence[str]) -> None:
+    A model whose process dies never answers the calls that it had under way, and Triton does not say so; it only refuses
+    new calls. So while a call is waited for, `pulse` (input tensors that the model refuses at once) shows that it still lives.
+    """
+
+    def __init__(self, name: str, outputs: Sequence[str], timeout_s: float, pulse: Inputs) -> None:
         self._name = name
         self._outputs = list(outputs)
+        self._timeout_s = timeout_s
+        self._pulse = pulse
+        self._pulse_asked_s = 0.0
         self._threads = ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix=name)
+        self._giving_up = ThreadPoolExecutor(1, thread_name_prefix=f"{name}: giving up")
 
-    async def __call__(self, inputs: list[Any]) -> dict[str, NDArray[Any]]:
-        """Output tensors by name. Raises CallFailed."""
-        request = pb_utils.InferenceRequest(model_name=self._name, inputs=inputs, requested_output_names=self._outputs)
+    async def __call__(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+        """Output tensors by name. A caller that is cancelled stops the model's work. Raises CallFailed."""
+        name = uuid.uuid4().hex
+        running = self._threads.submit(self._request(inputs, {CALL: name}).exec)
+        answered = asyncio.wrap_future(running)
         try:
-            response = await asyncio.get_running_loop().run_in_executor(self._threads, request.exec)
+            await self._wait(answered)
+        finally:
+            if not answered.done():
+                answered.cancel()
+                if not running.cancelled():
+                    self._giving_up.submit(self._request(inputs, {GIVE_UP: name}).exec)
+        return self._outputs_of(answered)
+
+    async def _wait(self, answered: asyncio.Future[Any]) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        while not answered.done():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise CallFailed(f"no answer within {self._timeout_s:g} s")
+            done, _ = await asyncio.wait({answered}, timeout=min(PULSE_S, left_s))
+            if not done:
+                await self._check_alive()
+
+    async def _check_alive(self) -> None:
+        """All calls under way together ask once in PULSE_S."""
+        now = time.monotonic()
+        if now - self._pulse_asked_s < PULSE_S:
+            return
+        self._pulse_asked_s = now
+        answered = asyncio.wrap_future(self._threads.submit(self._request(self._pulse, {}).exec))
+        await asyncio.wait({answered})
+        try:
+            self._outputs_of(answered)
+        except CallFailed as error:
+            if error.dead:
+                self._pulse_asked_s = 0.0
+                raise
+
+    def _outputs_of(self, answered: asyncio.Future[Any]) -> dict[str, NDArray[Any]]:
+        try:
+            response = answered.result()
         except pb_utils.TritonModelException as error:
             raise CallFailed(_sentence(error)) from error
         if response.has_error():
             raise CallFailed(_sentence(response.error().message()))
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
+    def _request(self, inputs: Inputs, parameters: dict[str, str]) -> Any:
+        return pb_utils.InferenceRequest(
+            model_name=self._name, inputs=inputs(), requested_output_names=self._outputs, parameters=parameters
+        )
+
 
 class BlsTiers:
-    """`generate` of every tier of a deployment.
-
-    A model whose process dies never answers the calls that it had under way, and Triton does not say so; it only refuses
-    new calls. So while a tier is waited for, an empty prompt, which it refuses, shows that it still lives.
-    """
+    """`generate` of every tier of a deployment."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self._timeouts_s = {name: tier.timeout_s for name, tier in deployment.tiers.items()}
-        self._models = {name: BlsModel(name, _GENERATED) for name in deployment.tiers}
-        self._asked_s = dict.fromkeys(deployment.tiers, 0.0)
+        self._models = {
+            name: BlsModel(name, _GENERATED, tier.timeout_s, pulse=lambda: [texts("text_input", [""])])
+            for name, tier in deployment.tiers.items()
+        }
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Raises TierUnavailable, or InvalidRequest when the tier refuses the request."""
-        timeout_s = self._timeouts_s[request.tier]
         try:
-            outputs = await asyncio.wait_for(self._while_alive(request), timeout_s)
-        except asyncio.TimeoutError:
-            raise TierUnavailable(f"tier {request.tier}: no answer within {timeout_s:g} s") from None
+            outputs = await self._models[request.tier](lambda: _generate_inputs(request))
         except CallFailed as error:
             kind = InvalidRequest if error.invalid else TierUnavailable
             raise kind(f"tier {request.tier}: {error}") from error
         return _generation(request, outputs)
-
-    async def _while_alive(self, request: GenerateRequest) -> dict[str, NDArray[Any]]:
-        call = asyncio.ensure_future(self._models[request.tier](_generate_inputs(request)))
-        try:
-            while not (await asyncio.wait({call}, timeout=PULSE_S))[0]:
-                await self._check_alive(request.tier)
-        finally:
-            call.cancel()
-        return call.result()
-
-    async def _check_alive(self, tier: str) -> None:
-        """Raises CallFailed. All calls to a tier together ask once in PULSE_S."""
-        now = time.monotonic()
-        if now - self._asked_s[tier] < PULSE_S:
-            return
-        self._asked_s[tier] = now
-        try:
-            await self._models[tier]([texts("text_input", [""])])
-        except CallFailed as error:
-            if error.dead:
-                self._asked_s[tier] = 0.0
-                raise
 
 
 class BlsSandbox:
     """The `sandbox` model."""
 
     def __init__(self, model: str = "sandbox") -> None:
-        self._model = BlsModel(model, ["verdicts", "cpu_s"])
+        self._model = BlsModel(
+            model, ["verdicts", "cpu_s"], SANDBOX_TIMEOUT_S, pulse=lambda: [texts("candidates", [""]), texts("test_lines", [""])]
+        )
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         """Raises SandboxUnavailable."""
-        inputs = [
-            texts("candidates", [candidate.source for candidate in candidates]),
-            texts("test_lines", [line.source for line in test_lines]),
-        ]
         try:
-            outputs = await self._model(inputs)
+            outputs = await self._model(lambda: _programs(candidates, test_lines))
         except CallFailed as error:
             raise SandboxUnavailable(str(error)) from error
         matrix = VerdictMatrix(outputs["verdicts"], outputs["cpu_s"])
         if matrix.verdicts.shape != (len(candidates), len(test_lines)):
             raise SandboxUnavailable(f"verdicts of shape {matrix.verdicts.shape} for {len(candidates)} × {len(test_lines)}")
         return matrix
+
+
+def _programs(candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> list[Any]:
+    return [
+        texts("candidates", [candidate.source for candidate in candidates]),
+        texts("test_lines", [line.source for line in test_lines]),
+    ]
 
 
 def _generate_inputs(request: GenerateRequest) -> list[Any]:

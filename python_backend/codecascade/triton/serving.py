@@ -7,9 +7,11 @@ response sender. A model then works on many requests at once while its clients k
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -17,7 +19,11 @@ import triton_python_backend_utils as pb_utils
 from codecascade.types import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
 
 REFUSAL = "invalid request: "
-_CANCEL_POLL_S = 0.1
+# Request parameters. Triton cancels no nested call, so a calling model names each call and, when it no longer wants the
+# answer, says so with a second call. Names are not to be guessed: whoever knows one can give the call up.
+CALL = "call"
+GIVE_UP = "give_up"
+_CANCEL_POLL_S = 0.1  # one look takes 0.03 ms
 # Names of pb_utils.TritonError codes: the stub adds TritonError to the module only after it has imported the model.
 _CODES = {
     TierUnavailable: "UNAVAILABLE",
@@ -25,7 +31,7 @@ _CODES = {
     Cancelled: "CANCELLED",
 }
 
-Answer = Callable[[Any], Awaitable[list[Any]]]
+Answer = Callable[[Any], Coroutine[Any, Any, list[Any]]]
 
 
 class Serving:
@@ -34,21 +40,23 @@ class Serving:
     threads: how many blocking calls (nested BLS calls hold one each) may be under way at once.
     nested: other models call this one. Triton 2.51 makes every error of a nested call INTERNAL, so an InvalidRequest
     also says so in its sentence, for the calling model to tell it from a failure.
-    A request whose caller went away has its `answer` cancelled. CascadeErrors become their gRPC code and sentence;
-    anything else is INTERNAL, with the traceback in Triton's log only.
+    A request whose caller went away, or that a calling model gave up, has its `answer` cancelled, once.
+    CascadeErrors become their gRPC code and sentence; anything else is INTERNAL, with the traceback in Triton's log only.
     """
 
     def __init__(self, answer: Answer, threads: int = 8, *, nested: bool = False) -> None:
         self._answer = answer
         self._refusal = REFUSAL if nested else ""
+        self._calls: dict[str, asyncio.Task[list[Any]]] = {}
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(threads))
         self._thread = threading.Thread(target=self.loop.run_forever, name="serving", daemon=True)
         self._thread.start()
+        self._open: dict[asyncio.Task[list[Any]], _Open] = {}
+        asyncio.run_coroutine_threadsafe(self._cancel_abandoned(), self.loop)
 
     def submit(self, requests: Sequence[Any]) -> None:
-        for request in requests:
-            asyncio.run_coroutine_threadsafe(self._serve(request), self.loop)
+        self.loop.call_soon_threadsafe(self._start, requests)
 
     def run(self, coroutine: Any) -> Any:
         """Run a coroutine on the loop from another thread (start-up, shut-down) and wait for it."""
@@ -60,13 +68,49 @@ class Serving:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
-    async def _serve(self, request: Any) -> None:
-        sender = request.get_response_sender()
-        work = asyncio.ensure_future(self._answer(request))
-        while not (await asyncio.wait({work}, timeout=_CANCEL_POLL_S))[0]:
-            if sender.is_cancelled():
-                work.cancel()
-        sender.send(_response(work, self._refusal), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    def _start(self, requests: Sequence[Any]) -> None:
+        for request in requests:
+            sender = request.get_response_sender()
+            named = json.loads(request.parameters() or "{}")
+            if GIVE_UP in named:
+                self._give_up(named[GIVE_UP])
+                sender.send(_error("given up", "CANCELLED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
+            work = self.loop.create_task(self._answer(request))
+            self._open[work] = _Open(sender, self.loop.time(), named.get(CALL, ""))
+            if CALL in named:
+                self._calls[named[CALL]] = work
+            work.add_done_callback(self._send)
+
+    def _send(self, work: asyncio.Task[list[Any]]) -> None:
+        done = self._open.pop(work)
+        self._calls.pop(done.call, None)
+        done.sender.send(_response(work, self._refusal), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _give_up(self, call: str) -> None:
+        work = self._calls.pop(call, None)
+        if work:
+            work.cancel()
+
+    async def _cancel_abandoned(self) -> None:
+        """Asking Triton is a message to another process: only about requests that take a while."""
+        while True:
+            await asyncio.sleep(_CANCEL_POLL_S)
+            started_before = self.loop.time() - _CANCEL_POLL_S
+            for work, each in list(self._open.items()):
+                if not each.cancelled and each.started < started_before and each.sender.is_cancelled():
+                    each.cancelled = True
+                    work.cancel()
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request that is being worked on. started: on the loop's clock. call: its name, if the caller gave one."""
+
+    sender: Any
+    started: float
+    call: str
+    cancelled: bool = False
 
 
 async def _cancel_all() -> None:
@@ -76,7 +120,7 @@ async def _cancel_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _response(work: asyncio.Future[list[Any]], refusal: str) -> Any:
+def _response(work: asyncio.Task[list[Any]], refusal: str) -> Any:
     if work.cancelled():
         return _error("the caller cancelled the request", "CANCELLED")
     error = work.exception()

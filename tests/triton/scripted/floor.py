@@ -25,13 +25,19 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         calls = json.loads((Path(args["model_repository"]) / args["model_version"] / "calls.json").read_text())
         self._calls = calls
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(calls["threads"]))
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def execute(self, requests: Sequence[Any]) -> None:
+        self._loop.call_soon_threadsafe(self._start, requests)
+
+    def _start(self, requests: Sequence[Any]) -> None:
         for request in requests:
-            asyncio.run_coroutine_threadsafe(self._serve(request.get_response_sender()), self._loop)
+            task = self._loop.create_task(self._serve(request.get_response_sender()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, sender: Any) -> None:
         tier = self._calls["tier"]

@@ -40,6 +40,10 @@ class TritonPythonModel:
         self._name = config["name"]
         self._delay_s = float(parameters["delay_s"])
         self._context_tokens = int(parameters["context_tokens"])
+        self._family = pb_utils.MetricFamily(
+            "scripted_stopped_calls", "Stalled calls that were cancelled", pb_utils.MetricFamily.COUNTER
+        )
+        self._stopped = self._family.Metric(labels={"tier": self._name})
         self._serving = Serving(self._answer, nested=True)
 
     def execute(self, requests: Sequence[Any]) -> None:
@@ -62,7 +66,7 @@ class TritonPythonModel:
         if behaviour == "die":
             os._exit(1)
         if behaviour == "stall":
-            await asyncio.sleep(STALL_S)
+            await self._stall()
 
         text = _answer_text(prompt, behaviour)
         seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
@@ -78,6 +82,13 @@ class TritonPythonModel:
             _numbers("prompt_tokens", [prompt_tokens]),
             _texts("finish_reason", [reason for _, reason in answers]),
         ]
+
+    async def _stall(self) -> None:
+        try:
+            await asyncio.sleep(STALL_S)
+        except asyncio.CancelledError:
+            self._stopped.increment(1)
+            raise
 
     def _behaviour(self, prompt: str) -> str:
         told = re.search(rf"^# {re.escape(self._name)}: (\w+)$", prompt, re.MULTILINE)
