@@ -93,8 +93,8 @@ def plans(
 
 @app.command()
 def doctor(url: Url = None) -> None:
-    """What this machine can run and what is missing. Exit code 0 if the CPU deployment can run here."""
-    raise typer.Exit(0 if asyncio.run(examine(_settings(url))) else 1)
+    """What this machine can run and what is missing; run it in a checkout. Exit code 0 if the CPU deployment can run."""
+    raise typer.Exit(0 if asyncio.run(examine(_settings(url), Path.cwd())) else 1)
 
 
 @app.command("eval")
@@ -127,6 +127,7 @@ if find_spec("pyarrow"):  # the extra `offline`
     app.command()(commands.record)
     app.command()(commands.verdicts)
     app.command()(commands.import_published)
+    app.command()(commands.search)
 
 
 def main() -> None:
