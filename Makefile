@@ -42,6 +42,7 @@ check: environment ## Lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy build/*.py
 
 lock: environment ## Bring requirements.lock up to date with pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --quiet --extra bench --extra offline --extra cpu --extra dev --universal \

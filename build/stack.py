@@ -22,7 +22,7 @@ from progress import Progress
 from recipes import load_recipe
 from render import Rendered, render, settings
 from sources import sources
-from triton_install import TritonInstall, python_library_dir
+from triton_install import TritonInstall, check_machine, python_library_dir
 from triton_release import pinned, triton
 from triton_server import LOOPBACK, Ports, RunningServer, failure, running
 from weights import obtain
@@ -49,7 +49,8 @@ class Stack:
 def prepare(family: str, progress: Progress) -> Stack:
     """Fetch what is missing and render the tiers. Needs no network when nothing is missing. Raises BuildError."""
     recipe = load_recipe(family)
-    python_library_dir()  # a machine without libpython hears so before the downloads
+    check_machine()
+    python_library_dir()  # what this machine lacks is said before the downloads
     places = sources(os.environ, progress)
     install = triton(places, pinned())
     weights = {name: obtain(tier.weights, places) for name, tier in settings(recipe, "llama_cpp").items()}

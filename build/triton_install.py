@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 import sysconfig
@@ -17,6 +18,7 @@ from errors import BuildError
 _SERVER = "pytriton/tritonserver"
 _LIBRARIES = "nvidia_pytriton.libs"
 _STUB = "triton_python_backend_stub"
+_GLIBC = (2, 35)
 # For these Pythons the wheel brings its own libpython; for the others the stub needs the one of this machine.
 _BUNDLED_LIBPYTHON = ("3.13",)
 
@@ -72,6 +74,17 @@ def members(names: Iterable[str], python: str) -> list[str]:
     if stub not in chosen:
         raise BuildError(f"The Triton server has no Python backend for Python {python}; use Python 3.10 to 3.13.")
     return chosen
+
+
+def check_machine(machine: str = platform.machine(), libc: tuple[str, str] = platform.libc_ver()) -> None:
+    """Raises BuildError if the server cannot run here. machine: as `uname -m` says. libc: its name and version."""
+    name, version = libc
+    numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
+    if machine != "x86_64" or name != "glibc" or numbers < _GLIBC:
+        raise BuildError(
+            f"The Triton server needs Linux on x86-64 with glibc {_GLIBC[0]}.{_GLIBC[1]} or newer (Debian 12, Ubuntu 22.04); "
+            f"this is {machine} with {' '.join(filter(None, libc)) or 'no glibc'}."
+        )
 
 
 def python_library_dir(python: str = sysconfig.get_python_version()) -> Path | None:

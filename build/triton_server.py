@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -21,7 +20,6 @@ from errors import BuildError
 from triton_install import TritonInstall, python_library_dir
 
 LOOPBACK = "127.0.0.1"
-_PR_SET_PDEATHSIG = 1
 _EXIT_TIMEOUT_S = 10
 _KILL_AFTER_S = _EXIT_TIMEOUT_S + 10
 _POLL_S = 0.1
@@ -94,7 +92,6 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for whoever started the server, who then stops it
-            preexec_fn=_die_with_parent,
         )
     try:
         server = RunningServer(host, chosen, log, process)
@@ -106,6 +103,7 @@ def running(
 
 def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports) -> list[str]:
     return [
+        *("setpriv", "--pdeathsig", "TERM"),  # the server ends with the process that started it, however that ends
         str(install.program),
         *(f"--model-repository={repository}" for repository in repositories),
         f"--backend-directory={install.backends}",
@@ -201,7 +199,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the server's own session: its stubs too
         process.wait()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from errors import BuildError
-from triton_install import TritonInstall, install, installed
+from triton_install import TritonInstall, check_machine, install, installed
 from triton_server import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
 
 SERVER = "pytriton/tritonserver"
@@ -36,7 +36,7 @@ def triton_wheel(folder: Path, *stubs: str) -> Path:
 
 def test_every_repository_port_and_address_is_named() -> None:
     argv = server_argv(INSTALL, [Path("/written"), Path("/rendered")], "127.0.0.1", Ports(http=1, grpc=2, metrics=3))
-    assert argv[0] == "/triton/pytriton/tritonserver/bin/tritonserver"
+    assert argv[3] == "/triton/pytriton/tritonserver/bin/tritonserver"
     assert [option for option in argv if "repository" in option] == [
         "--model-repository=/written",
         "--model-repository=/rendered",
@@ -169,3 +169,21 @@ def test_a_wheel_that_breaks_off_is_not_taken_for_an_installed_server(tmp_path: 
 def test_a_python_that_triton_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"The Triton server has no Python backend for Python 3.9; use Python 3.10 to"):
         install(triton_wheel(tmp_path, "3.11"), "0.7.0", tmp_path / "var", "3.9")
+
+
+@pytest.mark.parametrize("libc", [("glibc", "2.35"), ("glibc", "2.41"), ("glibc", "3.0")])
+def test_a_machine_that_can_run_it_is_accepted(libc: tuple[str, str]) -> None:
+    check_machine("x86_64", libc)
+
+
+@pytest.mark.parametrize(
+    ("machine", "libc", "what"),
+    [
+        ("aarch64", ("glibc", "2.41"), "this is aarch64 with glibc 2.41"),
+        ("x86_64", ("glibc", "2.31"), "this is x86_64 with glibc 2.31"),
+        ("x86_64", ("", ""), "this is x86_64 with no glibc"),
+    ],
+)
+def test_a_machine_that_cannot_run_it_is_told_so(machine: str, libc: tuple[str, str], what: str) -> None:
+    with pytest.raises(BuildError, match=f"The Triton server needs Linux on x86-64 with glibc 2.35 or newer .*; {what}"):
+        check_machine(machine, libc)

@@ -1,0 +1,34 @@
+"""The commands around a server, as far as they need none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from stack import client_environ
+from triton_server import Ports, RunningServer
+
+
+def stack(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, str(ROOT / "build" / "stack.py"), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_command_is_told_where_the_server_is_and_finds_this_environment_s_programs() -> None:
+    with subprocess.Popen(["true"]) as process:
+        server = RunningServer("127.0.0.1", Ports(http=1, grpc=2, metrics=3), Path("log"), process)
+    assert client_environ({"PATH": "/bin", "HOME": "/home"}, server) == {
+        "PATH": f"{sys.prefix}/bin:/bin",
+        "HOME": "/home",
+        "CODECASCADE_URL": "127.0.0.1:2",
+    }
+
+
+@pytest.mark.parametrize("command", [("fetch",), ("serve",), ("run", "--", "true")], ids=str)
+def test_what_stands_in_the_way_is_one_sentence_on_stderr(command: tuple[str, ...]) -> None:
+    done = stack(command[0], "--family", "tiny", *command[1:])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: There is no recipe for the family 'tiny'; there are qwen2.5-coder.\n"
