@@ -16,6 +16,7 @@ from typing import Any
 from codecascade.recordings import GREEDY, Draw, Manifest, RecordedSample, RecordingError, Stage, StepOption, Unit
 from codecascade.types import Plan, TierPlan
 
+from codecascade_client.dataset_files import HUMANEVAL, load_dataset
 from codecascade_client.recording_store import RecordingFolder, create_recording
 
 TIERS = ("7B", "13B", "34B")
@@ -74,11 +75,12 @@ def read_draws(path: Path) -> dict[Unit, Draw]:
     """Every published completion. Raises RecordingError."""
     solutions: dict[Unit, dict[int, RecordedSample]] = {}
     tests: dict[Unit, dict[int, RecordedSample]] = {}
+    names = {task_id: task.entry_point for task_id, task in load_dataset(HUMANEVAL).tasks.items()}
     with _reading(path), gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
             unit = Unit(row["tier"], row["task"], _run(row["run"]))
-            kind, sample = (solutions, _solution(row)) if row["kind"] == "solution" else (tests, _tests(row))
+            kind, sample = (solutions, _solution(row)) if row["kind"] == "solution" else (tests, _tests(row, names))
             kind.setdefault(unit, {})[row["sample"]] = sample
     return {unit: Draw(_in_order(found), _by_asked_lines(_in_order(tests.get(unit, {})))) for unit, found in solutions.items()}
 
@@ -121,11 +123,13 @@ def _solution(row: Mapping[str, Any]) -> RecordedSample:
     return RecordedSample(_IMPORTS + row["text"], row["tokens"])
 
 
-def _tests(row: Mapping[str, Any]) -> RecordedSample:
+def _tests(row: Mapping[str, Any], names: Mapping[str, str]) -> RecordedSample:
+    """The text without what the prompt primed, as a tier would give it."""
     cuts = {int(lines): tokens for lines, tokens in row["tokens_at"].items()}
     longest = max(cuts)
     line_tokens = tuple(cuts.get(lines) for lines in range(1, longest + 1))
-    return RecordedSample(row["text"], cuts[longest], asked_lines=longest, line_tokens=line_tokens)
+    text = row["text"].removeprefix(f"assert {names[row['task']]}")
+    return RecordedSample(text, cuts[longest], asked_lines=longest, line_tokens=line_tokens)
 
 
 def _by_asked_lines(samples: tuple[RecordedSample, ...]) -> dict[int, tuple[RecordedSample, ...]]:
@@ -144,8 +148,8 @@ def _manifest(path: Path, units: set[Unit]) -> Manifest:
     return Manifest(
         family="wizardcoder-python",
         dataset={
-            "name": "humaneval",
-            "sha256": None,
+            "name": HUMANEVAL,
+            "sha256": load_dataset(HUMANEVAL).sha256,
             "task_ids": sorted({unit.task for unit in units}, key=lambda task: int(task.rpartition("/")[2])),
         },
         tiers={tier: {"price_per_mtok": PRICES_PER_MTOK[tier], "style": "alpaca"} for tier in TIERS},
