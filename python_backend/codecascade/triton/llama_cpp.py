@@ -39,8 +39,8 @@ class TritonPythonModel:
         self._serving.submit(requests)
 
     def finalize(self) -> None:
-        self._engine.close()
         self._serving.close()
+        self._engine.close()
 
     async def _answer(self, request: Any) -> list[Any]:
         return _outputs(await self._engine.generate(self._asked(Inputs(request))))
