@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 FAMILY ?= qwen2.5-coder
 PROMPT ?= build/example.prompt
+RECORDING ?= plans/recordings/$(FAMILY)
 TRACES ?= ../shared/traces/wizardcoder_python_humaneval
 HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
@@ -20,7 +21,7 @@ ENVIRONMENT = var/venv/.ready-$(VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	check-published bench-search clean distclean environment
+	search report check-published bench-search clean distclean environment
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -59,6 +60,12 @@ bench-sandbox: environment ## How many candidates the sandbox judges per second
 
 soak-sandbox: environment ## The sandbox under hostile candidates for a while
 	@$(BIN)/python tests/bench/soak_sandbox.py
+
+search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder)
+	@$(BIN)/codecascade search $(RECORDING)
+
+report: environment ## The search as one HTML page with charts, in var/report (RECORDING=folder)
+	@$(BIN)/codecascade report $(RECORDING)
 
 check-published: environment ## Every plan of the paper's published runs, replayed and compared (TRACES=folder)
 	@$(BIN)/python tests/bench/check_published.py $(TRACES)

@@ -128,6 +128,7 @@ if find_spec("pyarrow"):  # the extra `offline`
     app.command()(commands.verdicts)
     app.command()(commands.import_published)
     app.command()(commands.search)
+    app.command()(commands.report)
 
 
 def main() -> None:

@@ -16,13 +16,14 @@ from codecascade.sandbox import SandboxPool
 from codecascade_client.dataset_files import HUMANEVAL, load_dataset
 from codecascade_client.endpoints import TierEndpoints
 from codecascade_client.parts import write_whole
-from codecascade_client.plan_search import Rules, plan_file
+from codecascade_client.plan_search import Rules, SearchResult, plan_file
 from codecascade_client.plan_search import search as search_plans
 from codecascade_client.progress import RunProgress
 from codecascade_client.published import import_published as import_published_runs
 from codecascade_client.record import Recorded, RecordSettings, Refused, manifest_for, plan_units
 from codecascade_client.record import record as record_units
 from codecascade_client.recording_store import open_recording, resume_recording
+from codecascade_client.report import write_report
 from codecascade_client.search import PAPER, WHOLE
 from codecascade_client.search_tables import print_search
 from codecascade_client.settings import DEFAULT_URL
@@ -109,22 +110,45 @@ def import_published(
     import_published_runs(source, folder, stages=stages)
 
 
+Paper = Annotated[bool, typer.Option("--paper", help="The paper's grid: its k, l and θ, one θ for all steps.")]
+Probability = Annotated[float, typer.Option(help="That a chosen plan is not worse than its reference.", min=0, max=1)]
+SplitSeed = Annotated[int, typer.Option(help="Of the validation tasks.", min=0)]
+Splits = Annotated[int, typer.Option(help="Seeded splits that the savings are averaged over.", min=1)]
+
+
 def search(
     folder: Folder,
     out: Annotated[Path | None, typer.Option(help="The plan file to write; default: plans/<family>.json.")] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="The paper's grid: its k, l and θ, one θ for all steps.")] = False,
-    probability: Annotated[float, typer.Option(help="That a chosen plan is not worse than its reference.", min=0, max=1)] = 0.9,
-    split_seed: Annotated[int, typer.Option(help="Of the validation tasks.", min=0)] = 0,
-    splits: Annotated[int, typer.Option(help="Seeded splits that the savings are averaged over.", min=1)] = 20,
+    paper: Paper = False,
+    probability: Probability = 0.9,
+    split_seed: SplitSeed = 0,
+    splits: Splits = 20,
 ) -> None:
     """Search the plans of a recording: the exact frontier on the validation tasks, and what held-out tasks say of it."""
-    rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits)
-    result = search_plans(open_recording(folder).load(), rules)
+    result = _searched(folder, paper, probability, split_seed, splits)
     path = out or Path("plans") / f"{result.manifest.family}.json"
     write_whole(path, plan_file(result).encode())
-    for tier, accuracy in result.weak.items():
-        print(f"tier {tier} is left out: it is right in {accuracy:.1%} of the validation tasks", file=sys.stderr)
     print_search(result)
     print(
         f"{path}: {len(result.frontier)} frontier plans and {', '.join(c.plan.name for c, _ in result.choices)}", file=sys.stderr
     )
+
+
+def report(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="A folder for report.html and its charts as SVG and PNG.")] = Path("var/report"),
+    paper: Paper = False,
+    probability: Probability = 0.9,
+    split_seed: SplitSeed = 0,
+    splits: Splits = 20,
+) -> None:
+    """The same search as one self-contained HTML page."""
+    print(write_report(_searched(folder, paper, probability, split_seed, splits), out))
+
+
+def _searched(folder: Path, paper: bool, probability: float, split_seed: int, splits: int) -> SearchResult:
+    rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits)
+    result = search_plans(open_recording(folder).load(), rules)
+    for tier, accuracy in result.weak.items():
+        print(f"tier {tier} is left out: it is right in {accuracy:.1%} of the validation tasks", file=sys.stderr)
+    return result
