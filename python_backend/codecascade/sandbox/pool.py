@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from codecascade.sandbox.limits import Limits
-from codecascade.sandbox.lines import INVALID, Line, NotAValue, parse_line
+from codecascade.sandbox.lines import INVALID, Line, parse_line
 from codecascade.sandbox.probes import LEVELS, probe_level
+from codecascade.sandbox.values import NotAValue
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
 from codecascade.sandbox.zygote import protocol
 from codecascade.sandbox.zygote.supervise import WALL_STRETCH

@@ -27,7 +27,7 @@ X86_64 = _table(
     getegid=108 getppid=110 getpgrp=111 getgroups=115 getresuid=118 getresgid=120 sigaltstack=131 pivot_root=155 prctl=157
     setrlimit=160 gettid=186 time=201 futex=202 sched_getaffinity=204 getdents64=217 set_tid_address=218
     restart_syscall=219 clock_gettime=228 clock_getres=229 clock_nanosleep=230 exit_group=231 tgkill=234 openat=257
-    mkdirat=258 newfstatat=262 unlinkat=263 renameat=264 readlinkat=267 faccessat=269 pselect6=270 ppoll=271
+    mkdirat=258 newfstatat=262 unlinkat=263 renameat=264 readlinkat=267 fchmodat=268 faccessat=269 pselect6=270 ppoll=271
     set_robust_list=273 dup3=292 pipe2=293 prlimit64=302 getcpu=309 renameat2=316 seccomp=317 getrandom=318 statx=332
     rseq=334 clone3=435 close_range=436 faccessat2=439 landlock_create_ruleset=444 landlock_add_rule=445
     landlock_restrict_self=446

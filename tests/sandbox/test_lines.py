@@ -1,0 +1,139 @@
+"""Test lines are taken apart where a candidate must not see what is expected."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from codecascade.sandbox.lines import parse_line
+from codecascade.sandbox.values import NotAValue, decode
+
+SPLIT = {
+    "assert f(2) == [1, 2]": "f(2)",
+    "assert [1, 2] == f(2)": "f(2)",
+    "assert f(2) != -1, 'message'": "f(2)",
+    "assert 0 < f(2) <= 1.5": "f(2)",
+    "assert f(2) in ('a', 'b')": "f(2)",
+    "assert 'a' not in f(2)": "f(2)",
+    "assert f(2) is None": "f(2)",
+    "assert f(2) is not True": "f(2)",
+    "assert not f(2)": "f(2)",
+    "assert not f(2) == 3": "f(2)",
+    "assert (f(2) == 3) == True": "f(2)",
+    "assert f(2)": "f(2)",
+    "assert f(2).x[0] == {'a': {1, 2}}": "f(2).x[0]",
+    "assert f(2) == 10**9 + 7": "f(2)",
+    "assert f(2) == 1 / 3": "f(2)",
+    "assert abs(f(2) - 1.5) < 1e-6": "f(2)",
+    "assert abs(1.5 - f(2)) <= 10**-6": "f(2)",
+    "assert round(f(2), 2) == 0.33": "f(2)",
+    "assert math.isclose(f(2), 1.5, rel_tol=1e-9)": "f(2)",
+    "assert isinstance(f(2), (int, float))": "f(2)",
+    "assert sorted(f(2)) == [1, 2]": "sorted(f(2))",
+    "assert len(f(2)) == 3": "len(f(2))",
+    "assert f(2) == set()": "f(2)",
+    "assert (x := f(2)) == 1": "(x := f(2))",
+}
+WHOLE = [
+    "assert f(2) == f(3)",
+    "assert f(2) == 1 and f(3) == 2",
+    "assert f(2) is 3",
+    "assert f(2) == x",
+    "assert f(2) == [i for i in range(3)]",
+    "assert True",
+    "assert f(2) == 2 ** 10 ** 9",
+    "assert f(2) == 'a' * 10 ** 9",
+]
+NOT_LINES = [
+    "",
+    "f(2) == 3",
+    "assert",
+    "assert f(2) == 3; import os",
+    "assert f(2) ==\nassert True",
+    "if True:\n    assert f(2)",
+    "assert '\0'",
+    "assert " + "(" * 500 + ")" * 500,
+    "assert " + "-" * 16000 + "1",
+    "assert " + "not " * 20000 + "1",
+    "assert f(2) == '" + "x" * 20000 + "'",
+]
+
+
+@pytest.mark.parametrize(("line", "sent"), SPLIT.items())
+def test_only_what_the_candidate_computes_is_sent(line: str, sent: str):
+    parsed = parse_line(line)
+    assert (parsed.mode, parsed.sent) == ("blind", sent)
+    assert parse_line(line, blind=False).sent == line
+
+
+@pytest.mark.parametrize("line", WHOLE)
+def test_lines_that_do_not_come_apart_are_sent_whole(line: str):
+    assert (parse_line(line).mode, parse_line(line).sent) == ("tick", line)
+
+
+@pytest.mark.parametrize("line", NOT_LINES)
+def test_what_is_not_one_assert_is_not_sent(line: str):
+    assert (parse_line(line).mode, parse_line(line).sent) == ("invalid", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "expected"),
+    [
+        ("assert f(2) == [1, 2]", ["l", 1, 2], True),
+        ("assert f(2) == [1, 2]", ["t", 1, 2], False),
+        ("assert f(2) == [1, 2]", ["l", 1.0, True], False),
+        ("assert f(2) == [1, 1]", ["l", 1.0, True], True),
+        ("assert f(2) == {'a': (1,)}", ["d", "a", ["t", 1]], True),
+        ("assert f(2) == {1, 2}", ["s", 2, 1], True),
+        ("assert f(2) == b'ab'", ["b", "6162"], True),
+        ("assert f(2) == 1 + 2j", ["c", 1.0, 2.0], True),
+        ("assert f(2) == 1e999", float("inf"), True),
+        ("assert f(2) == 0.5", float("nan"), False),
+        ("assert f(2) != 0.5", float("nan"), True),
+        ("assert 0 < f(2) < 1", 0.5, True),
+        ("assert 0 < f(2) < 1", 1, False),
+        ("assert f(2) in [1, 2]", 3, False),
+        ("assert 'a' in f(2)", "bab", True),
+        ("assert f(2) is None", None, True),
+        ("assert f(2) is True", 1, False),
+        ("assert not f(2)", ["l"], True),
+        ("assert f(2)", "", False),
+        ("assert abs(f(2) - 1.5) < 1e-6", 1.5000001, True),
+        ("assert abs(f(2) - 1.5) < 1e-6", 1.6, False),
+        ("assert round(f(2), 2) == 0.33", 0.3333, True),
+        ("assert math.isclose(f(2), 1.5)", 1.5, True),
+        ("assert isinstance(f(2), int)", 1, True),
+        ("assert isinstance(f(2), str)", 1, False),
+    ],
+)
+def test_the_value_decides(line: str, value: object, expected: bool):
+    assert parse_line(line).holds(json.dumps(value)) is expected
+
+
+@pytest.mark.parametrize(
+    ("line", "holds"),
+    [
+        ("assert f(2) == 3", False),
+        ("assert f(2) != 3", False),
+        ("assert f(2)", False),
+        ("assert not f(2)", False),
+        ("assert f(2) is None", False),
+        ("assert f(2) is not None", True),
+        ("assert isinstance(f(2), int)", False),
+    ],
+)
+def test_a_value_that_cannot_be_shown_is_only_not_none(line: str, holds: bool):
+    assert parse_line(line).holds(None) is holds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[", '["x"]', '["b","zz"]', '["s",["l"]]', '["d",1]', '["c",1]', "[" * 500, "[[]]", "[]"]
+)
+def test_text_that_no_runner_sends_is_not_a_value(text: str):
+    with pytest.raises(NotAValue):
+        decode(text)
+
+
+def test_a_comparison_that_makes_no_sense_raises_as_python_does():
+    with pytest.raises(TypeError):
+        parse_line("assert f(2) < 3").holds('"text"')

@@ -1,0 +1,40 @@
+"""Blind and tick mode agree on real solutions, and neither takes a wrong expectation for a right one."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_asyncio
+from codecascade.sandbox import SandboxPool
+from codecascade.types import Candidate, TestLine, Verdict
+from human_eval_lines import Problem, problems
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def pools():
+    async with SandboxPool(1) as blind, SandboxPool(1, blind=False) as tick:
+        yield blind, tick
+
+
+@pytest.mark.parametrize("problem", problems(), ids=lambda problem: problem.name)
+async def test_both_modes_pass_the_canonical_solution(pools, problem: Problem):
+    for pool in pools:
+        matrix = await pool.run([Candidate(problem.source)], [TestLine(line) for line in problem.lines])
+        assert matrix.passed.all(), matrix
+        assert matrix.endings == ("finished",)
+
+
+async def test_most_asserts_of_human_eval_are_judged_blind(pools):
+    lines = [TestLine(line) for problem in problems() for line in problem.lines]
+    blind, _ = pools
+    modes = (await blind.run([Candidate("")], lines[:2000])).modes
+    assert modes.count("blind") / len(lines) > 0.94
+
+
+@pytest.mark.parametrize("problem", problems()[::4], ids=lambda problem: problem.name)
+async def test_neither_mode_passes_a_wrong_expectation(pools, problem: Problem):
+    wrong = [f"assert not ({line.removeprefix('assert ')})" for line in problem.lines if ", '" not in line]
+    for pool in pools:
+        matrix = await pool.run([Candidate(problem.source)], [TestLine(line) for line in wrong])
+        assert set(matrix.verdicts.ravel()) <= {Verdict.FAIL}, matrix

@@ -1,0 +1,59 @@
+"""The tables of system calls agree with the kernel's headers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from codecascade.sandbox.zygote import seccomp, syscalls
+
+HEADERS = {
+    "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+    "aarch64": Path("/usr/include/asm-generic/unistd.h"),  # arm64 uses the generic numbers
+}
+
+
+def numbers(header: Path) -> dict[str, int]:
+    found = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)\s*$", header.read_text(), re.MULTILINE)
+    table = {name: int(number) for name, number in found}
+    table.setdefault("newfstatat", table.get("fstatat", -1))  # one call, two names
+    return table
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_numbers_are_the_kernels(machine: str):
+    if not HEADERS[machine].exists():
+        pytest.skip(f"{HEADERS[machine]} is not installed (linux-libc-dev)")
+    kernel = numbers(HEADERS[machine])
+    assert syscalls.TABLES[machine] == {name: kernel[name] for name in syscalls.TABLES[machine]}
+
+
+def test_every_call_that_is_allowed_or_taken_away_is_known():
+    names = {*syscalls.COMPUTE, *syscalls.READ_PATHS, *syscalls.WRITE_PATHS, *syscalls.SUPERVISE}
+    assert names <= set(syscalls.X86_64)
+
+
+def test_arm64_lacks_only_calls_that_have_a_newer_form():
+    older = {
+        "dup2",
+        "poll",
+        "select",
+        "pipe",
+        "getpgrp",
+        "time",
+        "open",
+        "stat",
+        "lstat",
+        "access",
+        "readlink",
+        "unlink",
+        "rmdir",
+    }
+    older |= {"mkdir", "rename", "fork", "vfork", "chmod"}
+    assert set(syscalls.X86_64) - set(syscalls.ARM64) == older
+
+
+def test_a_child_loses_what_only_its_zygote_needs():
+    program = seccomp.child_filter(["fork", "kill"])
+    assert [operand for code, _, _, operand in program if code == 0x15] == sorted(syscalls.numbers(["fork", "kill"]))
