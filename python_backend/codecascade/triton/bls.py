@@ -29,6 +29,7 @@ from codecascade.types import (
 
 CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it waits
 PULSE_S = 5.0  # how often a model that is being waited for is asked whether it still lives
+WATCH_S = 0.2  # how often calls under way are looked at
 SANDBOX_TIMEOUT_S = 300.0
 _DEAD = "its process has ended"
 _GENERATED = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
@@ -49,7 +50,7 @@ class BlsModel:
     """One model of this Triton. Its threads are its own: a model that hangs cannot starve the calls to the others.
 
     A model whose process dies never answers the calls that it had under way, and Triton does not say so; it only refuses
-    new calls. So while a call is waited for, `pulse` (input tensors that the model refuses at once) shows that it still lives.
+    new calls. So while calls are waited for, `pulse` (input tensors that the model refuses at once) shows that it still lives.
     """
 
     def __init__(self, name: str, outputs: Sequence[str], timeout_s: float, pulse: Inputs) -> None:
@@ -57,62 +58,85 @@ class BlsModel:
         self._outputs = list(outputs)
         self._timeout_s = timeout_s
         self._pulse = pulse
-        self._pulse_asked_s = 0.0
+        self._under_way: dict[asyncio.Future[Any], float] = {}  # since when
+        self._watch: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix=name)
         self._giving_up = ThreadPoolExecutor(1, thread_name_prefix=f"{name}: giving up")
 
     async def __call__(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Output tensors by name. A caller that is cancelled stops the model's work. Raises CallFailed."""
+        if self._watch is None:
+            self._watch = asyncio.ensure_future(self._watch_calls())
         name = uuid.uuid4().hex
-        running = self._threads.submit(self._request(inputs, {CALL: name}).exec)
-        answered = asyncio.wrap_future(running)
+        call = self._start(self._request(inputs, {CALL: name}))
+        self._under_way[call] = time.monotonic()
         try:
-            await self._wait(answered)
+            response = await call
+        except BaseException:
+            self._giving_up.submit(self._request(inputs, {GIVE_UP: name}).exec)
+            raise
         finally:
-            if not answered.done():
-                answered.cancel()
-                if not running.cancelled():
-                    self._giving_up.submit(self._request(inputs, {GIVE_UP: name}).exec)
-        return self._outputs_of(answered)
+            del self._under_way[call]
+        return _outputs_of(response)
 
-    async def _wait(self, answered: asyncio.Future[Any]) -> None:
-        deadline = time.monotonic() + self._timeout_s
-        while not answered.done():
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise CallFailed(f"no answer within {self._timeout_s:g} s")
-            done, _ = await asyncio.wait({answered}, timeout=min(PULSE_S, left_s))
-            if not done:
-                await self._check_alive()
+    def _start(self, request: Any) -> asyncio.Future[Any]:
+        """Becomes the response, or the exception instead of it. Lighter than run_in_executor: this is most of the overhead."""
+        loop = asyncio.get_running_loop()
+        call = loop.create_future()
+        self._threads.submit(_execute, request, loop, call)
+        return call
 
-    async def _check_alive(self) -> None:
-        """All calls under way together ask once in PULSE_S."""
-        now = time.monotonic()
-        if now - self._pulse_asked_s < PULSE_S:
-            return
-        self._pulse_asked_s = now
-        answered = asyncio.wrap_future(self._threads.submit(self._request(self._pulse, {}).exec))
-        await asyncio.wait({answered})
+    async def _watch_calls(self) -> None:
+        pulse_s = time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = time.monotonic()
+            for call, since in self._under_way.items():
+                if now - since > self._timeout_s:
+                    _fail(call, f"no answer within {self._timeout_s:g} s")
+            if now - min(self._under_way.values(), default=now) > PULSE_S < now - pulse_s:
+                pulse_s = now
+                if await self._is_dead():
+                    for call in self._under_way:
+                        _fail(call, _DEAD)
+
+    async def _is_dead(self) -> bool:
         try:
-            self._outputs_of(answered)
+            _outputs_of(await self._start(self._request(self._pulse, {})))
         except CallFailed as error:
-            if error.dead:
-                self._pulse_asked_s = 0.0
-                raise
-
-    def _outputs_of(self, answered: asyncio.Future[Any]) -> dict[str, NDArray[Any]]:
-        try:
-            response = answered.result()
-        except pb_utils.TritonModelException as error:
-            raise CallFailed(_sentence(error)) from error
-        if response.has_error():
-            raise CallFailed(_sentence(response.error().message()))
-        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+            return error.dead
+        return False
 
     def _request(self, inputs: Inputs, parameters: dict[str, str]) -> Any:
         return pb_utils.InferenceRequest(
             model_name=self._name, inputs=inputs(), requested_output_names=self._outputs, parameters=parameters
         )
+
+
+def _execute(request: Any, loop: asyncio.AbstractEventLoop, call: asyncio.Future[Any]) -> None:
+    try:
+        result = request.exec()
+    except pb_utils.TritonModelException as error:
+        result = error
+    loop.call_soon_threadsafe(_settle, call, result)
+
+
+def _settle(call: asyncio.Future[Any], result: Any) -> None:
+    if not call.done():
+        call.set_result(result)
+
+
+def _fail(call: asyncio.Future[Any], sentence: str) -> None:
+    if not call.done():
+        call.set_exception(CallFailed(sentence))
+
+
+def _outputs_of(response: Any) -> dict[str, NDArray[Any]]:
+    if isinstance(response, pb_utils.TritonModelException):
+        raise CallFailed(_sentence(response)) from response
+    if response.has_error():
+        raise CallFailed(_sentence(response.error().message()))
+    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
 class BlsTiers:
