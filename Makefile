@@ -21,7 +21,7 @@ ENVIRONMENT = var/venv/.ready-$(VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	search report check-published bench-search clean distclean environment
+	record search report check-published bench-search clean distclean environment
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -60,6 +60,11 @@ bench-sandbox: environment ## How many candidates the sandbox judges per second
 
 soak-sandbox: environment ## The sandbox under hostile candidates for a while
 	@$(BIN)/python tests/bench/soak_sandbox.py
+
+record: environment ## Record every tier on HumanEval and judge it: hours on 2 cores, resumes (RECORDING=folder, ARGS)
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
+		codecascade record $(RECORDING) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
+	@$(BIN)/codecascade verdicts $(RECORDING)
 
 search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder)
 	@$(BIN)/codecascade search $(RECORDING)

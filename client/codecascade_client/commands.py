@@ -26,7 +26,7 @@ from codecascade_client.recording_store import open_recording, resume_recording
 from codecascade_client.report import write_report
 from codecascade_client.search import PAPER, WHOLE
 from codecascade_client.search_tables import print_search
-from codecascade_client.settings import DEFAULT_URL
+from codecascade_client.settings import Settings
 from codecascade_client.verdicts import judge, unjudged
 
 Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
@@ -38,7 +38,7 @@ def record(
     deployment: Annotated[Path, typer.Option(help="The deployment file, var/model_repository/<deployment>.json.")],
     dataset: DatasetName = HUMANEVAL,
     url: Annotated[
-        list[str] | None, typer.Option(help=f"host:port of a server's gRPC service, repeatable; default: {DEFAULT_URL}.")
+        list[str] | None, typer.Option(help="host:port of a server's gRPC service, repeatable; default: CODECASCADE_URL.")
     ] = None,
     tier: Annotated[list[str] | None, typer.Option(help="Only this tier, repeatable; default: all, small to large.")] = None,
     k: Annotated[int, typer.Option(help="Solutions and test samples of a sampled run.", min=2, max=100)] = 3,
@@ -76,7 +76,7 @@ def record(
                     else:
                         progress.advance(1, found.tokens, note=name)
 
-                async with TierEndpoints(url or [DEFAULT_URL]) as endpoints:
+                async with TierEndpoints(url or [Settings().url]) as endpoints:
                     await record_units(
                         store, deployed, tasks, left, settings, endpoints.generate, concurrency=concurrency, on_unit=on_unit
                     )

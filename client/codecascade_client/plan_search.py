@@ -92,13 +92,14 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
 def plan_file(result: SearchResult) -> str:
     """The text of `plans/<family>.json`, which the server loads as it is. A function of the recording and the rules."""
     named = {choice.plan.name: {**_entry(found), "chosen": _chosen(choice)} for choice, found in result.choices}
+    alone = {found.plan.name: _entry(found) for found in result.singles if found.plan.steps[0].k == 0}
     frontier = {found.plan.name: _entry(found) for found in result.frontier}
     content = {
         "format": FORMAT,
         "family": result.manifest.family,
         "provenance": provenance(result),
         "default": DEFAULT_PLAN,
-        "plans": {**named, **frontier},
+        "plans": {**named, **alone, **frontier},
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 

@@ -17,7 +17,7 @@ from codecascade_client.selection import in_words
 
 _DPI = 144
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 p.note { color: #4b5563; }
 svg { width: 100%; height: auto; }
@@ -67,8 +67,8 @@ measured on {len(result.held_out.tasks)} held-out tasks, {len(result.held_out.ru
 {sections}
 <h2>What the chosen plans save</h2>
 <p class="note">Mean of {result.rules.splits} seeded splits of the recorded tasks: chosen on the validation tasks of each,
-measured on the others. The paper's way compares with the mean cost of the single-tier plans within ±0.5 points of accuracy; the last
-column with the cheapest single-tier plan that is at least as accurate on the same tasks. In brackets: the splits in which
+measured on the others. The paper's way compares with the mean cost of the single-tier plans within ±0.5 points of accuracy; the
+last column with the cheapest single-tier plan that is at least as accurate on the same tasks. In brackets: the splits in which
 there was one.</p>
 {_savings(result.savings.items())}
 <h2>Frontier</h2>

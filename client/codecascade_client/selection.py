@@ -90,7 +90,7 @@ def single_plans(table: Table) -> list[Plan]:
 
 
 def single(option: StepOption) -> Plan:
-    return Plan(f"{option.tier} alone", (TierPlan(option.tier, option.k, option.test_lines),))
+    return Plan(f"{option.tier}-alone", (TierPlan(option.tier, option.k, option.test_lines),))
 
 
 def weak_tiers(table: Table) -> dict[str, float]:

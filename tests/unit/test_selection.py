@@ -102,8 +102,9 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path):
     (tmp_path / "tiny.json").write_text(text)
     loaded = load_plans(tmp_path / "tiny.json")
     assert (loaded.family, loaded.default) == ("tiny", "balanced")
-    names = [f"frontier-{n}" for n in range(1, len(result.frontier) + 1)]
-    assert [name.replace("-0", "-") for name in loaded.plans] == ["cheap", "balanced", "accurate", *names]
+    alone = ["small-alone", "medium-alone", "large-alone"]
+    frontier = [f"frontier-{n}" for n in range(1, len(result.frontier) + 1)]
+    assert [name.replace("-0", "-") for name in loaded.plans] == ["cheap", "balanced", "accurate", *alone, *frontier]
     for choice, found in result.choices:
         assert outcome(result.validation, loaded.plans[choice.plan.name]).accuracy == found.validation.accuracy.mean
     assert loaded.provenance["split"] == {
