@@ -19,6 +19,7 @@ from codecascade_client.settings import DEFAULT_URL, Settings
 
 MODEL = "cascade"
 _ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
+_NOT_CONNECTED = re.compile(r"failed to connect to all addresses; last error: \w+: (?:\S+: )?(.*)", re.DOTALL)
 _INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype(np.int32), "UINT64": np.dtype(np.uint64)}
 
 
@@ -127,11 +128,20 @@ class CascadeClient:
     def _failed(self, error: InferenceServerException, timeout_s: float) -> RequestFailed:
         code = grpc.StatusCode[error.status().removeprefix("StatusCode.")]
         sentence = error.message() or code.name
-        if code is grpc.StatusCode.UNAVAILABLE and sentence.startswith("failed to connect to all addresses"):
-            sentence = f"no server answers at {self.url}: is it running?"
+        if code is grpc.StatusCode.UNAVAILABLE:
+            sentence = self._unreachable(sentence) or sentence
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             sentence = f"{self.url} gave no answer within {timeout_s:g} s"
         return RequestFailed(code, sentence)
+
+    def _unreachable(self, words: str) -> str | None:
+        """What kept gRPC from reaching the server; None: these are the server's own words."""
+        if words.startswith("errors resolving"):
+            return f"no connection to {self.url}: the name cannot be resolved"
+        refused = _NOT_CONNECTED.fullmatch(words)
+        if refused and "Connection refused" in refused[1]:
+            return f"no server answers at {self.url}: is it running?"
+        return f"no connection to {self.url}: {refused[1]}" if refused else None
 
 
 def _texts(name: str, text: str) -> InferInput:

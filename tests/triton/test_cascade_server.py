@@ -43,7 +43,7 @@ TIERS = [
 PLANS = {
     "two": [step("small"), step("large")],
     "greedy-last": [step("small"), step("large", k=0)],
-    "slow": [step("slow")],
+    "slow": [step("slow", k=1)],
     "mortal": [step("mortal"), step("large")],
     "impatient": [step("impatient"), step("large")],
     "undeployed": [step("small"), step("absent")],
