@@ -126,7 +126,7 @@ class Downloader:
                 raise SourceFailed(f"it offers a file of {total} bytes, expected {file.bytes}")
             if total is not None:
                 check_space(Path(output.name), total - output.tell())
-            while chunk := answer.read(_CHUNK):
+            while chunk := answer.read1(_CHUNK):
                 _write(output, chunk)
                 report(output.tell(), total)
             _write(output, b"")

@@ -6,8 +6,10 @@ Runs with the machine's own Python and nothing but the standard library:  python
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +24,8 @@ def main(venv: Path) -> None:
     if not ensurepip and machine_pip is None:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         sys.exit(f"error: {sys.executable} can make no virtual environment: run `apt-get install {version}-venv` as root.")
+    if not _usable(venv):
+        _check_compiler()
     for argv in commands(sys.executable, venv, None if ensurepip else machine_pip, keep=_usable(venv)):
         done = subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False)
         if done.returncode:
@@ -43,6 +47,20 @@ def commands(python: str, venv: Path, machine_pip: Path | None, keep: bool) -> l
         [*pip, "install", *options, "--require-hashes", "-r", "requirements.lock"],
         [inside, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."],
     ]
+
+
+def _check_compiler() -> None:
+    """Triton's Python models need NumPy 1, which nobody offers ready-made for Python 3.13."""
+    if sys.version_info[:2] < (3, 13):
+        return
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    missing = [what for what in ("cc", "c++") if shutil.which(what) is None] + ([] if header.exists() else [str(header)])
+    if missing:
+        sys.exit(
+            f"error: with Python 3.13 NumPy 1 is built from source, for which {' and '.join(missing)} are missing: "
+            "run `apt-get install build-essential python3.13-dev` as root, or use make PYTHON=python3.12."
+        )
+    print("Python 3.13: NumPy 1 is built from source, which takes some minutes …", file=sys.stderr)
 
 
 def _usable(venv: Path) -> bool:

@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class FileServer:
     """files: path → content. asked: (path, Range header) of every request so far, passwords: its Authorization header.
 
-    cut_after: the next answers end after so many bytes of their body, one per answer. resumes: whether Range is honoured.
+    cut_after: the next answers end after so many bytes of their body, one per answer; break_after: the
+    next answer is of unknown length and breaks off after so many. resumes: whether Range is honoured.
     status: answers with this status instead. lie: claims a file of this size.
     """
 
@@ -22,6 +23,7 @@ class FileServer:
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     passwords: list[str | None] = field(default_factory=list)
     cut_after: list[int] = field(default_factory=list)
+    break_after: int | None = None
     resumes: bool = True
     status: int | None = None
     lie: int | None = None
@@ -32,9 +34,12 @@ def file_server() -> Iterator[FileServer]:
     """A server on a free loopback port."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
             with suppress(ConnectionError):  # the client may leave early
                 _answer(self, server)
+            self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -59,6 +64,10 @@ def _answer(handler: BaseHTTPRequestHandler, server: FileServer) -> None:
         handler.send_error(server.status or 404)
         return
     start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.resumes else 0
+    if server.break_after:
+        server.break_after, size = None, server.break_after
+        _start_chunk(handler, content[:size])
+        return
     if start >= len(content) > 0:
         handler.send_response(416)
         handler.send_header("Content-Range", f"bytes */{len(content)}")
@@ -72,3 +81,11 @@ def _answer(handler: BaseHTTPRequestHandler, server: FileServer) -> None:
     handler.end_headers()
     body = content[start:]
     handler.wfile.write(body[: server.cut_after.pop(0)] if server.cut_after else body)
+
+
+def _start_chunk(handler: BaseHTTPRequestHandler, part: bytes) -> None:
+    """An answer of unknown length that breaks off after its first chunk."""
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")

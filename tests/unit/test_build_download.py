@@ -65,6 +65,14 @@ def test_a_broken_connection_is_taken_up_again(server: FileServer, downloader: D
     assert [asked for _, asked in server.asked] == [None, "bytes=300000-", "bytes=500000-"]
 
 
+def test_an_answer_that_breaks_off_in_its_middle_is_taken_up_again(
+    server: FileServer, downloader: Downloader, tmp_path: Path
+) -> None:
+    server.break_after = 300_000
+    assert downloader.download(remote(server), tmp_path).read_bytes() == CONTENT
+    assert [asked for _, asked in server.asked] == [None, "bytes=300000-"]
+
+
 def test_a_connection_that_always_breaks_is_given_up_and_what_came_is_kept(
     server: FileServer, downloader: Downloader, tmp_path: Path
 ) -> None:
@@ -80,7 +88,7 @@ def test_a_server_that_cannot_resume_sends_the_file_from_its_beginning(
 ) -> None:
     server.resumes = False
     (tmp_path / "weights.gguf.part").write_bytes(CONTENT[:1000])
-    assert downloader.download(remote(server), tmp_path).read_bytes() == CONTENT
+    assert downloader.download(remote(server, None, None), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_part_that_is_already_complete_only_gets_its_name(server: FileServer, downloader: Downloader, tmp_path: Path) -> None:
