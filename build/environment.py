@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,8 +24,14 @@ def main(venv: Path) -> None:
     if not ensurepip and machine_pip is None:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         sys.exit(f"error: {sys.executable} can make no virtual environment: run `apt-get install {version}-venv` as root.")
-    if not _usable(venv):
-        _check_compiler()
+    if sys.version_info >= (3, 13) and not _usable(venv):
+        missing = missing_for_numpy(Path(sysconfig.get_path("include")) / "Python.h", shutil.which)
+        if missing:
+            sys.exit(
+                f"error: with Python 3.13 NumPy 1 is built from source, for which this machine has no {' and no '.join(missing)}: "
+                "run `apt-get install build-essential python3.13-dev` as root, or use make PYTHON=python3.12."
+            )
+        print("Python 3.13: NumPy 1 is built from source, which takes some minutes …", file=sys.stderr)
     for argv in commands(sys.executable, venv, None if ensurepip else machine_pip, keep=_usable(venv)):
         done = subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False)
         if done.returncode:
@@ -49,18 +55,9 @@ def commands(python: str, venv: Path, machine_pip: Path | None, keep: bool) -> l
     ]
 
 
-def _check_compiler() -> None:
-    """Triton's Python models need NumPy 1, which nobody offers ready-made for Python 3.13."""
-    if sys.version_info[:2] < (3, 13):
-        return
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    missing = [what for what in ("cc", "c++") if shutil.which(what) is None] + ([] if header.exists() else [str(header)])
-    if missing:
-        sys.exit(
-            f"error: with Python 3.13 NumPy 1 is built from source, for which {' and '.join(missing)} are missing: "
-            "run `apt-get install build-essential python3.13-dev` as root, or use make PYTHON=python3.12."
-        )
-    print("Python 3.13: NumPy 1 is built from source, which takes some minutes …", file=sys.stderr)
+def missing_for_numpy(header: Path, which: Callable[[str], str | None]) -> list[str]:
+    """What building NumPy 1 needs and is not there. Triton's Python models need it; nobody offers it built for Python 3.13."""
+    return [tool for tool in ("cc", "c++") if which(tool) is None] + ([] if header.exists() else [str(header)])
 
 
 def _usable(venv: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from environment import commands
+from environment import commands, missing_for_numpy
 
 VENV = Path("var/venv")
 LOCK = ["--require-hashes", "-r", "requirements.lock"]
@@ -32,3 +32,10 @@ def test_without_ensurepip_the_machine_s_pip_fills_the_environment() -> None:
         ["var/venv/bin/python", "/usr/lib/python3/dist-packages/pip", "install", "--ignore-installed", *LOCK],
         EDITABLE,
     ]
+
+
+def test_what_building_numpy_needs_is_named(tmp_path: Path) -> None:
+    header = tmp_path / "Python.h"
+    assert missing_for_numpy(header, {"cc": "/bin/cc"}.get) == ["c++", str(header)]
+    header.touch()
+    assert missing_for_numpy(header, {"cc": "/bin/cc", "c++": "/bin/c++"}.get) == []
