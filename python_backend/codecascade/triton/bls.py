@@ -101,10 +101,13 @@ class BlsModel:
                         _fail(call, _DEAD)
 
     async def _is_dead(self) -> bool:
+        """False as well when even this goes unanswered: then the timeout of the calls decides."""
         try:
-            _outputs_of(await self._start(self._request(self._pulse, {})))
+            _outputs_of(await asyncio.wait_for(self._start(self._request(self._pulse, {})), PULSE_S))
         except CallFailed as error:
             return error.dead
+        except asyncio.TimeoutError:
+            pass
         return False
 
     def _request(self, inputs: Inputs, parameters: dict[str, str]) -> Any:
