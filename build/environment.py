@@ -28,7 +28,7 @@ def main(venv: Path) -> None:
         missing = missing_for_numpy(Path(sysconfig.get_path("include")) / "Python.h", shutil.which)
         if missing:
             sys.exit(
-                f"error: with Python 3.13 NumPy 1 is built from source, for which this machine has no {' and no '.join(missing)}: "
+                f"error: with Python 3.13 NumPy 1 is built from source, for which {' and '.join(missing)} are missing: "
                 "run `apt-get install build-essential python3.13-dev` as root, or use make PYTHON=python3.12."
             )
         print("Python 3.13: NumPy 1 is built from source, which takes some minutes …", file=sys.stderr)
