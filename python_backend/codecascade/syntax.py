@@ -43,7 +43,9 @@ def error_line(source: str) -> int | None:
         if _RETURN_AT_MARGIN.search(source):
             compile(source, _FILENAME, "exec", dont_inherit=True)
     except SyntaxError as error:
-        return max(error.lineno or 1, 1)
+        line = max(error.lineno or 1, 1)
+        margin = _RETURN_AT_MARGIN.search(source)
+        return min(line, source.count("\n", 0, margin.start()) + 1) if margin else line
     except _REFUSED:
         return 1
     return None
