@@ -31,7 +31,9 @@ from codecascade_client.settings import Settings
 from codecascade_client.verdicts import judge, unjudged
 
 Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
-DatasetName = Annotated[str, typer.Option(help="humaneval, or a JSON Lines file (task_id, prompt, entry_point, test).")]
+DatasetName = Annotated[
+    str, typer.Option(help="humaneval, mbpp:FILE, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
+]
 
 
 def record(

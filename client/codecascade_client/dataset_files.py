@@ -1,15 +1,16 @@
-"""Datasets by name or file: HumanEval, or any JSON Lines file of tasks in HumanEval's form."""
+"""Datasets by name or file: HumanEval, MBPP, APPS, or any JSON Lines file of tasks in HumanEval's form."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from codecascade.types import CascadeError, Task
 
+from codecascade_client.dataset_forms import apps_records, apps_task, mbpp_task
 from codecascade_client.datasets import BenchmarkTask, humaneval
 
 HUMANEVAL = "humaneval"
@@ -41,11 +42,39 @@ class Dataset:
 
 
 def load_dataset(name: str) -> Dataset:
-    """`humaneval`, or the path of a JSON Lines file with task_id, prompt, entry_point and test (which defines `check`).
+    """`humaneval`; `mbpp:FILE` or `apps:PATH`, as published or as JSON Lines from Hugging Face; or the path of a JSON Lines
+    file with task_id, prompt, entry_point and test (which defines `check`).
 
     Raises DatasetError, DatasetMissing.
     """
-    return Dataset(HUMANEVAL, humaneval()) if name == HUMANEVAL else _json_lines(Path(name))
+    if name == HUMANEVAL:
+        return Dataset(HUMANEVAL, humaneval())
+    form, colon, path = name.partition(":")
+    if colon and form in ("mbpp", "apps"):
+        tasks = _published(Path(path), _mbpp if form == "mbpp" else _apps)
+        return Dataset(form, tasks)
+    return _json_lines(Path(name))
+
+
+def _published(path: Path, tasks_of: Callable[[Path], list[BenchmarkTask]]) -> dict[str, BenchmarkTask]:
+    try:
+        tasks = {task.task_id: task for task in tasks_of(path)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
+        raise DatasetError(f"dataset {path} cannot be read: {what}") from error
+    if not tasks:
+        raise DatasetError(f"dataset {path} holds no task")
+    return tasks
+
+
+def _mbpp(path: Path) -> list[BenchmarkTask]:
+    text = path.read_text(encoding="utf-8")
+    records = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line]
+    return [mbpp_task(record) for record in records]
+
+
+def _apps(path: Path) -> list[BenchmarkTask]:
+    return [task for record in apps_records(path) if (task := apps_task(record))]
 
 
 def _json_lines(path: Path) -> Dataset:
