@@ -130,6 +130,7 @@ if find_spec("pyarrow"):  # the extra `offline`
     app.command()(commands.search)
     app.command()(commands.report)
     app.command()(commands.bench)
+    app.command()(commands.price)
 
 
 def main() -> None:

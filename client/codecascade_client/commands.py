@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from codecascade.deployment import load_deployment
+from codecascade.deployment import Deployment, load_deployment
 from codecascade.recordings import RecordingError
 from codecascade.sandbox import SandboxPool
 
@@ -19,6 +19,7 @@ from codecascade_client.endpoints import TierEndpoints
 from codecascade_client.parts import write_whole
 from codecascade_client.plan_search import Rules, SearchResult, plan_file
 from codecascade_client.plan_search import search as search_plans
+from codecascade_client.price import measure_speeds, price_cells, price_of, sandbox_usd_per_cpu_s
 from codecascade_client.progress import RunProgress
 from codecascade_client.published import import_published as import_published_runs
 from codecascade_client.record import Recorded, RecordSettings, Refused, manifest_for, plan_units
@@ -28,9 +29,11 @@ from codecascade_client.report import write_report
 from codecascade_client.search import PAPER, WHOLE
 from codecascade_client.search_tables import print_search
 from codecascade_client.settings import Settings
+from codecascade_client.tables import console, new_table
 from codecascade_client.verdicts import judge, unjudged
 
 Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
+Deployed = Annotated[Path, typer.Option("--deployment", help="The deployment file, var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
     str, typer.Option(help="humaneval, mbpp:FILE, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
 ]
@@ -38,7 +41,7 @@ DatasetName = Annotated[
 
 def record(
     folder: Folder,
-    deployment: Annotated[Path, typer.Option(help="The deployment file, var/model_repository/<deployment>.json.")],
+    deployment: Deployed,
     dataset: DatasetName = HUMANEVAL,
     url: Annotated[
         list[str] | None, typer.Option(help="host:port of a server's gRPC service, repeatable; default: CODECASCADE_URL.")
@@ -54,10 +57,7 @@ def record(
 ) -> None:
     """Ask every tier everything once, as a live cascade would. Resumes: what is in the folder is not asked again."""
     deployed = load_deployment(deployment)
-    tiers = tier or list(deployed.tiers)
-    unknown = [name for name in tiers if name not in deployed.tiers]
-    if unknown:
-        raise typer.BadParameter(f"--tier is {unknown[0]!r}, deployed are {', '.join(deployed.tiers)}")
+    tiers = _tiers(deployed, tier)
     tasks = load_dataset(dataset)
     settings = RecordSettings(k, test_lines, seed)
     store = resume_recording(folder, manifest_for(deployment, tasks, settings))
@@ -87,6 +87,13 @@ def record(
     asyncio.run(ask())
     if refusals:
         raise RecordingError(f"{len(refusals)} units were refused by their tier and are not recorded, each is named above")
+
+
+def _tiers(deployed: Deployment, wanted: list[str] | None) -> list[str]:
+    unknown = [name for name in wanted or [] if name not in deployed.tiers]
+    if unknown:
+        raise typer.BadParameter(f"--tier is {unknown[0]!r}, deployed are {', '.join(deployed.tiers)}")
+    return wanted or list(deployed.tiers)
 
 
 def verdicts(folder: Folder, dataset: DatasetName = HUMANEVAL) -> None:
@@ -182,3 +189,29 @@ def bench(
             out=out,
         )
     )
+
+
+def price(
+    deployment: Deployed,
+    dollars_per_hour: Annotated[float, typer.Option(help="Of all the devices that a tier runs on.", min=0)],
+    tier: Annotated[list[str] | None, typer.Option(help="Only this tier, repeatable.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="All time on the generated tokens, as the paper does.")] = False,
+    url: Annotated[str | None, typer.Option(help="host:port of the server; default: CODECASCADE_URL.")] = None,
+) -> None:
+    """Measure what a token costs on each deployed tier: seconds per token at rising concurrency, times dollars per hour."""
+    deployed = load_deployment(deployment)
+    tasks = [load_dataset(HUMANEVAL).task(task_id) for task_id in load_dataset(HUMANEVAL).tasks]
+    rows = new_table("tier", right=("concurrency", "s/1000 prompt", "s/1000 generated", "$/1M prompt", "$/1M generated"))
+
+    async def run() -> None:
+        async with TierEndpoints([url or Settings().url]) as endpoints:
+            for name in _tiers(deployed, tier):
+                speeds = await measure_speeds(
+                    endpoints.generate, deployed.tiers[name], tasks, lambda s: print(s, file=sys.stderr)
+                )
+                rows.add_row(name, *price_cells(price_of(speeds, dollars_per_hour), paper))
+
+    asyncio.run(run())
+    console(sys.stdout).print(rows)
+    cpu_s = sandbox_usd_per_cpu_s(dollars_per_hour, os.cpu_count() or 1)
+    print(f"sandbox: {1e6 * cpu_s:.3f} µ$ per CPU second on a machine like this one at that price")

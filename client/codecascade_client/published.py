@@ -17,10 +17,11 @@ from codecascade.recordings import GREEDY, Draw, Manifest, RecordedSample, Recor
 from codecascade.types import Plan, TierPlan
 
 from codecascade_client.dataset_files import HUMANEVAL, load_dataset
+from codecascade_client.published_prices import PUBLISHED
 from codecascade_client.recording_store import RecordingFolder, create_recording
 
+FAMILY = "wizardcoder-python"
 TIERS = ("7B", "13B", "34B")
-PRICES_PER_MTOK = {"7B": 1.91, "13B": 6.65, "34B": 20.24}  # WizardCoder-Python on HumanEval, RTX 3090 at $0.44/h
 _SKIPPED = -1  # in the columns k1, k2, k3
 _PLAN_FILE = re.compile(r"(?:full|(?P<seed>\d+)_(?P<part>val|test))_threshold(?P<threshold>\d+(?:\.\d+)?)\.csv")
 _IMPORTS = "import math\nfrom typing import List, Tuple\n\n"  # what the authors ran each solution with
@@ -145,14 +146,15 @@ def _run(name: Any) -> int:
 
 
 def _manifest(path: Path, units: set[Unit]) -> Manifest:
+    prices = PUBLISHED[FAMILY][HUMANEVAL]
     return Manifest(
-        family="wizardcoder-python",
+        family=FAMILY,
         dataset={
             "name": HUMANEVAL,
             "sha256": load_dataset(HUMANEVAL).sha256,
             "task_ids": sorted({unit.task for unit in units}, key=lambda task: int(task.rpartition("/")[2])),
         },
-        tiers={tier: {"price_per_mtok": PRICES_PER_MTOK[tier], "style": "alpaca"} for tier in TIERS},
+        tiers={tier: {"price_per_mtok": prices[tier], "style": "alpaca"} for tier in TIERS},
         settings={},
         provenance={"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
     )

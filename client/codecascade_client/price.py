@@ -1,0 +1,134 @@
+"""What a token costs on the hardware a tier runs on: seconds per token at its best throughput, times dollars per hour."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from codecascade.deployment import Tier
+from codecascade.prompts import solution_prompt
+from codecascade.sampling import TEMPERATURE, TOP_P, Generate, GenerateRequest
+from codecascade.types import InvalidRequest, Task
+
+CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+GENERATED_TOKENS = 128  # at most, of a call
+WORTH_IT = 1.05  # a higher concurrency is tried as long as the one before it brought so much more throughput
+_SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One measurement: `concurrency` calls at a time. seconds: wall time until all had answered."""
+
+    concurrency: int
+    prompt_tokens: int
+    generated_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds per 1,000 tokens at a concurrency; generated_only: all time is put on the generated tokens, the paper's way."""
+
+    concurrency: int
+    prompt: float
+    generated: float
+    generated_only: float
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per 1M tokens, of the fastest of the speeds. generated_only: the paper's way."""
+
+    speed: Speed
+    prompt_per_mtok: float
+    generated_per_mtok: float
+    generated_only_per_mtok: float
+
+
+async def measure_speeds(
+    generate: Generate,
+    tier: Tier,
+    tasks: Sequence[Task],
+    on_speed: Callable[[Speed], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Speed]:
+    """At rising concurrency, until more brings nothing. Raises TierUnavailable, InvalidRequest.
+
+    Each concurrency is measured twice: with calls that generate one token, and with calls that generate many.
+    """
+    speeds: list[Speed] = []
+    for concurrency in CONCURRENCIES:
+        unread = tasks[2 * concurrency % len(tasks) :] or tasks  # a prompt that was just read may be cached
+        reading = await _load(generate, tier, tasks, concurrency, 1, clock)
+        writing = await _load(generate, tier, unread, concurrency, GENERATED_TOKENS, clock)
+        speeds.append(speed_of(reading, writing))
+        on_speed(speeds[-1])
+        if len(speeds) > 1 and speeds[-1].generated_only * WORTH_IT > speeds[-2].generated_only:
+            break
+    return speeds
+
+
+def speed_of(reading: Load, writing: Load) -> Speed:
+    """Two loads, two unknowns: seconds per prompt token p and per generated token g, seconds = p · prompt + g · generated."""
+    determinant = reading.prompt_tokens * writing.generated_tokens - writing.prompt_tokens * reading.generated_tokens
+    if determinant <= 0:
+        raise InvalidRequest("the tier generated too little to tell what a token takes")
+    prompt = (reading.seconds * writing.generated_tokens - writing.seconds * reading.generated_tokens) / determinant
+    prompt = max(0.0, prompt)  # noise can turn a share negative
+    generated = max(0.0, (writing.seconds - prompt * writing.prompt_tokens) / writing.generated_tokens)
+    return Speed(writing.concurrency, 1e3 * prompt, 1e3 * generated, 1e3 * writing.seconds / writing.generated_tokens)
+
+
+def price_of(speeds: Sequence[Speed], dollars_per_hour: float) -> Price:
+    """dollars_per_hour: of all the devices that the tier runs on."""
+    fastest = min(speeds, key=lambda speed: speed.generated_only)
+    per_mtok = 1e3 * dollars_per_hour / _SECONDS_PER_HOUR  # of a second per 1,000 tokens
+    return Price(fastest, fastest.prompt * per_mtok, fastest.generated * per_mtok, fastest.generated_only * per_mtok)
+
+
+def sandbox_usd_per_cpu_s(dollars_per_hour: float, cores: int) -> float:
+    """Of a machine with so many cores."""
+    return dollars_per_hour / cores / _SECONDS_PER_HOUR
+
+
+def price_cells(price: Price, paper: bool) -> tuple[str, str, str, str, str]:
+    """Concurrency, seconds per 1,000 prompt and generated tokens, dollars per 1M of both."""
+    speed = price.speed
+    if paper:
+        return str(speed.concurrency), "–", f"{speed.generated_only:.2f}", "–", f"{price.generated_only_per_mtok:.4f}"
+    seconds = (f"{speed.prompt:.2f}", f"{speed.generated:.2f}")
+    return str(speed.concurrency), *seconds, f"{price.prompt_per_mtok:.4f}", f"{price.generated_per_mtok:.4f}"
+
+
+async def _load(
+    generate: Generate, tier: Tier, tasks: Sequence[Task], concurrency: int, max_tokens: int, clock: Callable[[], float]
+) -> Load:
+    """Twice `concurrency` calls, each with a prompt of its own where there are so many."""
+    requests = [_request(tier, tasks[number % len(tasks)], number, max_tokens) for number in range(2 * concurrency)]
+    turn = asyncio.Semaphore(concurrency)
+
+    async def ask(request: GenerateRequest) -> tuple[int, int]:
+        async with turn:
+            found = await generate(request)
+        return found.prompt_tokens, sum(sample.completion_tokens for sample in found.samples)
+
+    started = clock()
+    answers = await asyncio.gather(*(ask(request) for request in requests))
+    seconds = clock() - started
+    return Load(concurrency, sum(prompt for prompt, _ in answers), sum(written for _, written in answers), seconds)
+
+
+def _request(tier: Tier, task: Task, seed: int, max_tokens: int) -> GenerateRequest:
+    return GenerateRequest(
+        tier=tier.name,
+        text_input=solution_prompt(tier.style, task).text,
+        stop_words=(),
+        max_tokens=min(max_tokens, tier.max_completion_tokens),
+        temperature=TEMPERATURE,
+        top_p=TOP_P,
+        seed=seed,
+        num_return_sequences=1,
+    )
