@@ -1,0 +1,125 @@
+"""The offline commands as a user runs them: each in a process of its own, against a server that meets the tier contract."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from codecascade.plans import load_plans
+from codecascade_client.recording_store import open_recording
+from unit.tier_server import ScriptedTier, serving
+
+TASKS = 12
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    out: str
+    err: str
+
+
+async def codecascade(*arguments: object, kill_after: str = "") -> Finished:
+    """kill_after: the process is killed once its stderr has shown this."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from codecascade_client.cli import main; main()",
+        *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr
+    assert process.stdout
+    err = ""
+    while line := (await process.stderr.readline()).decode():
+        err += line
+        if kill_after and kill_after in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    out = (await process.stdout.read()).decode()
+    return Finished(await process.wait(), out, err)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    path = tmp_path / "sums.jsonl"
+    test = "def check(candidate):\n    assert candidate(20, 22) == 42\n"
+    rows = [
+        {"task_id": f"t/{n}", "prompt": f"def add_{n}(a, b):\n", "entry_point": f"add_{n}", "test": test} for n in range(TASKS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Path:
+    tiers = [
+        {"name": name, "style": "base", "context_tokens": 4096, "max_completion_tokens": 256, "price_per_mtok": price}
+        for name, price in (("small", 1.0), ("large", 4.0))
+    ]
+    path = tmp_path / "sums.json"
+    path.write_text(json.dumps({"format": 1, "family": "sums", "runtime": "scripted", "plans": "p.json", "tiers": tiers}))
+    return path
+
+
+async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path, deployment: Path):
+    folder, tier = tmp_path / "recording", ScriptedTier()
+    async with serving(tier):
+        record = ["record", folder, "--deployment", deployment, "--dataset", dataset, "--url", tier.address]
+        killed = await codecascade(*record, kill_after="recording 7/48")
+        assert killed.code == -signal.SIGKILL
+        kept = open_recording(folder).recorded_units()
+        assert len(kept) >= 7
+        tier.asked.clear()
+        resumed = await codecascade(*record)
+        assert resumed.code == 0, resumed.err
+    assert f"{len(kept)} of 48 units are recorded already" in resumed.err
+    assert len(tier.asked) == 2 * (48 - len(kept)), "two calls for each unit that was missing, none for the others"
+
+    judged = await codecascade("verdicts", folder, "--dataset", dataset)
+    assert judged.code == 0, judged.err
+    assert (await codecascade("verdicts", folder, "--dataset", dataset)).err == "", "nothing is judged twice"
+
+    plans = tmp_path / "plans.json"
+    searched = await codecascade("search", folder, "--out", plans, "--splits", 2)
+    assert searched.code == 0, searched.err
+    assert "held out" in searched.out
+    assert load_plans(plans).family == "sums"
+
+    reported = await codecascade("report", folder, "--out", tmp_path / "report", "--splits", 2)
+    assert reported.out.strip() == str(tmp_path / "report" / "report.html")
+
+
+@pytest.fixture
+def other(tmp_path: Path, dataset: Path) -> Path:
+    """The same tasks with other tests."""
+    path = tmp_path / "other.jsonl"
+    path.write_text(dataset.read_text().replace("42", "43"))
+    return path
+
+
+async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path, other: Path, deployment: Path):
+    begun = tmp_path / "recording"
+    record = ["record", begun, "--deployment", deployment, "--dataset", dataset, "--limit", 2]
+    async with serving(tier := ScriptedTier()):
+        assert (await codecascade(*record, "--url", tier.address)).code == 0
+    for arguments, sentence in (
+        ([*record, "--k", 5], "was begun with another settings: k: 3, now 5"),
+        ([*record, "--test-lines", 2], "was begun with another settings: test_lines: 4, now 2"),
+        (["verdicts", begun, "--dataset", other], "is of dataset 'sums', not of this 'other'"),
+        (["search", begun], "holds nothing judged of tier 'small'"),
+        (["search", tmp_path], "is not a recording: it has no manifest.json"),
+        (["record", tmp_path / "new", "--deployment", other], "cannot be used"),
+        (["import-published", tmp_path, tmp_path / "new"], "cannot be read as published runs: No such file"),
+    ):
+        found = await codecascade(*arguments)
+        assert found.code == 1, arguments
+        assert found.err.startswith("error: ")
+        assert sentence in found.err
+        assert found.err.count("\n") == 1
