@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import rich.progress
 from rich.console import Console
+from rich.table import Column
 
 Report = Callable[[int, "int | None"], None]
 
@@ -24,11 +25,11 @@ class Progress:
     def of(self, what: str, total: int | None) -> Iterator[Report]:
         """A bar for the time of the work. Yields a function of (bytes done, bytes in all or None if unknown)."""
         columns = (
-            rich.progress.TextColumn("{task.description}", markup=False),
-            rich.progress.BarColumn(bar_width=20),
-            rich.progress.DownloadColumn(),
-            rich.progress.TransferSpeedColumn(),
-            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            rich.progress.BarColumn(bar_width=10),
+            rich.progress.DownloadColumn(table_column=Column(no_wrap=True)),
+            rich.progress.TransferSpeedColumn(table_column=Column(no_wrap=True)),
+            rich.progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )
         with rich.progress.Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
             bar = bars.add_task(what, total=total)

