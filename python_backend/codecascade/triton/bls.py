@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -59,6 +60,8 @@ class BlsModel:
         self._timeout_s = timeout_s
         self._pulse = pulse
         self._under_way: dict[asyncio.Future[Any], float] = {}  # since when
+        self._secret = secrets.token_hex(16)  # of the names of its calls; drawn once, because each draw lets other threads in
+        self._numbers = itertools.count()
         self._watch: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix=name)
         self._giving_up = ThreadPoolExecutor(1, thread_name_prefix=f"{name}: giving up")
@@ -67,7 +70,7 @@ class BlsModel:
         """Output tensors by name. A caller that is cancelled stops the model's work. Raises CallFailed."""
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watch_calls())
-        name = uuid.uuid4().hex
+        name = f"{self._secret}-{next(self._numbers)}"
         call = self._start(self._request(inputs, {CALL: name}))
         self._under_way[call] = time.monotonic()
         try:
