@@ -127,6 +127,7 @@ if find_spec("pyarrow"):  # the extra `offline`
     app.command()(commands.record)
     app.command()(commands.verdicts)
     app.command()(commands.import_published)
+    app.command()(commands.replay)
     app.command()(commands.search)
     app.command()(commands.report)
     app.command()(commands.bench)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from codecascade.deployment import Deployment, load_deployment
+from codecascade.plans import load_plans
 from codecascade.recordings import RecordingError
 from codecascade.sandbox import SandboxPool
 
@@ -25,6 +26,7 @@ from codecascade_client.published import import_published as import_published_ru
 from codecascade_client.record import Recorded, RecordSettings, Refused, manifest_for, plan_units
 from codecascade_client.record import record as record_units
 from codecascade_client.recording_store import open_recording, resume_recording
+from codecascade_client.replay_run import print_replayed, replay_plans
 from codecascade_client.report import write_report
 from codecascade_client.search import PAPER, WHOLE
 from codecascade_client.search_tables import print_search
@@ -118,6 +120,15 @@ def import_published(
 ) -> None:
     """Make a recording of the paper's published runs."""
     import_published_runs(source, folder, stages=stages)
+
+
+def replay(
+    plans: Annotated[Path, typer.Argument(help="A plan file.", show_default=False)],
+    folder: Folder,
+    plan: Annotated[list[str] | None, typer.Option(help="Repeatable; default: every plan of the file.")] = None,
+) -> None:
+    """What plans would have answered to everything that was recorded, and at what cost."""
+    print_replayed(asyncio.run(replay_plans(load_plans(plans), open_recording(folder).load(), plan)))
 
 
 Paper = Annotated[bool, typer.Option("--paper", help="The paper's grid: its k, l and θ, one θ for all steps.")]

@@ -3,9 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from codecascade.recordings import GREEDY, RecordingError, Unit
+from codecascade.plans import PlanFile
+from codecascade.recordings import GREEDY, Recording, RecordingError, Unit
 from codecascade.types import Plan, TierPlan
 from codecascade_client.replay import check_recorded, replay
+from codecascade_client.replay_run import check_same, replay_plans
 from codecascade_client.tabulate import outcome, price, tabulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,3 +102,33 @@ def test_a_table_is_cut_to_tasks_and_tiers():
     assert np.array_equal(outcome(cut, plan).correct, outcome(table, plan).correct[:, [0, 3]])
     with pytest.raises(RecordingError, match="none of these tasks"):
         table.only(tasks=["elsewhere/1"])
+
+
+def plan_file(recording: Recording, **changes: object) -> PlanFile:
+    plans = {
+        "two": Plan("two", (TierPlan("small", 3, 2, 0.5), TierPlan("large", 0))),
+        "huge": Plan("huge", (TierPlan("huge", 0),)),
+    }
+    provenance = {"dataset": {"name": "tiny", "sha256": recording.manifest.dataset["sha256"]}}
+    return PlanFile(**{"family": "tiny", "provenance": provenance, "default": "two", "plans": plans, **changes})  # type: ignore[arg-type]
+
+
+async def test_a_plan_file_is_replayed_over_everything_recorded():
+    recording = synthetic.recording(3, tasks=6)
+    table = tabulate(recording)
+    (found,) = await replay_plans(plan_file(recording), recording, ["two"])
+    fast = outcome(table, found.plan)
+    assert (found.cells, found.right) == (12, int(fast.correct.sum()))
+    assert found.cost_usd == pytest.approx(fast.cost_usd([recording.manifest.prices[tier] for tier in table.tiers]))
+    assert found.answered_by["large"] == int((fast.answered_by == 2).sum())
+    with pytest.raises(RecordingError, match="plan 'huge' names tier 'huge', which was not recorded"):
+        await replay_plans(plan_file(recording), recording, None)
+
+
+def test_plans_of_another_family_or_dataset_are_refused():
+    recording = synthetic.recording(3)
+    check_same(plan_file(recording, provenance={"method": "written by hand"}), recording)
+    with pytest.raises(RecordingError, match="the plans are of family 'other', the recording is of 'tiny'"):
+        check_same(plan_file(recording, family="other"), recording)
+    with pytest.raises(RecordingError, match=r"searched on another dataset \(mbpp\) than was recorded \(tiny\)"):
+        check_same(plan_file(recording, provenance={"dataset": {"name": "mbpp", "sha256": "1"}}), recording)
