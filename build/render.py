@@ -47,19 +47,27 @@ def render(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path], into: 
     weights: tier name → its verified file. Replaces what an earlier rendering left. Raises BuildError.
     """
     name = f"{recipe.family}-{runtime}"
-    unfinished = into / f".{name}.{os.getpid()}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for tier in recipe.tiers:
-        folder = unfinished / tier.name / "1"
-        folder.mkdir(parents=True)
-        (folder / "model.py").write_text(model_source(runtime))
-        config = tier_config(tier.name, settings(recipe, runtime)[tier.name], weights[tier.name])
-        (folder.parent / "config.pbtxt").write_text(config)
     rendered = Rendered(repository=into / name, deployment=into / f"{name}.json")
-    shutil.rmtree(rendered.repository, ignore_errors=True)
-    unfinished.replace(rendered.repository)
+    files = repository_files(recipe, runtime, weights)
+    if _texts(rendered.repository) != files:  # else a server may be reading it
+        unfinished = into / f".{name}.{os.getpid()}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for path, text in files.items():
+            (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / path).write_text(text)
+        shutil.rmtree(rendered.repository, ignore_errors=True)
+        unfinished.replace(rendered.repository)
     rendered.deployment.write_text(json.dumps(deployment(recipe, runtime), indent=2) + "\n")
     return rendered
+
+
+def repository_files(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path]) -> dict[str, str]:
+    """Path inside the repository → content."""
+    files = {}
+    for name, tier in settings(recipe, runtime).items():
+        files[f"{name}/config.pbtxt"] = tier_config(name, tier, weights[name])
+        files[f"{name}/1/model.py"] = model_source(runtime)
+    return files
 
 
 def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
@@ -114,3 +122,8 @@ def tier_config(name: str, tier: LlamaCpp, weights: Path) -> str:
 def model_source(runtime: Runtime) -> str:
     """The model.py of a tier."""
     return f"from codecascade.triton.{runtime} import TritonPythonModel  # noqa: F401\n"
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_text() for path in paths}

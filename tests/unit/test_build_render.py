@@ -100,6 +100,17 @@ def test_a_tier_that_left_the_recipe_leaves_the_repository(recipe: Recipe, rende
     ]
 
 
+def test_rendering_the_same_again_leaves_the_repository_alone(recipe: Recipe, rendered: Rendered) -> None:
+    before = rendered.repository.stat().st_ino
+    render(
+        recipe, "llama_cpp", {tier.name: Path(f"/weights/{tier.name}.gguf") for tier in recipe.tiers}, rendered.repository.parent
+    )
+    assert rendered.repository.stat().st_ino == before
+    elsewhere = {tier.name: Path("/elsewhere.gguf") for tier in recipe.tiers}
+    render(recipe, "llama_cpp", elsewhere, rendered.repository.parent)
+    assert config(rendered, recipe.tiers[0].name).parameters["weights"].string_value == "/elsewhere.gguf"
+
+
 def test_a_tier_without_the_runtime_is_named(recipe: Recipe, tmp_path: Path) -> None:
     bare = replace(recipe, tiers=(replace(recipe.tiers[0], llama_cpp=None),))
     with pytest.raises(BuildError, match=f"The tier '{recipe.tiers[0].name}' .* has no settings for the runtime llama_cpp"):
