@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 from errors import BuildError
-from triton_install import TritonInstall, check_machine, install, installed
+from triton_install import TritonInstall, check_machine, install, installed, python_library_dir
 from triton_server import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
 
 SERVER = "pytriton/tritonserver"
@@ -187,3 +188,14 @@ def test_a_machine_that_can_run_it_is_accepted(libc: tuple[str, str]) -> None:
 def test_a_machine_that_cannot_run_it_is_told_so(machine: str, libc: tuple[str, str], what: str) -> None:
     with pytest.raises(BuildError, match=f"The Triton server needs Linux on x86-64 with glibc 2.35 or newer .*; {what}"):
         check_machine(machine, libc)
+
+
+def test_the_library_of_this_python_is_found() -> None:
+    python = sysconfig.get_python_version()
+    folder = python_library_dir()
+    assert folder is None if python == "3.13" else (folder is not None and (folder / f"libpython{python}.so.1.0").exists())
+
+
+def test_a_python_without_its_library_is_told_what_to_install() -> None:
+    with pytest.raises(BuildError, match=r"Triton needs libpython3.99.so.1.0, .*: run `apt-get install libpython3.99` as root"):
+        python_library_dir("3.99")
