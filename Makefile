@@ -21,7 +21,7 @@ ENVIRONMENT = var/venv/.ready-$(VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record search report check-published bench-search clean distclean environment
+	record search report bench check-published bench-search clean distclean environment
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ search: environment ## Search the plans of a recording into plans/FAMILY.json (R
 
 report: environment ## The search as one HTML page with charts, in var/report (RECORDING=folder)
 	@$(BIN)/codecascade report $(RECORDING)
+
+bench: environment ## The chosen plans and each tier alone, live on the held-out tasks, against what was promised (ARGS)
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade bench plans/$(FAMILY).json $(ARGS)
 
 check-published: environment ## Every plan of the paper's published runs, replayed and compared (TRACES=folder)
 	@$(BIN)/python tests/bench/check_published.py $(TRACES)
