@@ -100,6 +100,12 @@ def test_a_step_is_the_first_k_samples_cut_after_l_lines():
     assert recording.step(UNIT, StepOption("small", 2, 2)).completion_tokens == 10 + 20 + 5 + 6
 
 
+def test_fewer_solutions_are_tested_by_fewer_test_samples():
+    assert judged().cut(1, 2).verdicts.tolist() == [[0, 1]]
+    assert judged().cut(2, 2).verdicts.tolist() == [[0, 1, 0], [0, 0, 3]]
+    assert judged().cut(1, 1).cpu_s.tolist() == [pytest.approx(0.1)], "a third of the lines, a third of the time"
+
+
 def test_an_l_whose_tokens_were_not_measured_is_not_offered():
     sample = RecordedSample("x\ny\nz\nw", 9, asked_lines=4, line_tokens=(None, 4, None, 9))
     draws = {UNIT: Draw((RecordedSample("a", 1),) * 2, {4: (sample,) * 2})}

@@ -1,7 +1,9 @@
 import itertools
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from codecascade.recordings import StepOption
 from codecascade.types import Plan, TierPlan
 from codecascade_client.replay import option_of
 from codecascade_client.search import PAPER, Grid, Point, pareto_frontier
@@ -68,6 +70,32 @@ def test_five_tiers_are_searched_exactly_too(seed: int):
     assert table.tiers == tuple(FIVE)
     grid = Grid((0.3, 1.0), ks=(0, 3), test_lines=(2,))
     assert as_pairs(pareto_frontier(table, prices, grid)) == brute_force(table, prices, grid)
+
+
+def specialists() -> Table:
+    """Five tiers; each is right on one task of its own, where it is sure, and wrong on the others, where it is not."""
+    tiers = tuple(FIVE)
+    options = tuple(StepOption(tier, k, 2 if k else 0) for tier in tiers for k in (0, 3))
+    own = np.array([[[option.tier == tier for tier in tiers]] for option in options])
+    tested = np.array([option.k > 0 for option in options])[:, None, None]
+    return Table(
+        tiers=tiers,
+        runs=(0,),
+        tasks=tuple(f"t/{tier}" for tier in tiers),
+        options=options,
+        agreement=np.where(own & tested, 18, 0),
+        pairs=np.where(tested, 18, 0) * np.ones_like(own, np.int64),
+        tokens=np.full(own.shape, 10, np.int64),
+        correct=own,
+    )
+
+
+def test_a_plan_of_five_steps_is_found_where_it_takes_five():
+    table = specialists()
+    frontier = pareto_frontier(table, FIVE, Grid((1.0,)))
+    assert as_pairs(frontier) == brute_force(table, FIVE, Grid((1.0,)))
+    assert [point.correct for point in frontier] == [1, 2, 3, 4, 5]
+    assert [step.tier for step in frontier[-1].plan.steps] == list(FIVE)
 
 
 def test_the_papers_grid_has_its_plans():

@@ -63,13 +63,20 @@ def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule()
         assert cost <= limit + 1e-12
 
 
-def test_the_reference_is_taken_where_nothing_cheaper_is_as_good():
-    recording = synthetic.recording(3, tasks=60)
+def test_the_reference_is_taken_where_what_is_as_good_costs_more():
+    recording = never_right(synthetic.recording(3, tasks=60), "large")
     table, prices = tabulate(recording), recording.manifest.prices
     dear = Point(Plan("p", (TierPlan("medium", 3, 2, 1.0), TierPlan("large", 3, 2))), cost_usd=1.0, correct=60)
     chosen = choose(table, [dear], prices, 0.9, Bootstrap(60, seed=0))
-    assert {in_words(choice.plan) for choice in chosen[:2]} == {"large k=0"}
+    assert [in_words(choice.plan) for choice in chosen[:2]] == ["large k=0"] * 2
     assert [choice.probability for choice in chosen] == [1.0] * 3
+
+
+def test_the_reference_is_taken_where_nothing_is_as_good():
+    recording = never_right(synthetic.recording(3, tasks=60), "small")
+    table, prices = tabulate(recording), recording.manifest.prices
+    bad = Point(Plan("p", (TierPlan("small", 0),)), cost_usd=0.0, correct=0)
+    assert [in_words(choice.plan) for choice in choose(table, [bad], prices, 0.9, Bootstrap(60, seed=0))[:2]] == ["large k=0"] * 2
 
 
 def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_as_good():
