@@ -24,7 +24,7 @@ class ScriptedGenerate:
         self.asked.append(request)
         if self.fails:
             raise TierUnavailable("tier small: gone")
-        text = "1, 2) == 3\nassert add(0, 0) == 0\n" if request.text_input.endswith("assert add(") else BODY
+        text = "(1, 2) == 3\nassert add(0, 0) == 0\n" if request.text_input.endswith("assert add") else BODY
         return Generation((Sample(text, completion_tokens=7),) * request.num_return_sequences, prompt_tokens=20)
 
 
