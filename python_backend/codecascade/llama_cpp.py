@@ -26,12 +26,12 @@ from typing import Any
 from codecascade.sampling import GenerateRequest, Generation
 from codecascade.types import Cancelled, InvalidRequest, Sample, TierUnavailable
 
-# OpenMP's threads spin while they wait for each other. When anything else wants the cores, a token then takes ten times
-# as long. It reads this once, when it is loaded.
+# OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, 2 tokens/s
+# instead of 20. OpenMP reads this once, when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import xllamacpp
 
-_BATCH_TOKENS = 256  # of a prompt, between two looks at whether the caller is still there
+_BATCH_TOKENS = 64  # of a prompt, between two looks at whether the caller is still there; larger batches are no faster
 _GGUF = b"GGUF"
 _LOG_ERRORS = 1
 _RANDOM_SEED = 0xFFFFFFFF  # what llama.cpp takes for "choose one"
@@ -51,7 +51,9 @@ class LlamaCpp:
     async def generate(self, request: GenerateRequest) -> Generation:
         """One sample per sequence; sequence j is drawn with a seed that follows from (request.seed, j).
 
-        Cancelling stops the generation at its next token and gives the slot to the next call.
+        Stop words are cut from the text, and are paid for. A text that ends at max_tokens (finish_reason "length") ends
+        before what may have been the beginning of a stop word. Cancelling stops the generation at its next token and gives
+        the slot to the next call.
         Raises InvalidRequest if the prompt does not fit into the context.
         """
         gone = threading.Event()
@@ -168,7 +170,6 @@ def _load(weights: Path, context_tokens: int, threads: int) -> Any:
     params.cache_idle_slots = False
     params.n_ctx_checkpoints = 0
     params.endpoint_slots = False
-    params.endpoint_metrics = True
     params.ui = False
     params.verbosity = _LOG_ERRORS
     # The server insists on listening: on a socket that nobody else can open, and whose name is gone at once.

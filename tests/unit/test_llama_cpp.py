@@ -1,0 +1,231 @@
+"""The engine of the CPU tiers, with the real weights of the smallest one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from codecascade.llama_cpp import LlamaCpp, sequence_seed
+from codecascade.sampling import GenerateRequest, Generation
+from codecascade.types import InvalidRequest, TierUnavailable
+from progress import Progress
+from recipes import load_recipe
+from render import settings
+from sources import sources
+from weights import obtain
+
+pytestmark = pytest.mark.models
+
+CONTEXT_TOKENS = 512
+COUNTING = "1\n2\n3\n4\n"  # goes on as long as it may
+FIBONACCI = 'def fibonacci(n):\n    """The n-th Fibonacci number."""\n'
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    tier = settings(load_recipe("qwen2.5-coder"), "llama_cpp")["qwen2.5-coder-0.5b"]
+    return obtain(tier.weights, sources(os.environ, Progress()))
+
+
+@pytest.fixture(scope="module")
+def engine(weights: Path) -> Iterator[LlamaCpp]:
+    engine = LlamaCpp(weights, CONTEXT_TOKENS, threads=2)
+    yield engine
+    engine.close()
+
+
+def request(text: str, **changes: object) -> GenerateRequest:
+    plain = GenerateRequest("small", text, (), max_tokens=16, temperature=0.0, top_p=1.0, seed=1, num_return_sequences=1)
+    return replace(plain, **changes)
+
+
+def sampled(text: str, **changes: object) -> GenerateRequest:
+    return request(text, **{"temperature": 0.8, "top_p": 0.95, "max_tokens": 12, "num_return_sequences": 2, **changes})
+
+
+def texts(generation: Generation) -> list[str]:
+    return [sample.text for sample in generation.samples]
+
+
+async def cpu_spent(seconds: float) -> None:
+    """Returns when this process has worked for so long: a generation in another thread is under way."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        await asyncio.to_thread(time.sleep, 0.01)
+
+
+async def test_the_same_prompt_and_seed_give_the_same_text_whatever_runs_before_and_beside_it(engine: LlamaCpp) -> None:
+    asked = sampled(FIBONACCI)
+    alone = await engine.generate(asked)
+    head = FIBONACCI[:30]
+    others = [
+        sampled(FIBONACCI + alone.samples[0].text[:20]),  # the cache already holds all of it, read one token at a time
+        sampled(head),  # the cache already holds all of it
+        sampled(head + "something else", num_return_sequences=1),
+        sampled("x = 1\n" * 80, max_tokens=4),
+    ]
+    expected = [await engine.generate(other) for other in others]
+    given_up = asyncio.ensure_future(engine.generate(sampled(COUNTING, max_tokens=400)))
+    answers = asyncio.gather(*(engine.generate(each) for other in others[::-1] for each in (asked, other)))
+    await cpu_spent(0.5)
+    given_up.cancel()
+    assert await answers == [each for answer in expected[::-1] for each in (alone, answer)]
+
+
+async def test_an_engine_loaded_anew_gives_the_same_text(engine: LlamaCpp, weights: Path) -> None:
+    other = LlamaCpp(weights, CONTEXT_TOKENS, threads=2)
+    try:
+        assert await other.generate(sampled(FIBONACCI)) == await engine.generate(sampled(FIBONACCI))
+    finally:
+        other.close()
+
+
+async def test_a_sequence_depends_on_its_place_and_not_on_how_many_there_are(engine: LlamaCpp) -> None:
+    one = await engine.generate(sampled(FIBONACCI, temperature=1.5, num_return_sequences=1))
+    three = await engine.generate(sampled(FIBONACCI, temperature=1.5, num_return_sequences=3))
+    assert texts(three)[:1] == texts(one)
+    assert len(set(texts(three))) == 3
+
+
+async def test_another_seed_gives_another_text(engine: LlamaCpp) -> None:
+    first = await engine.generate(sampled(FIBONACCI, temperature=1.5, seed=0))
+    assert texts(first) != texts(await engine.generate(sampled(FIBONACCI, temperature=1.5, seed=2**64 - 1)))
+
+
+async def test_temperature_zero_is_greedy(engine: LlamaCpp) -> None:
+    first, second = (await engine.generate(request(COUNTING, num_return_sequences=2))).samples
+    assert first == second
+    assert first.text.startswith("5\n6\n7\n")
+    assert await engine.generate(request(COUNTING, seed=5, num_return_sequences=2)) == Generation((first, second), 8)
+
+
+async def test_tokens_are_counted_as_generated(engine: LlamaCpp) -> None:
+    generation = await engine.generate(request(COUNTING, max_tokens=7))
+    assert generation.prompt_tokens == 8
+    (sample,) = generation.samples
+    assert (sample.text, sample.completion_tokens, sample.finish_reason) == ("5\n6\n7\n8", 7, "length")
+
+
+async def test_a_stop_word_is_cut_though_it_spans_tokens_and_is_paid_for(engine: LlamaCpp) -> None:
+    (sample,) = (await engine.generate(request(COUNTING, stop_words=("never", "6\n7")))).samples
+    assert (sample.text, sample.completion_tokens, sample.finish_reason) == ("5\n", 5, "stop")
+
+
+async def test_the_model_itself_may_stop(engine: LlamaCpp) -> None:
+    chat = "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n"
+    (sample,) = (await engine.generate(request(chat, max_tokens=100))).samples
+    assert sample.finish_reason == "stop"
+    assert "<|im_end|>" not in sample.text
+
+
+async def test_generation_ends_where_the_context_does(engine: LlamaCpp) -> None:
+    generation = await engine.generate(request("1\n2\n3\n4\n" * 63, max_tokens=300))
+    (sample,) = generation.samples
+    assert generation.prompt_tokens + sample.completion_tokens == CONTEXT_TOKENS
+    assert sample.finish_reason == "length"
+
+
+async def test_text_that_is_not_ascii_comes_back_whole(engine: LlamaCpp) -> None:
+    (sample,) = (await engine.generate(request("é漢🦊 é漢🦊 é漢🦊 é漢", max_tokens=20))).samples
+    assert "🦊" in sample.text
+
+
+async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(engine: LlamaCpp) -> None:
+    with pytest.raises(InvalidRequest, match=r"text_input has 600 tokens, allowed are at most 511: the context holds 512"):
+        await engine.generate(request("1\n" * 300))
+    assert texts(await engine.generate(request(COUNTING, max_tokens=1))) == ["5"]
+
+
+async def test_a_cancelled_call_stops_at_once_and_the_next_one_is_answered(engine: LlamaCpp) -> None:
+    began = time.process_time()
+    endless = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=400, num_return_sequences=100)))
+    await cpu_spent(1.0)
+    endless.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await endless
+    assert texts(await engine.generate(request(COUNTING, max_tokens=1))) == ["5"]
+    assert time.process_time() - began < 60  # CPU seconds; 40,000 tokens take over 1,000
+
+
+async def test_a_call_cancelled_in_the_queue_never_starts(engine: LlamaCpp) -> None:
+    began = time.process_time()
+    first = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=3)))
+    queued = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=400, num_return_sequences=100)))
+    last = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=1)))
+    await asyncio.sleep(0)
+    queued.cancel()
+    assert (texts(await first), texts(await last)) == (["5\n6"], ["5"])
+    assert time.process_time() - began < 60
+
+
+async def test_closing_drops_what_is_queued(weights: Path) -> None:
+    engine = LlamaCpp(weights, CONTEXT_TOKENS, threads=2)
+    first = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=1)))
+    queued = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=400, num_return_sequences=100)))
+    await asyncio.sleep(0)
+    engine.close()
+    assert texts(await first) == ["5"]
+    with pytest.raises(asyncio.CancelledError):
+        await queued
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TierUnavailable, match=rf"the weights file {tmp_path}/absent.gguf cannot be read: No such file"):
+        LlamaCpp(tmp_path / "absent.gguf", CONTEXT_TOKENS, threads=1)
+
+
+def test_a_file_that_is_no_gguf_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.gguf").write_text("<html>not found</html>")
+    with pytest.raises(TierUnavailable, match=rf"the weights file {tmp_path}/text.gguf is not a GGUF file"):
+        LlamaCpp(tmp_path / "text.gguf", CONTEXT_TOKENS, threads=1)
+
+
+@pytest.mark.parametrize("size", [100, 10_000_000])
+def test_half_a_file_is_named(weights: Path, tmp_path: Path, size: int) -> None:
+    with weights.open("rb") as whole:
+        (tmp_path / "half.gguf").write_bytes(whole.read(size))
+    with pytest.raises(TierUnavailable, match=rf"the weights file {tmp_path}/half.gguf cannot be loaded"):
+        LlamaCpp(tmp_path / "half.gguf", CONTEXT_TOKENS, threads=1)
+
+
+def test_signals_stay_with_the_process(weights: Path) -> None:
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        engine = LlamaCpp(weights, CONTEXT_TOKENS, threads=1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        engine.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
+
+
+def test_nobody_can_connect_to_the_server_inside(engine: LlamaCpp) -> None:
+    mine = {os.readlink(path) for path in _descriptors()}
+    listening = [f"socket:[{line.split()[9]}]" for table in ("tcp", "tcp6") for line in _lines(f"/proc/net/{table}")]
+    assert not mine.intersection(listening)
+    sockets = [line.split() for line in _lines("/proc/net/unix")]
+    named = [fields[7] for fields in sockets if len(fields) > 7 and f"socket:[{fields[6]}]" in mine]
+    assert not [path for path in named if os.path.exists(path)]
+
+
+def test_sequence_seeds_are_all_different_and_never_llama_cpps_random_one() -> None:
+    seeds = {sequence_seed(seed, sequence) for seed in (0, 1, 2**64 - 1) for sequence in range(1000)}
+    assert len(seeds) == 3000
+    assert max(seeds) < 2**32 - 1
+
+
+def _descriptors() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        if os.path.lexists(path := f"/proc/self/fd/{name}"):
+            yield path
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()[1:]
