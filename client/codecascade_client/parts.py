@@ -77,8 +77,11 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    with _unfinished(path) as unfinished:
-        pq.write_table(table, unfinished, compression="zstd", compression_level=9)
+    try:
+        with _unfinished(path) as unfinished:
+            pq.write_table(table, unfinished, compression="zstd", compression_level=9)
+    except RecordingError as error:
+        raise RecordingError(f"{error}; what was recorded before it is kept") from error
 
 
 @contextmanager
@@ -92,7 +95,7 @@ def _unfinished(path: Path) -> Iterator[Path]:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise RecordingError(f"{path} cannot be written ({reason}); what was recorded before it is kept") from error
+        raise RecordingError(f"{path} cannot be written ({reason})") from error
 
 
 def _flush(path: Path) -> None:
