@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -143,17 +143,14 @@ class SandboxPool:
             raise SandboxUnavailable("the sandbox is not started")
         if self._waiting + len(sources) > self._queue:
             raise SandboxUnavailable(f"the sandbox queue is full: {self._waiting} candidates wait, allowed are {self._queue}")
+        size = max(1, min(_CHUNK, -(-len(sources) // self._size)))
+        chunks = [sources[start : start + size] for start in range(0, len(sources), size)]
         self._waiting += len(sources)
         try:
-            size = max(1, min(_CHUNK, -(-len(sources) // self._size)))
-            chunks = [sources[start : start + size] for start in range(0, len(sources), size)]
-            tasks = [asyncio.ensure_future(self._judge_chunk(chunk, lines, limits)) for chunk in chunks]
-            try:
-                return [judged for part in await asyncio.gather(*tasks) for judged in part]
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            if len(chunks) == 1:
+                return await self._judge_chunk(sources, lines, limits)
+            parts = await _all_or_none([self._judge_chunk(chunk, lines, limits) for chunk in chunks])
+            return [judged for part in parts for judged in part]
         finally:
             self._waiting -= len(sources)
 
@@ -201,6 +198,17 @@ class SandboxPool:
         self._workers.add(replacement)
         self.stats.zygotes_started += 1
         return replacement
+
+
+async def _all_or_none(parts: list[Coroutine[Any, Any, list[_Judged]]]) -> list[list[_Judged]]:
+    """The results of all, at once; when one fails or the caller is cancelled the others are cancelled and waited for."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _unique(lines: list[Line]) -> list[Line]:

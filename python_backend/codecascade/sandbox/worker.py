@@ -187,7 +187,7 @@ def zygote_argv(level: str, limits: Limits) -> list[str]:
     config = json.dumps({"level": level, "limits": asdict(limits)})
     folder = Path(__file__).parent
     bootstrap = _BOOTSTRAP.format(packages=[("codecascade", str(folder.parent)), ("codecascade.sandbox", str(folder))])
-    return [_interpreter(), "-s", "-S", "-B", *safe_path, "-c", bootstrap, config]
+    return [interpreter(), "-s", "-S", "-B", *safe_path, "-c", bootstrap, config]
 
 
 def _environment() -> dict[str, str]:
@@ -198,7 +198,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
     """The Python behind a virtual environment, or the one that is embedded in a Triton stub."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     installed = Path(sys.base_prefix, "bin", name)

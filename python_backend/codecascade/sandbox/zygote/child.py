@@ -17,6 +17,7 @@ from codecascade.sandbox.zygote.protocol import ASSERTION, FIRST_LINE, FRAME, MA
 
 # This module's functions keep their own builtins: a candidate that replaces `exec` or `type` replaces it for itself.
 _BUILTINS = dict(builtins.__dict__)
+_LINE_BUILTINS = dict(_BUILTINS)
 __builtins__ = _BUILTINS  # type: ignore[assignment]
 
 _MAX_NODES = 200
@@ -46,7 +47,7 @@ def run(source: str, lines: list[list[Any]], start: int, nonce: bytes, channel: 
         _setprofile(None)
         # The line sees the candidate's names and untouched builtins.
         line_space = dict(space)
-        line_space["__builtins__"] = dict(_BUILTINS)
+        line_space["__builtins__"] = _LINE_BUILTINS
         if blind:
             status, payload = _evaluate(text, line_space)
             write(channel, _pack(nonce, position + FIRST_LINE, status, len(payload)) + payload)

@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import os
+import random
 import resource
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 from codecascade.sandbox.zygote import landlock, namespaces, privileges, protocol, seccomp, supervise, syscalls, system
 
-_PREIMPORTED = syscalls.words(
+PREIMPORTED = syscalls.words(
     """
     abc array ast base64 binascii bisect calendar cmath collections collections.abc contextlib copy ctypes datetime decimal
     difflib enum fractions functools hashlib heapq io itertools json keyword math numbers operator os pprint queue random
@@ -112,13 +113,14 @@ def _set_limits(limits: dict[str, Any]) -> None:
 
 def _prepare_interpreter() -> None:
     """What children find already done: imports, a warm compiler, no trace of how this was started."""
-    for name in _PREIMPORTED:
+    for name in PREIMPORTED:
         importlib.import_module(name)
     warnings.simplefilter("ignore")
     for _ in range(3):
         exec(compile(_WARM_UP, "<warm-up>", "exec"), {})
     for name in [name for name in sys.modules if name.split(".")[0] == "codecascade"]:
         del sys.modules[name]
+    random.seed(0)  # children start from here
     os.environ.clear()
     sys.argv[:] = [""]
     gc.collect()

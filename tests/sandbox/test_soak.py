@@ -1,0 +1,14 @@
+"""The short form of `make soak-sandbox`."""
+
+from soak import soak
+
+
+async def test_twenty_thousand_candidates_leave_nothing_behind():
+    soaked = await soak(20_000)
+    assert soaked.wrong == ()
+    assert soaked.after.processes == soaked.before.processes
+    assert soaked.after.descriptors == soaked.before.descriptors
+    assert soaked.after.files == soaked.before.files
+    assert soaked.after.rss_kb < 1.1 * soaked.before.rss_kb
+    assert soaked.after.zygotes_rss_kb < 1.1 * soaked.before.zygotes_rss_kb
+    assert soaked.zygotes == 2
