@@ -85,15 +85,16 @@ async def test_calls_go_round_the_endpoints():
 
 
 async def test_an_endpoint_that_dies_halfway_is_left_for_the_other():
-    dying, healthy = ScriptedTier(), ScriptedTier()
+    dying, healthy, waits = ScriptedTier(), ScriptedTier(), Waits()
     async with serving(healthy), serving(dying) as server:
-        endpoints = TierEndpoints([dying.address, healthy.address], Waits())
+        endpoints = TierEndpoints([dying.address, healthy.address], waits)
         async with endpoints:
             await endpoints.generate(CALL)
             await server.stop(0)
             for _ in range(4):
                 await endpoints.generate(CALL)
     assert [len(dying.asked), len(healthy.asked)] == [1, 4]
+    assert set(waits.waited) == {0.0}, "nobody waits while one endpoint answers"
 
 
 async def test_unavailable_is_tried_again_and_later_each_time():
