@@ -87,14 +87,14 @@ def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment)
 
 
 async def _both(solutions: Awaitable[Generation], tests: Awaitable[Generation]) -> tuple[Generation, Generation]:
-    """Both at once; when one fails, the other is cancelled, not left running."""
+    """Both at once. The error of the solutions comes first, so that the same failure always reads the same."""
     futures = asyncio.ensure_future(solutions), asyncio.ensure_future(tests)
     try:
-        answered, tested = await asyncio.gather(*futures)
+        return await futures[0], await futures[1]
     finally:
         for future in futures:
             future.cancel()
-    return answered, tested
+        await asyncio.gather(*futures, return_exceptions=True)
 
 
 def _samples(

@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +71,20 @@ async def test_max_tokens_is_the_callers_up_to_what_the_tier_allows():
 async def test_a_tier_that_fails_fails_the_step():
     with pytest.raises(TierUnavailable, match="tier small: gone"):
         await tiers(ScriptedGenerate(fails=True)).sample(TASK, TierPlan("small", k=3, test_lines=2))
+
+
+async def test_when_both_calls_fail_the_solutions_speak_whichever_fails_first():
+    solutions_may_fail = asyncio.Event()
+
+    async def generate(request: GenerateRequest) -> Generation:
+        if request.text_input.endswith("assert add"):
+            solutions_may_fail.set()
+            raise TierUnavailable("tier small: no tests")
+        await solutions_may_fail.wait()
+        raise TierUnavailable("tier small: no solutions")
+
+    with pytest.raises(TierUnavailable, match="tier small: no solutions"):
+        await LiveTiers(DEPLOYMENT, generate, seed=0).sample(TASK, TierPlan("small", k=3, test_lines=2))
 
 
 @pytest.mark.parametrize("max_tokens", [-1, 0, 1025, 2**31 - 1])
