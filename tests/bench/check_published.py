@@ -16,7 +16,7 @@ from pathlib import Path
 from codecascade.recordings import Recording
 from codecascade.types import CascadeError, Plan
 from codecascade_client.published import PlanTable, PublishedPlan, import_published, read_plan_tables
-from codecascade_client.replay import replay
+from codecascade_client.replay import option_of, replay
 from codecascade_client.splits import split
 from codecascade_client.tabulate import Outcome, Table, outcome, price, tabulate
 
@@ -71,7 +71,7 @@ def check(file: PlanTable, table: Table, recording: Recording) -> int:
         if off <= COST_TOLERANCE and abs(found.accuracy - row.accuracy) <= ACCURACY_TOLERANCE:
             reproduced.append(row.plan)
         else:
-            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, found)}")
+            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, found, table)}")
     looped = asyncio.run(check_loop(reproduced, table, recording, prices))
     print(
         f"{file.path.name}: {len(reproduced)} of {len(file.plans)} plans on {len(table.tasks)} tasks, "
@@ -84,10 +84,15 @@ def figures(found: Outcome, prices: Sequence[float]) -> Figures:
     return Figures(cost=1000 * found.cost_usd(prices), accuracy=100 * found.accuracy)
 
 
-def difference(row: PublishedPlan, found: Figures) -> str:
+def difference(row: PublishedPlan, found: Figures, table: Table) -> str:
+    untested = sum(int((table.pairs[table.of(option_of(step))] == 0).sum()) for step in row.plan.steps if step.k > 0)
+    why = (
+        f"in {untested} cells a step has no test line: the published rule accepts there (0 ≥ θ·0), this one escalates"
+        if untested
+        else "the stage table does not give this row under accept ⇔ n_s·n_t ≥ θ·pairs"
+    )
     return (
-        f"published cost {row.cost!r} and accuracy {row.accuracy!r} %, replayed {found.cost!r} and {found.accuracy!r} % "
-        f"(the stage table does not give this row under accept ⇔ n_s·n_t ≥ θ·pairs)"
+        f"published cost {row.cost!r} and accuracy {row.accuracy!r} %, replayed {found.cost!r} and {found.accuracy!r} % ({why})"
     )
 
 
