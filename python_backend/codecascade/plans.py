@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from codecascade.types import CascadeError, InvalidRequest, Plan, TierPlan
 
 FORMAT = 1
+LOOK_S = 1.0
 
 
 class PlanFileError(CascadeError):
@@ -46,25 +48,31 @@ def load_plans(path: Path) -> PlanFile:
 
 
 class PlanStore:
-    """The plans in force: read again when the file changes, so that a new plan needs no restart.
+    """The plans in force: read again within a second of a change of the file, so that a new plan needs no restart.
 
-    `problem` is why the newest file is not in force (the plans before it still are), or None.
+    report: is told, once, why a changed file is not in force; the plans before it still are. clock: seconds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, report: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._report = report
+        self._clock = clock
+        self._looked = clock()
         self._version = self._stat()
         self._plans = load_plans(path)
-        self.problem: str | None = None
 
     def current(self) -> PlanFile:
+        now = self._clock()
+        if now - self._looked < LOOK_S:  # a look costs a request as much as the rest of the cascade's own work
+            return self._plans
+        self._looked = now
         version = self._stat()
         if version != self._version:
             self._version = version
             try:
-                self._plans, self.problem = load_plans(self._path), None
+                self._plans = load_plans(self._path)
             except PlanFileError as error:
-                self.problem = str(error)
+                self._report(f"{error}; the plans before it stay in force")
         return self._plans
 
     def _stat(self) -> tuple[int, int, int] | None:

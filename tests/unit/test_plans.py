@@ -1,9 +1,10 @@
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade.plans import PlanFileError, PlanStore, load_plans
+from codecascade.plans import LOOK_S, PlanFileError, PlanStore, load_plans
 from codecascade.types import InvalidRequest, Plan, TierPlan
 
 GOOD: dict[str, Any] = {
@@ -70,18 +71,27 @@ def test_a_missing_plan_file_is_named(tmp_path: Path):
         load_plans(tmp_path / "nowhere.json")
 
 
-def test_a_changed_file_is_in_force_at_once_and_a_corrupt_one_never(tmp_path: Path):
+def test_a_changed_file_is_in_force_within_a_second_and_a_corrupt_one_never(tmp_path: Path):
     path = write(tmp_path / "p.json", GOOD)
-    store = PlanStore(path)
+    seconds = itertools.count(start=0, step=LOOK_S)
+    problems: list[str] = []
+    store = PlanStore(path, problems.append, clock=lambda: next(seconds))
     assert store.current().default == "balanced"
     write(path, {**GOOD, "default": "cheap"})
     assert store.current().default == "cheap"
     write(path, "{ half a fi")
     assert store.current().default == "cheap"
-    assert store.problem is not None
-    assert str(path) in store.problem
+    assert store.current().default == "cheap"
     path.unlink()
     assert store.current().default == "cheap"
+    assert [problem.split(":")[0] for problem in problems] == [f"plan file {path} cannot be read"] * 2
     write(path, GOOD)
     assert store.current().default == "balanced"
-    assert store.problem is None
+    assert len(problems) == 2
+
+
+def test_the_file_is_not_looked_at_for_every_request(tmp_path: Path):
+    path = write(tmp_path / "p.json", GOOD)
+    store = PlanStore(path, pytest.fail, clock=lambda: 0.0)
+    write(path, {**GOOD, "default": "cheap"})
+    assert store.current().default == "balanced"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import triton_python_backend_utils as pb_utils
 
 from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
@@ -33,7 +34,7 @@ class TritonPythonModel:
         if not path:
             raise CascadeError(f"the environment variable {DEPLOYMENT} is not set: it names the deployment file")
         self._deployment = load_deployment(Path(path))
-        self._plans = PlanStore(self._deployment.plans)
+        self._plans = PlanStore(self._deployment.plans, report=pb_utils.Logger.log_error)
         self._tiers = BlsTiers(self._deployment)
         self._sandbox = BlsSandbox()
         self._metrics = _Metrics()
