@@ -66,7 +66,8 @@ def _tests(line: str, name: str) -> bool:
 
 
 def _uses(node: ast.AST, names: set[str]) -> bool:
-    return any(isinstance(part, ast.Name) and part.id in names for part in ast.walk(node))
+    """Whether any of the names is read in it."""
+    return any(isinstance(part, ast.Name) and part.id in names and isinstance(part.ctx, ast.Load) for part in ast.walk(node))
 
 
 def _code(text: str, name: str | None, in_block: bool) -> str:
@@ -134,17 +135,25 @@ def _without_usage(program: str, given: Outline, name: str | None) -> str:
     if module is None:
         return program
     lines = program.split("\n")
-    for node in reversed(module.body):
-        if node.lineno > given.code.count("\n") and _tries_out(node, name):
-            del lines[node.lineno - 1 : node.end_lineno]
+    for node in reversed(_usage(module, name, after=given.code.count("\n"))):
+        del lines[node.lineno - 1 : node.end_lineno]
     shorter = "\n".join(lines)
     return shorter if parses(shorter) else program
 
 
-def _tries_out(node: ast.stmt, name: str) -> bool:
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
-        return False
-    return isinstance(node, (ast.Expr, ast.Assert)) or _uses(node, {name, "input", "__name__"})
+def _usage(module: ast.Module, name: str, after: int) -> list[ast.stmt]:
+    """The top-level statements below line `after` that use the function, read input, or need a result of such a statement."""
+    found: list[ast.stmt] = []
+    names = {name, "input", "__name__"}
+    for node in module.body:
+        if node.lineno <= after or isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+        ):
+            continue
+        if isinstance(node, (ast.Expr, ast.Assert)) or _uses(node, names):
+            found.append(node)
+            names.update(part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+    return found
 
 
 def _ended(program: str) -> str:

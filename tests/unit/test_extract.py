@@ -69,6 +69,7 @@ def test_a_body_continues_the_prompt(style: str) -> None:
         WHOLE + "\nassert add(1, 2) == 4\n",
         WHOLE + "\nif __name__ == '__main__':\n    print(add(int(input()), 2))\n",
         WHOLE + "\na = int(input())\nprint(add(a, 1))\n",
+        WHOLE + "\ntotal = add(1, 2)\nfor digit in str(total.real):\n    print(digit, undefined)\n",
         WHOLE + "\ndef check():\n    assert add(1, 2) == 4\n\ncheck()\n",
         "```python\n" + WHOLE + "```",
         "```python\n" + WHOLE,
@@ -89,6 +90,10 @@ def test_the_function_is_found_however_it_is_written(task: Task, style: str, com
 @pytest.mark.parametrize("after", ["This adds.\n", "\nFor example:\n```python\nprint(add(1, 2))\n```\n", "```python\n"])
 def test_an_answer_that_begins_in_a_code_block_ends_with_it(after: str) -> None:
     assert program("    return a + b\n```\n" + after) == ADD.prompt + "    return a + b\n"
+
+
+def test_a_function_that_is_assigned_is_not_taken_for_usage() -> None:
+    assert run(program("add = lambda a, b: a + b\nprint(add(1, 2, 3))\n"))["add"](1, 2) == 3
 
 
 def test_a_completion_goes_on_in_the_middle_of_a_line() -> None:
