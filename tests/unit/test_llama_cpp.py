@@ -46,7 +46,8 @@ def request(text: str, **changes: object) -> GenerateRequest:
 
 
 def sampled(text: str, **changes: object) -> GenerateRequest:
-    return request(text, **{"temperature": 0.8, "top_p": 0.95, "max_tokens": 12, "num_return_sequences": 2, **changes})
+    """Hot: the smallest change of a logit soon shows."""
+    return request(text, **{"temperature": 1.5, "max_tokens": 12, "num_return_sequences": 2, **changes})
 
 
 def texts(generation: Generation) -> list[str]:
@@ -87,15 +88,15 @@ async def test_an_engine_loaded_anew_gives_the_same_text(engine: LlamaCpp, weigh
 
 
 async def test_a_sequence_depends_on_its_place_and_not_on_how_many_there_are(engine: LlamaCpp) -> None:
-    one = await engine.generate(sampled(FIBONACCI, temperature=1.5, num_return_sequences=1))
-    three = await engine.generate(sampled(FIBONACCI, temperature=1.5, num_return_sequences=3))
+    one = await engine.generate(sampled(FIBONACCI, num_return_sequences=1))
+    three = await engine.generate(sampled(FIBONACCI, num_return_sequences=3))
     assert texts(three)[:1] == texts(one)
     assert len(set(texts(three))) == 3
 
 
 async def test_another_seed_gives_another_text(engine: LlamaCpp) -> None:
-    first = await engine.generate(sampled(FIBONACCI, temperature=1.5, seed=0))
-    assert texts(first) != texts(await engine.generate(sampled(FIBONACCI, temperature=1.5, seed=2**64 - 1)))
+    first = await engine.generate(sampled(FIBONACCI, seed=0))
+    assert texts(first) != texts(await engine.generate(sampled(FIBONACCI, seed=2**64 - 1)))
 
 
 async def test_temperature_zero_is_greedy(engine: LlamaCpp) -> None:
@@ -144,24 +145,25 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(eng
 
 async def test_a_cancelled_call_stops_at_once_and_the_next_one_is_answered(engine: LlamaCpp) -> None:
     began = time.process_time()
-    endless = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=400, num_return_sequences=100)))
-    await cpu_spent(1.0)
+    await engine.generate(request(COUNTING, max_tokens=100))
+    hundred_tokens = time.process_time() - began  # CPU seconds
+    endless = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=450, num_return_sequences=100)))
+    await cpu_spent(hundred_tokens / 4)
     endless.cancel()
+    cancelled = time.process_time()
     with pytest.raises(asyncio.CancelledError):
         await endless
     assert texts(await engine.generate(request(COUNTING, max_tokens=1))) == ["5"]
-    assert time.process_time() - began < 60  # CPU seconds; 40,000 tokens take over 1,000
+    assert time.process_time() - cancelled < hundred_tokens
 
 
 async def test_a_call_cancelled_in_the_queue_never_starts(engine: LlamaCpp) -> None:
-    began = time.process_time()
     first = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=3)))
-    queued = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=400, num_return_sequences=100)))
+    queued = asyncio.ensure_future(engine.generate(request("x = 1\n", max_tokens=400, num_return_sequences=100)))
     last = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=1)))
     await asyncio.sleep(0)
     queued.cancel()
     assert (texts(await first), texts(await last)) == (["5\n6"], ["5"])
-    assert time.process_time() - began < 60
 
 
 async def test_closing_drops_what_is_queued(weights: Path) -> None:

@@ -121,17 +121,17 @@ async def _cancel_all() -> None:
 
 
 def _response(work: asyncio.Task[list[Any]], refusal: str) -> Any:
-    if work.cancelled():
-        return _error("the caller cancelled the request", "CANCELLED")
-    error = work.exception()
-    if error is None:
+    try:
         return pb_utils.InferenceResponse(work.result())
-    if isinstance(error, InvalidRequest):
+    except asyncio.CancelledError:
+        return _error("the caller cancelled the request", "CANCELLED")
+    except InvalidRequest as error:
         return _error(refusal + str(error), "INVALID_ARG")
-    if isinstance(error, CascadeError):
+    except CascadeError as error:
         return _error(str(error), _CODES.get(type(error), "INTERNAL"))
-    _log_traceback(error)
-    return _error(f"internal error ({type(error).__name__}); the server's log has the details", "INTERNAL")
+    except Exception as error:
+        _log_traceback(error)
+        return _error(f"internal error ({type(error).__name__}); the server's log has the details", "INTERNAL")
 
 
 def _error(sentence: str, code: str) -> Any:
