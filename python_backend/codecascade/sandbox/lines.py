@@ -22,9 +22,11 @@ MAX_LINE_BYTES = 16 << 10
 BLIND, TICK, INVALID = "blind", "tick", "invalid"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """mode: blind (an expression is sent, `holds` judges its value), tick (the whole line is sent) or invalid (nothing is)."""
+    """One per text, so that equal lines are the same object (parse_line).
+
+    mode: blind (an expression is sent, `holds` judges its value), tick (the whole line is sent) or invalid (nothing is)."""
 
     mode: str
     sent: str

@@ -252,21 +252,15 @@ def _verdict(line: Line, status: int, text: str) -> Verdict:
 def _matrix(
     candidates: Sequence[Candidate], lines: list[Line], unique_lines: list[Line], judged: dict[str, _Judged]
 ) -> VerdictMatrix:
-    verdicts = np.full((len(candidates), len(lines)), Verdict.ERROR, np.int8)
-    cpu_s = np.zeros(len(candidates))
-    endings = []
     columns = {line: position for position, line in enumerate(unique_lines)}
-    seen: set[str] = set()
-    for row, candidate in enumerate(candidates):
-        result = judged.get(candidate.source)
-        if result is None:
-            endings.append(_problem(candidate.source) or "not run")
-            continue
-        for column, line in enumerate(lines):
-            if line.mode != INVALID:
-                verdicts[row, column] = result.verdicts[columns[line]]
-        if candidate.source not in seen:
-            cpu_s[row] = result.cpu_s
+    places = [columns.get(line, -1) for line in lines]
+    nothing = _Judged([], Verdict.ERROR, 0.0, "not run")
+    rows, cpu_s, endings, seen = [], [], [], set()
+    for candidate in candidates:
+        result = judged.get(candidate.source, nothing)
+        rows.append([result.verdicts[place] if place >= 0 and result.verdicts else Verdict.ERROR for place in places])
+        cpu_s.append(0.0 if candidate.source in seen else result.cpu_s)
+        endings.append((_problem(candidate.source) or result.ending) if result is nothing else result.ending)
         seen.add(candidate.source)
-        endings.append(result.ending)
-    return VerdictMatrix(verdicts, cpu_s, tuple(line.mode for line in lines), tuple(endings))
+    verdicts = np.array(rows, np.int8).reshape(len(candidates), len(lines))
+    return VerdictMatrix(verdicts, np.array(cpu_s), tuple([line.mode for line in lines]), tuple(endings))

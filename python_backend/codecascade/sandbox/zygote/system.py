@@ -49,9 +49,12 @@ def syscall(name: str, *arguments: object) -> int:
     return _checked(_libc.syscall(ctypes.c_long(_table[name]), *padded), name)
 
 
+_ZERO = ctypes.c_ulong(0)
+
+
 def prctl(option: int, value: int = 0) -> None:
-    zero = ctypes.c_ulong(0)
-    _checked(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), f"prctl {option}")
+    if _libc.prctl(option, ctypes.c_ulong(value), _ZERO, _ZERO, _ZERO) == -1:
+        _checked(-1, f"prctl {option}")
 
 
 def fork() -> int:
