@@ -4,7 +4,8 @@ Why one slot. On a few CPU cores, sequences decoded side by side are no faster t
 composition changes the low bits of its logits, which is enough to flip a token. With one slot every token is decoded
 alone. Why the prompt is read separately. The logits after a prompt also depend on how much of it was read in one batch,
 that is, on what the cache held. So a call first reads its whole prompt into an empty cache, and each of its sequences
-then starts from that same cache. The same prompt and seed give the same text, whatever ran before.
+then starts from that same cache. On one kind of CPU, the same prompt and seed give the same text, whatever ran before,
+and with any number of threads.
 """
 
 from __future__ import annotations
