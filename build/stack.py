@@ -22,7 +22,7 @@ from progress import Progress
 from recipes import load_recipe
 from render import Rendered, render, settings
 from sources import sources
-from triton_install import TritonInstall, check_machine, python_library_dir
+from triton_install import TritonInstall, check_machine, check_openmp, python_library_dir
 from triton_release import pinned, triton
 from triton_server import LOOPBACK, Ports, RunningServer, failure, running
 from weights import obtain
@@ -50,6 +50,7 @@ def prepare(family: str, progress: Progress) -> Stack:
     """Fetch what is missing and render the tiers. Needs no network when nothing is missing. Raises BuildError."""
     recipe = load_recipe(family)
     check_machine()
+    check_openmp()
     python_library_dir()  # what this machine lacks is said before the downloads
     places = sources(os.environ, progress)
     install = triton(places, pinned())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -85,6 +86,16 @@ def check_machine(machine: str = platform.machine(), libc: tuple[str, str] = pla
             f"The Triton server needs Linux on x86-64 with glibc {_GLIBC[0]}.{_GLIBC[1]} or newer (Debian 12, Ubuntu 22.04); "
             f"this is {machine} with {' '.join(filter(None, libc)) or 'no glibc'}."
         )
+
+
+def check_openmp(library: str = "libgomp.so.1") -> None:
+    """Raises BuildError if this machine lacks the library that the wheel of llama.cpp takes for granted."""
+    try:
+        ctypes.CDLL(library)
+    except OSError as error:
+        raise BuildError(
+            f"llama.cpp needs {library}, which this machine lacks: run `apt-get install libgomp1` as root."
+        ) from error
 
 
 def python_library_dir(python: str = sysconfig.get_python_version()) -> Path | None:

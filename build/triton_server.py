@@ -21,7 +21,7 @@ from triton_install import TritonInstall, python_library_dir
 
 LOOPBACK = "127.0.0.1"
 _EXIT_TIMEOUT_S = 10
-_KILL_AFTER_S = _EXIT_TIMEOUT_S + 10
+_KILL_AFTER_S = _EXIT_TIMEOUT_S + 3
 _POLL_S = 0.1
 _NESTED_CALLS = 256  # that one Python model may have under way; Triton's own limit is 32, and more than that wait in line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ async def examine(settings: Settings, root: Path) -> bool:
         _disk(root),
         _triton(root),
         *_weights(root),
-        _importable("xllamacpp", "llama.cpp in process", "cpu"),
+        _llama_cpp(),
         await _sandbox(),
         _gpu(),
         await _server(settings),
@@ -169,8 +171,15 @@ def _toml(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def _importable(module: str, words: str, extra: str) -> Finding:
-    return _needed(find_spec(module) is not None, module, words, f"it is not installed: pip install 'codecascade[{extra}]'")
+def _llama_cpp() -> Finding:
+    what = "llama.cpp"
+    if find_spec("xllamacpp") is None:
+        return _needed(False, what, "xllamacpp is not installed: pip install 'codecascade[cpu]'")
+    try:
+        ctypes.CDLL("libgomp.so.1")  # its wheel takes it for granted
+    except OSError:
+        return _needed(False, what, "libgomp.so.1 is missing: apt-get install libgomp1")
+    return _needed(True, what, f"xllamacpp {version('xllamacpp')}")
 
 
 async def _sandbox() -> Finding:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from errors import BuildError
-from triton_install import TritonInstall, check_machine, install, installed, python_library_dir
+from triton_install import TritonInstall, check_machine, check_openmp, install, installed, python_library_dir
 from triton_server import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
 
 SERVER = "pytriton/tritonserver"
@@ -188,6 +188,12 @@ def test_a_machine_that_can_run_it_is_accepted(libc: tuple[str, str]) -> None:
 def test_a_machine_that_cannot_run_it_is_told_so(machine: str, libc: tuple[str, str], what: str) -> None:
     with pytest.raises(BuildError, match=f"The Triton server needs Linux on x86-64 with glibc 2.35 or newer .*; {what}"):
         check_machine(machine, libc)
+
+
+def test_a_machine_without_openmp_is_told_so() -> None:
+    check_openmp()
+    with pytest.raises(BuildError, match=r"llama.cpp needs libgomp.so.99, .*: run `apt-get install libgomp1` as root"):
+        check_openmp("libgomp.so.99")
 
 
 def test_the_library_of_this_python_is_found() -> None:
