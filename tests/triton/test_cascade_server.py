@@ -255,6 +255,17 @@ def test_a_server_does_not_start_with_a_corrupt_plan_file(start_server: StartSer
         start_server(broken.repositories, broken.deployment)
 
 
+async def test_programs_can_be_judged_by_the_sandbox_of_another_server(
+    start_server: StartServer, server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODECASCADE_SANDBOX_URL", server.grpc)
+    here = render(tmp_path, TIERS[:2], {"two": PLANS["two"]}, default="two")  # its own sandbox lets everything pass
+    async with CascadeClient(start_server(here.repositories, here.deployment).grpc) as client:
+        assert decisions(await client.complete(PROMPT, return_trace=True)) == [("small", "accept")]
+        wrong = await client.complete(told("small: wrong"), return_trace=True)
+        assert decisions(wrong) == [("small", "escalate"), ("large", "accept")]
+
+
 async def test_metrics_tell_of_requests_decisions_tokens_cost_and_time(client: CascadeClient, server: RunningServer) -> None:
     await client.complete(told("small: wrong"))
     wanted = {

@@ -19,6 +19,7 @@ from codecascade.sampling import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
 from codecascade.triton.bls import BlsSandbox, BlsTiers
 from codecascade.triton.metrics import Counters, flush_forever
+from codecascade.triton.remote_sandbox import remote_sandbox
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers, texts
 from codecascade.types import CascadeError, InvalidRequest, Task
@@ -36,7 +37,7 @@ class TritonPythonModel:
         self._deployment = load_deployment(Path(path))
         self._plans = PlanStore(self._deployment.plans, report=pb_utils.Logger.log_error)
         self._tiers = BlsTiers(self._deployment)
-        self._sandbox = BlsSandbox()
+        self._sandbox = remote_sandbox(os.environ) or BlsSandbox()
         self._metrics = _Metrics()
         self._serving = Serving(self._answer)
         self._flushing = asyncio.run_coroutine_threadsafe(flush_forever(self._metrics.families), self._serving.loop)
