@@ -23,7 +23,8 @@ __builtins__ = _BUILTINS  # type: ignore[assignment]
 _MAX_NODES = 200
 _MAX_DEPTH = 40
 _DICTS = (dict, Counter, OrderedDict, defaultdict)
-_TAGS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "s"}
+# What compares equal to a set is shown as one.
+_TAGS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "s", type({}.keys()): "s", type({}.items()): "s"}
 _pack = FRAME.pack
 _settrace, _setprofile, _modules = sys.settrace, sys.setprofile, sys.modules
 

@@ -95,6 +95,7 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
             sys.path += [f"/proc/self/fd/{_LIBRARY_FD}", f"/proc/self/fd/{_LIBRARY_FD}/lib-dynload"]
             allowed += syscalls.READ_PATHS
         os.close(folder)
+    system.prctl(system.PR_SET_DUMPABLE, 0)
     system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the drop, which clears it
     sys.path_importer_cache.clear()
     seccomp.Filter(seccomp.base_filter(allowed)).load()
@@ -122,7 +123,7 @@ def _prepare_interpreter() -> None:
         del sys.modules[name]
     random.seed(0)  # children start from here
     os.environ.clear()
-    sys.argv[:] = [""]
+    sys.argv[:] = sys.orig_argv[:] = [""]
     gc.collect()
     gc.freeze()
 

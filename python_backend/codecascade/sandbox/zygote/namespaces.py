@@ -40,7 +40,6 @@ def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
         system.unshare(system.CLONE_NEWUSER | _SPACES)
         _map_user(owner)
         _build_root(library, owner, scratch_bytes, scratch_files)
-        system.prctl(system.PR_SET_DUMPABLE, 0)
     system.drop_capabilities()
     _become_first_process()
 

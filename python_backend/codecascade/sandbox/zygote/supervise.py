@@ -16,7 +16,6 @@ from codecascade.sandbox.zygote.protocol import (
     DIED,
     FIRST_LINE,
     FRAME,
-    MAX_VALUE_BYTES,
     MODULE,
     NONCE_BYTES,
     OK,
@@ -172,10 +171,8 @@ class _Attempt:
 
     def _wait_for_end(self, pid: int) -> None:
         poller = select.poll()
-        # Only the end of the channel wakes us: results are picked up then, or at a tick. If they might not fit
-        # into the pipe, data wakes us too.
-        crowded = (len(self.lines) + 1) * (FRAME.size + MAX_VALUE_BYTES) > _PIPE_BYTES
-        poller.register(self._read_end, select.POLLIN if crowded else 0)
+        # Only the end of the channel wakes us: results are picked up then, or at a tick.
+        poller.register(self._read_end, 0)
         poller.register(self._control, select.POLLIN)
         tick_s = max(0.001, min(0.1, self.bounds.line_s / 8))
         wall = _PatientClock(tick_s)
@@ -186,7 +183,8 @@ class _Attempt:
                     raise Cancelled
                 if event & select.POLLHUP:
                     return
-            self._read_available()
+            if self._read_available() > _PIPE_BYTES // 2:
+                poller.modify(self._read_end, select.POLLIN)  # they might not fit into the pipe: wake up for each
             if self.reader.complete:
                 return
             cpu_s, wall_s = _cpu_clock(pid), wall.read()
@@ -198,14 +196,15 @@ class _Attempt:
                 self.fate, self.ending = TIMEOUT, "timeout"
                 return
 
-    def _read_available(self) -> None:
+    def _read_available(self) -> int:
+        """Bytes read."""
         poller = select.poll()
         poller.register(self._read_end, select.POLLIN)
-        while poller.poll(0):
-            data = os.read(self._read_end, _PIPE_BYTES)
-            if not data:
-                return
+        size = 0
+        while poller.poll(0) and (data := os.read(self._read_end, _PIPE_BYTES)):
             self.reader.feed(data)
+            size += len(data)
+        return size
 
     def _read_rest(self) -> None:
         try:

@@ -1,0 +1,207 @@
+"""What an assert says of the one value in it that the candidate computes: the hole.
+
+Understood are comparisons with literals and small arithmetic, `not`, and calls that take the expected value in with them:
+abs(f(x) - 2.0), round(f(x), 2), math.isclose(f(x), 2.0), isinstance(f(x), int). They mean here what they mean in Python,
+whatever the candidate calls by these names.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+Judge = Callable[[Any], bool]
+Term = Callable[[Any], Any]  # of the hole's value
+
+
+class _Opaque:
+    """Stands for a value that cannot be shown: nothing can be said of it but that it is not None, True or False."""
+
+
+OPAQUE = _Opaque()
+
+
+class _Refused(Exception):
+    """Something was asked of OPAQUE. The assertion does not hold."""
+
+
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda left, right: left in right,
+    ast.NotIn: lambda left, right: left not in right,
+}
+_IDENTITIES = (ast.Is, ast.IsNot)
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, dict)}
+
+
+def find_hole(test: ast.expr) -> ast.expr | None:
+    """The one part that the candidate must compute; None where there is not exactly one, or comparing it is its own affair."""
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return find_hole(test.operand)
+    if isinstance(test, ast.Compare):
+        return _only_unknown([test.left, *test.comparators]) if _identities_make_sense(test) else None
+    if isinstance(test, ast.BoolOp) or _is_known(test):
+        return None
+    if isinstance(test, ast.BinOp) and isinstance(test.op, ast.Sub):
+        return _only_unknown([test.left, test.right]) or test
+    if isinstance(test, ast.Call) and (arguments := _understood_arguments(test)):
+        return _only_unknown(arguments) or test
+    return test
+
+
+def judge_of(test: ast.expr, hole: ast.expr) -> Judge:
+    """Whether the test is true of a value of its hole. Keeps nothing of the syntax tree."""
+    term = _term(test, hole)
+
+    def judge(value: Any) -> bool:
+        try:
+            return bool(term(value))
+        except _Refused:
+            return False
+
+    return judge
+
+
+def _only_unknown(nodes: list[ast.expr]) -> ast.expr | None:
+    unknown = [node for node in nodes if not _is_known(node)]
+    return find_hole(unknown[0]) if len(unknown) == 1 else None
+
+
+def _identities_make_sense(node: ast.Compare) -> bool:
+    """`is` says something of values that crossed a process border only where one side is None, True or False."""
+    operands = [node.left, *node.comparators]
+    pairs = zip(operands, node.ops, operands[1:], strict=False)
+    return all(_is_singleton(left) or _is_singleton(right) for left, op, right in pairs if isinstance(op, _IDENTITIES))
+
+
+def _is_singleton(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and (node.value is None or type(node.value) is bool)
+
+
+def _understood_arguments(call: ast.Call) -> list[ast.expr]:
+    """The arguments among which the hole may be; none if the call is the candidate's to make."""
+    name = _name(call.func)
+    if name in ("isclose", "math.isclose") and len(call.args) == 2:
+        tolerances = [keyword for keyword in call.keywords if keyword.arg in ("rel_tol", "abs_tol")]
+        return call.args if len(tolerances) == len(call.keywords) and all(_is_known(k.value) for k in tolerances) else []
+    if call.keywords:
+        return []
+    if name == "abs" and len(call.args) == 1:
+        return call.args
+    if name == "round" and (len(call.args) == 1 or (len(call.args) == 2 and _is_digits(call.args[1]))):
+        return call.args[:1]
+    if name == "isinstance" and len(call.args) == 2 and _types(call.args[1]):
+        return call.args[:1]
+    return []
+
+
+def _name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return f"{function.value.id}.{function.attr}"
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _is_digits(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int and 0 <= node.value <= 20
+
+
+def _types(node: ast.expr) -> tuple[type, ...]:
+    names = node.elts if isinstance(node, ast.Tuple) else [node]
+    known = [_TYPES[name.id] for name in names if isinstance(name, ast.Name) and name.id in _TYPES]
+    return tuple(known) if len(known) == len(names) else ()
+
+
+def _is_known(node: ast.expr) -> bool:
+    try:
+        _constant(node)
+    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _constant(node: ast.expr) -> Any:
+    """A literal, or small arithmetic on numbers (1 / 3, 10**9 + 7). Raises ValueError, TypeError, ArithmeticError."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        if not isinstance(node, ast.BinOp) or type(node.op) not in _ARITHMETIC:
+            raise
+    left, right = _constant(node.left), _constant(node.right)
+    if not all(type(side) in (int, float) and abs(side) < 1e30 for side in (left, right)):
+        raise ValueError("not small numbers")
+    if isinstance(node.op, ast.Pow) and not (abs(right) <= 64 and abs(left) <= 1e9):
+        raise ValueError("too large a power")
+    return _ARITHMETIC[type(node.op)](left, right)
+
+
+def _term(node: ast.expr, hole: ast.expr) -> Term:
+    if node is hole:
+        return _shown
+    if _is_known(node):
+        constant = _constant(node)
+        return lambda value: constant
+    if isinstance(node, ast.Compare):
+        return _comparison(node, hole)
+    if isinstance(node, ast.UnaryOp):
+        operand = _term(node.operand, hole)
+        return lambda value: not operand(value)
+    if isinstance(node, ast.BinOp):
+        left, right = _term(node.left, hole), _term(node.right, hole)
+        return lambda value: left(value) - right(value)
+    if isinstance(node, ast.Call):
+        return _call(node, hole)
+    raise ValueError("not understood")  # find_hole lets nothing else through
+
+
+def _shown(value: Any) -> Any:
+    if value is OPAQUE:
+        raise _Refused
+    return value
+
+
+def _comparison(node: ast.Compare, hole: ast.expr) -> Term:
+    operands = [node.left, *node.comparators]
+    steps = [
+        (_raw if isinstance(op, _IDENTITIES) and left is hole else _term(left, hole), _COMPARISONS[type(op)],
+         _raw if isinstance(op, _IDENTITIES) and right is hole else _term(right, hole))
+        for left, op, right in zip(operands, node.ops, operands[1:], strict=False)
+    ]  # fmt: skip
+    return lambda value: all(compare(left(value), right(value)) for left, compare, right in steps)
+
+
+def _raw(value: Any) -> Any:
+    return value
+
+
+def _call(node: ast.Call, hole: ast.expr) -> Term:
+    name, first = _name(node.func), _term(node.args[0], hole)
+    if name == "abs":
+        return lambda value: abs(first(value))
+    if name == "isinstance":
+        types = _types(node.args[1])
+        return lambda value: isinstance(first(value), types)
+    if name == "round":
+        digits = _constant(node.args[1]) if len(node.args) == 2 else None
+        return lambda value: round(first(value), digits)
+    second = _term(node.args[1], hole)
+    tolerances = {keyword.arg: _constant(keyword.value) for keyword in node.keywords if keyword.arg}
+    return lambda value: math.isclose(first(value), second(value), **tolerances)
