@@ -1,0 +1,63 @@
+"""Levels are what they can be shown to be, and a refusal says what is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from codecascade.sandbox import LEVELS, Limits, SandboxPool, probe_levels
+from codecascade.sandbox.probes import probe_level
+
+# Ends without any capability, so that root cannot become another user.
+POWERLESS = """
+import asyncio
+from codecascade.sandbox import SandboxPool
+from codecascade.sandbox.zygote.system import drop_capabilities
+from codecascade.types import SandboxUnavailable
+drop_capabilities()
+try:
+    asyncio.run(SandboxPool(1, LEVEL).start())
+except SandboxUnavailable as error:
+    print(error)
+"""
+
+
+def refusal(level: str) -> str:
+    script = POWERLESS.replace("LEVEL", repr(level))
+    return subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True).stdout
+
+
+async def test_every_level_is_there_or_says_what_is_missing():
+    reports = await probe_levels()
+    assert [report.level for report in reports] == list(LEVELS)
+    assert all(report.available or report.missing for report in reports)
+
+
+async def test_a_level_that_isolates_nothing_is_refused_by_its_probes():
+    report = await probe_level("none", Limits())
+    assert not report.available
+    for promise in ("no network", "no local sockets", "nothing outside read", "nothing outside written", "no new process"):
+        assert promise in report.missing
+
+
+async def test_the_strongest_level_that_is_there_is_chosen():
+    available = [report.level for report in await probe_levels() if report.available]
+    async with SandboxPool(1) as pool:
+        assert pool.level == available[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
+def test_a_refusal_has_a_sentence_for_every_level_and_names_the_setting():
+    sentence = refusal("auto")
+    for level in LEVELS:
+        assert f"{level}: setresuid: Operation not permitted; to have it, give CAP_SETUID and CAP_SETGID" in sentence
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
+def test_a_level_that_was_asked_for_is_never_exchanged_for_another():
+    sentence = refusal("landlock")
+    assert "landlock: setresuid" in sentence
+    assert "sealed" not in sentence
