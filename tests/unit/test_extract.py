@@ -1,4 +1,4 @@
-"""Extraction: programs and test lines out of what models write. Cases from real models are in test_model_output.py."""
+"""Extraction: programs and test lines out of what models write."""
 
 from __future__ import annotations
 
