@@ -58,11 +58,15 @@ def test_lines(task: Task, prompt: Prompt, completion: str, limit: int) -> tuple
 
 @lru_cache(maxsize=4096)
 def _tests(line: str, name: str) -> bool:
-    """Whether the line is one whole assert statement in which `name` is used."""
+    """Whether the line is one whole assert statement in which `name` is called, or used in a call.
+
+    `assert name` alone, a sample that ended too early, would pass for every function.
+    """
     module = tree(line)
     if module is None or len(module.body) != 1 or not isinstance(module.body[0], ast.Assert):
         return False
-    return line.startswith(f"assert {name}(") or _uses(module.body[0], {name})
+    calls = (part for part in ast.walk(module.body[0].test) if isinstance(part, ast.Call))
+    return line.startswith(f"assert {name}(") or any(_uses(call, {name}) for call in calls)
 
 
 def _uses(node: ast.AST, names: set[str]) -> bool:

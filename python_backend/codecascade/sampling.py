@@ -63,7 +63,7 @@ class LiveTiers:
         room = min(TOKENS_PER_TEST_LINE * step.test_lines, tier.max_completion_tokens)
         tests = self._generate(self._request(step, about, max_tokens=room, seed=self._seed ^ _TESTS_SEED))
         answered, tested = await _both(solutions, tests)
-        lines = tuple(line for sample in tested.samples for line in test_lines(task, about, sample.text, step.test_lines))
+        lines = tuple(line for sample in tested.samples for line in test_lines(task, about, _whole(sample), step.test_lines))
         return _samples(task, prompt, answered, tested, lines)
 
     def _request(self, step: TierPlan, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
@@ -95,6 +95,11 @@ async def _both(solutions: Awaitable[Generation], tests: Awaitable[Generation]) 
         for future in futures:
             future.cancel()
         await asyncio.gather(*futures, return_exceptions=True)
+
+
+def _whole(sample: Sample) -> str:
+    """The text without a last line that the token limit cut: `== 12` may have become `== 1`."""
+    return sample.text.rpartition("\n")[0] if sample.finish_reason == "length" else sample.text
 
 
 def _samples(

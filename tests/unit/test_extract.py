@@ -159,6 +159,9 @@ def test_duplicates_are_kept() -> None:
         "assertion = add(1, 2)",
         "assert add(1, 2) == " + "1" * 3000,
         "assert add(" + "(" * 500,
+        "assert add",
+        "assert add, 'no call'",
+        "assert add is not None",
     ],
 )
 def test_what_is_not_one_assert_about_the_entry_point_is_dropped(dropped: str) -> None:

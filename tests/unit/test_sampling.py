@@ -73,6 +73,17 @@ async def test_a_tier_that_fails_fails_the_step():
         await tiers(ScriptedGenerate(fails=True)).sample(TASK, TierPlan("small", k=3, test_lines=2))
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"), [("(1, 2) == 3\nassert add(6, 6) == 1", ["assert add(1, 2) == 3"]), ("(6, 6) == 1", []), ("", [])]
+)
+async def test_an_assert_that_the_token_limit_may_have_cut_is_not_kept(text: str, kept: list[str]):
+    async def generate(request: GenerateRequest) -> Generation:
+        return Generation((Sample(text, completion_tokens=7, finish_reason="length"),), prompt_tokens=20)
+
+    samples = await LiveTiers(DEPLOYMENT, generate, seed=0).sample(TASK, TierPlan("small", k=1, test_lines=2))
+    assert [line.source for line in samples.test_lines] == kept
+
+
 async def test_when_both_calls_fail_the_solutions_speak_whichever_fails_first():
     solutions_may_fail = asyncio.Event()
 
