@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import aclosing
 
 import forgery_cases
 import hostile_cases
@@ -132,9 +131,8 @@ async def unisolated():
 @pytest.mark.parametrize("case", [case for case in CASES if case.control], ids=lambda case: case.name)
 async def test_reaches_its_target_where_nothing_is_isolated(unisolated: Worker, targets, case: Case):
     job = {"sources": [case.aimed(targets)], "lines": [[True, "attack()"]], "line_s": 5.0, "cpu_s": 5.0}
-    async with aclosing(unisolated.run(job, 60)) as answers:
-        answer = await anext(answers)
-    assert answer["lines"] == [[protocol.VALUE, '"reached"']]
+    (report,) = await unisolated.run(job, 60)
+    assert report["lines"] == [[protocol.VALUE, '"reached"']]
 
 
 async def test_there_are_at_least_two_levels_here():

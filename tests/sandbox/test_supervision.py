@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ ENDLESS = Candidate("def f(x):\n    while True:\n        pass")
 GOOD = Candidate("def f(x):\n    return x")
 LINE = TestLine("assert f(1) == 1")
 LIMITS = Limits(line_s=0.5, cpu_s=1)
+JOB = {"sources": ["x = 1"], "lines": [], "line_s": 1, "cpu_s": 1}
 PATIENT = Limits(line_s=60, cpu_s=60)
 
 
@@ -149,8 +149,7 @@ async def test_a_zygote_that_hangs_is_given_up():
     worker = await Worker.start("sealed", LIMITS)
     os.kill(worker.pid, signal.SIGSTOP)
     with pytest.raises(ZygoteDied):
-        async with aclosing(worker.run({"sources": ["x = 1"], "lines": [], "line_s": 1, "cpu_s": 1}, 0.2)) as answers:
-            await anext(answers)
+        await worker.run(JOB, 0.2)
     assert not worker.alive
 
 
@@ -158,8 +157,7 @@ async def test_a_zygote_that_hangs_is_given_up():
 async def test_a_zygote_that_talks_nonsense_is_given_up(bytes_sent: str):
     worker = Worker(process_that_prints(bytes_sent))
     with pytest.raises(ZygoteDied):
-        async with aclosing(worker.run({"sources": ["x = 1"], "lines": [], "line_s": 1, "cpu_s": 1}, 60)) as answers:
-            await anext(answers)
+        await worker.run(JOB, 60)
     assert not worker.alive
 
 

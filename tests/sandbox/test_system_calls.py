@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
+import termios
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,8 @@ def test_arm64_lacks_only_calls_that_have_a_newer_form():
 def test_a_child_loses_what_only_its_zygote_needs():
     program = seccomp.child_filter(["fork", "kill"])
     assert [operand for code, _, _, operand in program if code == 0x15] == sorted(syscalls.numbers(["fork", "kill"]))
+
+
+def test_commands_that_are_allowed_are_the_harmless_ones():
+    assert set(seccomp.FCNTL) == {fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL}
+    assert set(seccomp.IOCTL) == {termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONREAD}

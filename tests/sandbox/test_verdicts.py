@@ -1,8 +1,10 @@
 """What a verdict says, on whatever isolation level the machine gives."""
 
+import sys
+
 import numpy as np
 import pytest
-from codecascade.sandbox import Limits, SandboxPool
+from codecascade.sandbox import LEVELS, Limits, SandboxPool
 from codecascade.types import Candidate, InvalidRequest, SandboxUnavailable, TestLine, Verdict
 
 PASS, FAIL, ERROR, TIMEOUT = Verdict.PASS, Verdict.FAIL, Verdict.ERROR, Verdict.TIMEOUT
@@ -75,6 +77,26 @@ async def test_a_program_has_one_verdict(pool: SandboxPool):
     assert await pool.run_program("def check():\n    assert 1 + 1 == 3\ncheck()") is FAIL
     assert await pool.run_program("import sys\nsys.exit(0)") is ERROR
     assert await pool.run_program("while True: pass", timeout_s=0.2) is TIMEOUT
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_the_standard_library_can_be_imported(level: str):
+    usual = "import hashlib, statistics, dataclasses, decimal, fractions, zlib\nassert hashlib.md5(b'').hexdigest()[0] == 'd'"
+    rare = "import email.message, xml.dom, tomllib" if sys.version_info >= (3, 11) else "import email.message, xml.dom"
+    try:
+        async with SandboxPool(1, level) as pool:
+            assert await pool.run_program(usual) is PASS
+            # `sealed` opens no file: what it has not imported before it locks itself down is not there.
+            assert await pool.run_program(rare) is (ERROR if level == "sealed" else PASS)
+            assert await pool.run_program("import numpy") is ERROR
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+
+
+async def test_chance_and_hashes_are_the_same_in_every_run(pool: SandboxPool):
+    source = "import random\ndef f():\n    return random.random()"
+    assert await verdicts(pool, source, "assert f() == 0.8444218515250481") == [PASS]  # the first of seed 0
+    assert await pool.run_program("assert list({'a', 'b', 'c', 'd'}) == list({'a', 'b', 'c', 'd'}) and not hash('')") is PASS
 
 
 async def test_a_pool_that_was_not_started_says_so():

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from codecascade.sandbox.limits import Limits
-from codecascade.sandbox.lines import INVALID, Line, parse_line
+from codecascade.sandbox.lines import INVALID, TICK, Line, parse_line
 from codecascade.sandbox.probes import LEVELS, probe_level
 from codecascade.sandbox.values import NotAValue
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
@@ -155,35 +154,36 @@ class SandboxPool:
             self._waiting -= len(sources)
 
     async def _judge_chunk(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
-        judged: list[_Judged] = []
-        failures = 0
-        while len(judged) < len(sources):
-            before = len(judged)
-            try:
-                await self._run_on_idle(sources[before:], lines, limits, judged)
-            except (ZygoteDied, ZygoteRefused) as error:
-                failures = failures + 1 if len(judged) == before else 1
-                if failures == 2:
-                    raise SandboxUnavailable("the sandbox broke twice over one candidate") from error
-        return judged
-
-    async def _run_on_idle(self, sources: list[str], lines: list[Line], limits: Limits, judged: list[_Judged]) -> None:
         job = {
             "sources": sources,
-            "lines": [[line.mode != "tick", line.sent] for line in lines],
+            "lines": [[line.mode != TICK, line.sent] for line in lines],
             "line_s": limits.line_s,
             "cpu_s": limits.cpu_s,
         }
+        seconds = _GRACE_S + len(sources) * 2 * limits.cpu_s * WALL_STRETCH
+        try:
+            reports = await self._run_on_idle(job, seconds)
+        except (ZygoteDied, ZygoteRefused):
+            try:
+                reports = await self._run_on_idle(job, seconds)
+            except (ZygoteDied, ZygoteRefused) as error:
+                raise SandboxUnavailable("the sandbox broke twice over one candidate") from error
+        judged = [_judged(report, lines) for report in reports]
+        self.stats.runs += len(judged)
+        self.stats.cpu_s += sum(one.cpu_s for one in judged)
+        return judged
+
+    async def _run_on_idle(self, job: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
         asked = time.monotonic()
         worker = await self._idle.get()
-        self.stats.queue_s += (time.monotonic() - asked) * len(sources)
+        self.stats.queue_s += (time.monotonic() - asked) * len(job["sources"])
         try:
             worker = await self._living(worker)
-            async with aclosing(worker.run(job, 2 * limits.cpu_s * WALL_STRETCH + _GRACE_S)) as answers:
-                async for answer in answers:
-                    judged.append(_judged(answer, lines))
-                    self.stats.runs += 1
-                    self.stats.cpu_s += judged[-1].cpu_s
+            reports = await worker.run(job, seconds)
+            if not _is_sound(reports, job):
+                worker.kill()
+                raise ZygoteDied
+            return reports
         finally:
             self._idle.put_nowait(worker)
 
@@ -229,17 +229,18 @@ def _problem(source: str) -> str | None:
     return f"the source has {size} bytes, allowed are {MAX_SOURCE_BYTES}" if size > MAX_SOURCE_BYTES else None
 
 
-def _judged(answer: dict[str, Any], lines: list[Line]) -> _Judged:
-    """Raises ZygoteDied for an answer that no sound zygote gives."""
-    outcomes = answer["lines"]
-    if len(outcomes) != len(lines):
-        raise ZygoteDied
-    verdicts = [_verdict(line, status, text) for line, (status, text) in zip(lines, outcomes, strict=True)]
-    return _Judged(verdicts, _VERDICTS[answer["module"]], answer["cpu_s"], answer["ending"])
+def _is_sound(reports: list[dict[str, Any]], job: dict[str, Any]) -> bool:
+    """Whether a sound zygote could have answered this."""
+    return len(reports) == len(job["sources"]) and all(len(report["lines"]) == len(job["lines"]) for report in reports)
+
+
+def _judged(report: dict[str, Any], lines: list[Line]) -> _Judged:
+    verdicts = [_verdict(line, status, text) for line, (status, text) in zip(lines, report["lines"], strict=True)]
+    return _Judged(verdicts, _VERDICTS[report["module"]], report["cpu_s"], report["ending"])
 
 
 def _verdict(line: Line, status: int, text: str) -> Verdict:
-    if line.mode == "tick" or status not in (protocol.OK, protocol.ASSERTION, protocol.VALUE, protocol.OPAQUE):
+    if line.mode == TICK or status not in (protocol.OK, protocol.ASSERTION, protocol.VALUE, protocol.OPAQUE):
         return _VERDICTS.get(status, Verdict.ERROR)
     if status not in (protocol.VALUE, protocol.OPAQUE):
         return Verdict.ERROR  # a blind line has a value; its child said otherwise

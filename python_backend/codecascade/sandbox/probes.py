@@ -128,15 +128,14 @@ async def _reached(level: str, limits: Limits, program: str) -> set[str] | Level
     except ZygoteDied:
         return LevelReport(level, False, "the interpreter ended while it locked itself down")
     try:
-        async with contextlib.aclosing(worker.run(job, _ANSWER_S)) as answers:
-            answer = await anext(answers)
+        (report,) = await worker.run(job, _ANSWER_S)
     except ZygoteDied:
         return LevelReport(level, False, "the sandbox ended while it was probed")
     finally:
         worker.kill()
-    if answer["module"] != protocol.OK:
+    if report["module"] != protocol.OK:
         return LevelReport(level, False, "the probes themselves do not run")
-    return {name for name, (status, text) in zip(names, answer["lines"], strict=True) if (status, text) == _REACHED}
+    return {name for name, (status, text) in zip(names, report["lines"], strict=True) if (status, text) == _REACHED}
 
 
 _REACHED = (protocol.VALUE, '"reached"')

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncGenerator
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class Worker:
             raise ValueError("the zygote has no pipes")
         self._process = process
         self._stdin, self._stdout = process.stdin, process.stdout
-        self._messages: asyncio.Queue[Any] = asyncio.Queue()  # None: there will be no more
+        self._messages: deque[Any] = deque()  # None: there will be no more
+        self._arrival: asyncio.Future[None] | None = None
         self._buffer = bytearray()
         self._loop = asyncio.get_running_loop()
         self.alive = True
@@ -84,25 +85,22 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, job: dict[str, Any], answer_s: float) -> AsyncGenerator[dict[str, Any], None]:
-        """One answer for each of the job's sources, in order. Raises ZygoteDied.
+    async def run(self, job: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+        """A report for each of the job's sources, in order. Raises ZygoteDied.
 
-        answer_s: wall seconds after which a missing answer means that the zygote hangs.
-        When the caller stops early (cancellation, an error) the running child is killed and the zygote stays usable.
+        seconds: wall time after which a missing answer means that the zygote hangs.
+        When the caller is cancelled the running child is killed and the zygote stays usable.
         """
-        answered = 0
         try:
             await self._write(protocol.pack(job))
-            while answered < len(job["sources"]):
-                message = await self._next(answer_s)
-                answered += 1
-                yield message
-        except ZygoteDied:
-            self.kill()
+            reports: list[dict[str, Any]] = (await self._next(seconds))["reports"]
+        except asyncio.CancelledError:
+            await self._cancel()
             raise
-        finally:
-            if answered < len(job["sources"]) and self.alive:
-                await self._cancel()
+        except (ZygoteDied, KeyError) as error:
+            self.kill()
+            raise ZygoteDied(str(error)) from None
+        return reports
 
     def kill(self) -> None:
         """End the zygote and with it, by the kernel, its child."""
@@ -115,37 +113,43 @@ class Worker:
         self._process.wait()
         self._stdin.close()
         self._stdout.close()
-        self._messages.put_nowait(None)
+        self._deliver(None)
 
     def _read(self) -> None:
         try:
             data = os.read(self._stdout.fileno(), 1 << 20)
             self._buffer += data
             for message in protocol.unpack(self._buffer):
-                self._messages.put_nowait(message)
+                self._deliver(message)
         except BlockingIOError:
             return
         except ValueError:  # not JSON: whatever it is, it is not ours any more
             data = b""
         if not data:
             self._loop.remove_reader(self._stdout.fileno())
-            self._messages.put_nowait(None)
+            self._deliver(None)
 
-    async def _next(self, seconds: float) -> Any:
-        if self._messages.empty():
-            timer = self._loop.call_later(seconds, self._messages.put_nowait, None)
+    def _deliver(self, message: Any) -> None:
+        self._messages.append(message)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def _next(self, seconds: float) -> dict[str, Any]:
+        """The next message. Raises ZygoteDied after so many seconds without one."""
+        if not self._messages:
+            self._arrival = self._loop.create_future()
+            timer = self._loop.call_later(seconds, self._deliver, None)
             try:
-                message = await self._messages.get()
+                await self._arrival
             finally:
                 timer.cancel()
-        else:
-            message = self._messages.get_nowait()
+        message = self._messages.popleft()
         if message is None:
             raise ZygoteDied
         if "failed" in message:
             _log.warning("a zygote failed: %s", message["failed"])
             raise ZygoteDied(message["failed"])
-        return message
+        return dict(message)
 
     async def _write(self, data: bytes) -> None:
         rest = memoryview(data)

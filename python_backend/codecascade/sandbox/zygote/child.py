@@ -6,7 +6,6 @@ whatever arrives is checked by the frame reader of the zygote, and values are co
 
 import builtins
 import sys
-from base64 import b16encode
 from collections import Counter, OrderedDict, defaultdict
 from json import dumps
 from os import write
@@ -103,7 +102,7 @@ def _tagged(value: Any, nodes_left: list[int], depth: int) -> Any:
     if value is None or kind in (bool, int, float):
         return value
     if kind in (str, bytes) and len(value) <= MAX_VALUE_BYTES:
-        return value if kind is str else ["b", b16encode(value).decode()]
+        return value if kind is str else ["b", value.hex()]
     if kind is complex:
         return ["c", value.real, value.imag]
     if kind in _TAGS:

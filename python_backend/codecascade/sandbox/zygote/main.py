@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import random
 import resource
 import signal
 import sys
-import traceback
 import warnings
 from contextlib import suppress
 from typing import Any
 
 from codecascade.sandbox.zygote import landlock, namespaces, privileges, protocol, seccomp, supervise, syscalls, system
 
+# What most programs use; anything else of the library is imported when it is asked for.
 PREIMPORTED = syscalls.words(
     """
-    abc array ast base64 binascii bisect calendar cmath collections collections.abc contextlib copy ctypes datetime decimal
-    difflib enum fractions functools hashlib heapq io itertools json keyword math numbers operator os pprint queue random
-    re secrets statistics string struct sys textwrap threading time traceback types typing unicodedata uuid zlib dataclasses
+    abc bisect cmath collections collections.abc contextlib copy datetime enum functools heapq itertools json math numbers
+    operator random re string struct sys time types typing zlib
+    """
+)
+# The level `sealed` opens no file, so this is all that its programs can import.
+_SEALED = syscalls.words(
+    """
+    argparse array ast base64 binascii bz2 calendar colorsys csv dataclasses decimal difflib doctest fcntl fractions graphlib
+    hashlib html inspect io ipaddress itertools keyword logging lzma os pathlib pprint queue sched secrets select shlex signal
+    socket statistics textwrap threading timeit traceback unicodedata unittest uuid weakref
     """
 )
 
@@ -44,14 +50,14 @@ def main() -> None:
     try:
         _serve(control, answers, supervisor, config["level"] == "namespaces")
     except Exception as error:  # the parent starts another one and says why
+        import traceback  # may fail as well, where nothing can be opened: then the parent does not learn why
+
         _send(answers, {"failed": "".join(traceback.format_exception(error))})
 
 
 def _take_descriptors() -> tuple[int, int]:
     """(control, answers), moved to where children do not keep them; 0, 1 and 2 lead nowhere."""
-    import fcntl
-
-    control, answers = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (0, 1))
+    control, answers = (os.dup2(fd, fd + 10, inheritable=False) for fd in (0, 1))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2, supervise.CHANNEL, _LIBRARY_FD):
         os.dup2(nowhere, fd)
@@ -67,7 +73,7 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
     """
     library = os.path.dirname(os.path.realpath(os.__file__))
     _set_limits(limits)
-    _prepare_interpreter()
+    _prepare_interpreter(PREIMPORTED + _SEALED if level == "sealed" else PREIMPORTED)
     if level == "none":
         return supervise.Supervisor(control, None)
     allowed = syscalls.COMPUTE + syscalls.SUPERVISE
@@ -109,13 +115,14 @@ def _set_limits(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_NOFILE, limits["open_files"]),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(what, (value, value))
+        system.limit(what, value)
 
 
-def _prepare_interpreter() -> None:
+def _prepare_interpreter(modules: list[str]) -> None:
     """What children find already done: imports, a warm compiler, no trace of how this was started."""
-    for name in PREIMPORTED:
-        importlib.import_module(name)
+    for name in modules:
+        with suppress(ImportError):  # a Python may be built without some
+            __import__(name)
     warnings.simplefilter("ignore")
     for _ in range(3):
         exec(compile(_WARM_UP, "<warm-up>", "exec"), {})
@@ -126,6 +133,7 @@ def _prepare_interpreter() -> None:
     sys.argv[:] = sys.orig_argv[:] = [""]
     gc.collect()
     gc.freeze()
+    system.return_free_memory()
 
 
 def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
@@ -141,8 +149,9 @@ def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch
 
 
 def _run(job: dict[str, Any], answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
-    """A job is a chunk of candidates against the same lines; each is answered as soon as it is judged."""
+    """A job is a chunk of candidates against the same lines; they are answered together."""
     bounds = supervise.Bounds(job["line_s"], job["cpu_s"], job["cpu_s"] * supervise.WALL_STRETCH)
+    reports = []
     for source in job["sources"]:
         try:
             report = supervisor.judge(source, job["lines"], bounds)
@@ -151,7 +160,8 @@ def _run(job: dict[str, Any], answers: int, supervisor: supervise.Supervisor, sc
         finally:
             if scratch:
                 _wipe(".")
-        _send(answers, {"module": report.module, "lines": report.lines, "cpu_s": report.cpu_s, "ending": report.ending})
+        reports.append({"module": report.module, "lines": report.lines, "cpu_s": report.cpu_s, "ending": report.ending})
+    _send(answers, {"reports": reports})
 
 
 def _wipe(folder: str) -> None:

@@ -47,18 +47,20 @@ class FrameReader:
         self.frames: list[tuple[int, str]] = []  # status, payload; one for each position so far
 
     def feed(self, data: bytes) -> None:
-        self._rest += data
-        while len(self._rest) >= FRAME.size:
-            nonce, position, status, length = FRAME.unpack_from(self._rest)
-            expected = self._positions[len(self.frames)] if not self.complete else None
-            if nonce != self._nonce or position != expected or status not in _SENT_BY_CHILDREN or length > MAX_VALUE_BYTES:
+        data, start = self._rest + data, 0
+        while len(data) - start >= FRAME.size:
+            nonce, position, status, length = FRAME.unpack_from(data, start)
+            expected = None if self.complete else self._positions[len(self.frames)]
+            if nonce != self._nonce or position != expected or status not in _SENT_BY_CHILDREN:
                 raise Tampered
-            if length and status != VALUE:
+            if length > (MAX_VALUE_BYTES if status == VALUE else 0):
                 raise Tampered
-            if len(self._rest) < FRAME.size + length:
-                return
-            self.frames.append((status, _text(self._rest[FRAME.size : FRAME.size + length])))
-            self._rest = self._rest[FRAME.size + length :]
+            end = start + FRAME.size + length
+            if len(data) < end:
+                break
+            self.frames.append((status, _text(data[end - length : end]) if length else ""))
+            start = end
+        self._rest = data[start:]
 
     @property
     def complete(self) -> bool:

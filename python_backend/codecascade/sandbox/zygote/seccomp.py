@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
-import termios
 
 from codecascade.sandbox.zygote import syscalls, system
 
@@ -30,8 +28,8 @@ _FLAG_SPEC_ALLOW = 4
 
 # The second argument of these two is a command. Others could signal a process, reach a device, or leave a mark on a
 # descriptor that the next child shares.
-_FCNTL = (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL)
-_IOCTL = (termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONREAD)
+FCNTL = (0, 1030, 1, 2, 3)  # F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL
+IOCTL = (0x5401, 0x5451, 0x5450, 0x541B)  # TCGETS, FIOCLEX, FIONCLEX, FIONREAD
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -42,7 +40,7 @@ def base_filter(allowed: list[str]) -> list[Instruction]:
     program = _arch_check()
     for number in syscalls.numbers(allowed):
         program += _answer(number, _ALLOW)
-    for name, commands in (("fcntl", _FCNTL), ("ioctl", _IOCTL)):
+    for name, commands in (("fcntl", FCNTL), ("ioctl", IOCTL)):
         program += _commands(table[name], commands)
     program += _answer(table["clone3"], _ERRNO | errno.ENOSYS)  # the C library then falls back to clone
     return [*program, (_RETURN, 0, 0, _ERRNO | errno.EPERM)]

@@ -7,9 +7,8 @@ import resource
 import select
 import signal
 import time
-from dataclasses import dataclass, field
 from os import _exit
-from typing import Any
+from typing import Any, NamedTuple
 
 from codecascade.sandbox.zygote import child, system
 from codecascade.sandbox.zygote.protocol import (
@@ -40,8 +39,7 @@ class Cancelled(Exception):
     """The parent does not want this candidate any more."""
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """CPU seconds for the module and for each line, for a candidate altogether; wall seconds for it altogether."""
 
     line_s: float
@@ -56,15 +54,14 @@ class Bounds:
         return self.cpu_s <= 0 or self.wall_s <= 0
 
 
-@dataclass
 class Report:
     """module: a status. lines: (status, value text) each. ending: why the last child ended, in words."""
 
-    module: int = DIED
-    lines: list[tuple[int, str]] = field(default_factory=list)
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
-    ending: str = ""
+    def __init__(self) -> None:
+        self.module = DIED
+        self.lines: list[tuple[int, str]] = []
+        self.cpu_s = self.wall_s = 0.0
+        self.ending = ""
 
 
 class Supervisor:
@@ -125,9 +122,9 @@ class Supervisor:
         os.dup2(attempt.write_end, CHANNEL)
         os.closerange(FIRST_PRIVATE_FD, 64)
         seconds = int(attempt.bounds.cpu_s) + 2
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        system.limit(resource.RLIMIT_CPU, seconds)
         if self._filter is not None:
-            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+            system.limit(resource.RLIMIT_NPROC, 0)
             self._filter.load()
 
 

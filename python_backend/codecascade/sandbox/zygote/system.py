@@ -52,6 +52,19 @@ def syscall(name: str, *arguments: object) -> int:
 _ZERO = ctypes.c_ulong(0)
 
 
+def limit(what: int, value: int) -> None:
+    """Soft and hard limit (resource.RLIMIT_…) of this process, through a library that is in use anyway: a child that calls
+    into one more pays for its pages."""
+    if _libc.setrlimit(what, (ctypes.c_ulong * 2)(value, value)) == -1:
+        _checked(-1, f"setrlimit {what}")
+
+
+def return_free_memory() -> None:
+    """Give the allocator's free pages back: every fork would copy their entries. Does nothing without glibc."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
 def prctl(option: int, value: int = 0) -> None:
     if _libc.prctl(option, ctypes.c_ulong(value), _ZERO, _ZERO, _ZERO) == -1:
         _checked(-1, f"prctl {option}")
