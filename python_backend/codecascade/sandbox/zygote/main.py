@@ -104,6 +104,7 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
     system.prctl(system.PR_SET_DUMPABLE, 0)
     system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the drop, which clears it
     sys.path_importer_cache.clear()
+    random.seed(0)  # where every child starts from
     seccomp.Filter(seccomp.base_filter(allowed)).load()
     return supervise.Supervisor(control, seccomp.Filter(seccomp.child_filter([*syscalls.SUPERVISE, "tgkill"])))
 
@@ -128,7 +129,6 @@ def _prepare_interpreter(modules: list[str]) -> None:
         exec(compile(_WARM_UP, "<warm-up>", "exec"), {})
     for name in [name for name in sys.modules if name.split(".")[0] == "codecascade"]:
         del sys.modules[name]
-    random.seed(0)  # children start from here
     os.environ.clear()
     sys.argv[:] = sys.orig_argv[:] = [""]
     gc.collect()
