@@ -13,10 +13,11 @@ from codecascade.sandbox.probes import probe_level
 
 # Ends without any capability, so that root cannot become another user.
 POWERLESS = """
-import asyncio
+import asyncio, resource
 from codecascade.sandbox import SandboxPool
 from codecascade.sandbox.zygote.system import drop_capabilities
 from codecascade.types import SandboxUnavailable
+BEFORE
 drop_capabilities()
 try:
     asyncio.run(SandboxPool(1, LEVEL).start())
@@ -25,8 +26,8 @@ except SandboxUnavailable as error:
 """
 
 
-def refusal(level: str) -> str:
-    script = POWERLESS.replace("LEVEL", repr(level))
+def refusal(level: str, before: str = "") -> str:
+    script = POWERLESS.replace("LEVEL", repr(level)).replace("BEFORE", before)
     return subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -47,6 +48,11 @@ async def test_the_strongest_level_that_is_there_is_chosen():
     available = [report.level for report in await probe_levels() if report.available]
     async with SandboxPool(1) as pool:
         assert pool.level == available[0]
+
+
+def test_a_limit_that_cannot_be_set_is_named():
+    sentence = refusal("sealed", before="resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
+    assert "setrlimit RLIMIT_FSIZE: Operation not permitted" in sentence
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")

@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import random
-import resource
 import signal
 import sys
 import warnings
@@ -110,13 +109,10 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
 
 
 def _set_limits(limits: dict[str, Any]) -> None:
-    for what, value in (
-        (resource.RLIMIT_AS, limits["memory_bytes"]),
-        (resource.RLIMIT_FSIZE, limits["file_bytes"]),
-        (resource.RLIMIT_NOFILE, limits["open_files"]),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        system.limit(what, value)
+    system.limit("RLIMIT_AS", limits["memory_bytes"])
+    system.limit("RLIMIT_FSIZE", limits["file_bytes"])
+    system.limit("RLIMIT_NOFILE", limits["open_files"])
+    system.limit("RLIMIT_CORE", 0)
 
 
 def _prepare_interpreter(modules: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import time
@@ -122,9 +121,9 @@ class Supervisor:
         os.dup2(attempt.write_end, CHANNEL)
         os.closerange(FIRST_PRIVATE_FD, 64)
         seconds = int(attempt.bounds.cpu_s) + 2
-        system.limit(resource.RLIMIT_CPU, seconds)
+        system.limit("RLIMIT_CPU", seconds)
         if self._filter is not None:
-            system.limit(resource.RLIMIT_NPROC, 0)
+            system.limit("RLIMIT_NPROC", 0)
             self._filter.load()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 
 from codecascade.sandbox.zygote import syscalls
 
@@ -52,11 +53,10 @@ def syscall(name: str, *arguments: object) -> int:
 _ZERO = ctypes.c_ulong(0)
 
 
-def limit(what: int, value: int) -> None:
-    """Soft and hard limit (resource.RLIMIT_…) of this process, through a library that is in use anyway: a child that calls
-    into one more pays for its pages."""
-    if _libc.setrlimit(what, (ctypes.c_ulong * 2)(value, value)) == -1:
-        _checked(-1, f"setrlimit {what}")
+def limit(name: str, value: int) -> None:
+    """Soft and hard limit (a name of `resource`) of this process."""
+    if _libc.setrlimit(getattr(resource, name), (ctypes.c_ulong * 2)(value, value)) == -1:
+        _checked(-1, f"setrlimit {name}")
 
 
 def return_free_memory() -> None:
