@@ -74,13 +74,13 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
     _set_limits(limits)
     _prepare_interpreter(PREIMPORTED + _SEALED if level == "sealed" else PREIMPORTED)
     if level == "none":
-        return supervise.Supervisor(control, None)
+        return supervise.Supervisor(control, [])
     allowed = syscalls.COMPUTE + syscalls.SUPERVISE
     if level == "namespaces":
         namespaces.enter(library, limits["file_bytes"], limits["scratch_files"])
         sys.path[:] = [library, library + "/lib-dynload"]
         folders = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (library, namespaces.SCRATCH)]
-        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+        system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
         with suppress(OSError):  # an older kernel: the mount namespace holds nothing else anyway
             landlock.restrict(folders[:1], folders[1:])
         for folder in folders:
@@ -92,7 +92,7 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
         os.chdir("/")
         privileges.become(privileges.sandbox_user())
         system.drop_capabilities()
-        system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+        system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
         sys.path.clear()
         if level == "landlock":
             landlock.restrict([folder], [])
@@ -100,19 +100,21 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
             sys.path += [f"/proc/self/fd/{_LIBRARY_FD}", f"/proc/self/fd/{_LIBRARY_FD}/lib-dynload"]
             allowed += syscalls.READ_PATHS
         os.close(folder)
-    system.prctl(system.PR_SET_DUMPABLE, 0)
-    system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the drop, which clears it
+    system.prctl_call(system.PR_SET_DUMPABLE, 0)()
+    system.prctl_call(system.PR_SET_PDEATHSIG, signal.SIGKILL)()  # after the drop, which clears it
     sys.path_importer_cache.clear()
     random.seed(0)  # where every child starts from
-    seccomp.Filter(seccomp.base_filter(allowed)).load()
-    return supervise.Supervisor(control, seccomp.Filter(seccomp.child_filter([*syscalls.SUPERVISE, "tgkill"])))
+    no_processes = system.limit_call("RLIMIT_NPROC", 0)
+    child_filter = seccomp.loading(seccomp.child_filter([*syscalls.SUPERVISE, "tgkill"]))
+    seccomp.loading(seccomp.base_filter(allowed))()
+    return supervise.Supervisor(control, [no_processes, child_filter])
 
 
 def _set_limits(limits: dict[str, Any]) -> None:
-    system.limit("RLIMIT_AS", limits["memory_bytes"])
-    system.limit("RLIMIT_FSIZE", limits["file_bytes"])
-    system.limit("RLIMIT_NOFILE", limits["open_files"])
-    system.limit("RLIMIT_CORE", 0)
+    system.limit_call("RLIMIT_AS", limits["memory_bytes"])()
+    system.limit_call("RLIMIT_FSIZE", limits["file_bytes"])()
+    system.limit_call("RLIMIT_NOFILE", limits["open_files"])()
+    system.limit_call("RLIMIT_CORE", 0)()
 
 
 def _prepare_interpreter(modules: list[str]) -> None:

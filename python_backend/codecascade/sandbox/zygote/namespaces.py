@@ -36,7 +36,7 @@ def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
     else:
         owner = privileges.sandbox_user()
         privileges.become(owner)
-        system.prctl(system.PR_SET_DUMPABLE, 1)  # else the maps below belong to root
+        system.prctl_call(system.PR_SET_DUMPABLE, 1)()  # else the maps below belong to root
         system.unshare(system.CLONE_NEWUSER | _SPACES)
         _map_user(owner)
         _build_root(library, owner, scratch_bytes, scratch_files)

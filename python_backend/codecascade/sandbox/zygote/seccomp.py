@@ -55,17 +55,10 @@ def child_filter(denied: list[str]) -> list[Instruction]:
     return [*program, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
 
 
-class Filter:
-    """A program in the kernel's form, ready to load; loading allocates nothing."""
-
-    def __init__(self, program: list[Instruction]) -> None:
-        self._instructions = (_SockFilter * len(program))(*[_SockFilter(*fields) for fields in program])
-        self._program = _SockFprog(len(program), self._instructions)
-        self._reference = ctypes.byref(self._program)
-
-    def load(self) -> None:
-        """Raises OSError. From here on this process and its children are bound by it."""
-        system.syscall("seccomp", _SET_MODE_FILTER, _FLAG_SPEC_ALLOW, self._reference)
+def loading(program: list[Instruction]) -> system.Call:
+    """The call that binds this process and its children to a program."""
+    instructions = (_SockFilter * len(program))(*[_SockFilter(*fields) for fields in program])
+    return system.seccomp_call(_SET_MODE_FILTER, _FLAG_SPEC_ALLOW, ctypes.byref(_SockFprog(len(program), instructions)))
 
 
 class _SockFilter(ctypes.Structure):

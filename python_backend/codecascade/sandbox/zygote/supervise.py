@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import time
+from functools import lru_cache
 from os import _exit
 from typing import Any, NamedTuple
 
@@ -23,7 +24,6 @@ from codecascade.sandbox.zygote.protocol import (
     FrameReader,
     Tampered,
 )
-from codecascade.sandbox.zygote.seccomp import Filter
 
 CHANNEL = 3  # where a child writes its frames
 FIRST_PRIVATE_FD = 5  # 4 may hold the library's folder; what lies above belongs to the zygote
@@ -64,11 +64,15 @@ class Report:
 
 
 class Supervisor:
-    """control: readable when the parent wants the running candidate stopped, or is gone."""
+    """control: readable when the parent wants the running candidate stopped, or is gone.
 
-    def __init__(self, control: int, child_filter: Filter | None) -> None:
+    lock_down_child: what takes from a child the rights that it has inherited and only the zygote needs.
+    """
+
+    def __init__(self, control: int, lock_down_child: list[system.Call]) -> None:
         self._control = control
-        self._filter = child_filter
+        self._lock_down_child = lock_down_child
+        self._die_with_us = system.prctl_call(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         self._pid = os.getpid()
 
     def judge(self, source: str, lines: list[list[Any]], bounds: Bounds) -> Report:
@@ -115,16 +119,14 @@ class Supervisor:
         return pid
 
     def _become_child(self, attempt: _Attempt) -> None:
-        system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._die_with_us()
         if os.getppid() != self._pid:
             _exit(0)  # the zygote was gone before it could take us along
         os.dup2(attempt.write_end, CHANNEL)
         os.closerange(FIRST_PRIVATE_FD, 64)
-        seconds = int(attempt.bounds.cpu_s) + 2
-        system.limit("RLIMIT_CPU", seconds)
-        if self._filter is not None:
-            system.limit("RLIMIT_NPROC", 0)
-            self._filter.load()
+        attempt.limit_cpu()
+        for call in self._lock_down_child:
+            call()
 
 
 class _Attempt:
@@ -139,6 +141,7 @@ class _Attempt:
         self.ending = "finished"
         self.fate = DIED
         self.tampered = False
+        self.limit_cpu = _cpu_limit(int(bounds.cpu_s) + 2)  # only for a child that the zygote cannot end any more
         self._control = control
         self._read_end, self.write_end = os.pipe()
 
@@ -223,6 +226,11 @@ class _Attempt:
                 self.ending = f"killed by {signal.Signals(number).name}"
             else:
                 self.ending = f"exited with {os.WEXITSTATUS(status)}"
+
+
+@lru_cache(maxsize=16)
+def _cpu_limit(seconds: int) -> system.Call:
+    return system.limit_call("RLIMIT_CPU", seconds)
 
 
 class _PatientClock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from collections.abc import Callable
 
 from codecascade.sandbox.zygote import syscalls
 
@@ -35,6 +36,7 @@ PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _holding_the_interpreter = ctypes.PyDLL(None, use_errno=True)
+_ZERO = ctypes.c_ulong(0)
 _table = syscalls.TABLES.get(os.uname().machine, {})
 
 
@@ -50,24 +52,37 @@ def syscall(name: str, *arguments: object) -> int:
     return _checked(_libc.syscall(ctypes.c_long(_table[name]), *padded), name)
 
 
-_ZERO = ctypes.c_ulong(0)
+class Call:
+    """A call of the C library whose arguments are made beforehand: in a child, whatever is made costs pages."""
+
+    def __init__(self, what: str, function: Callable[..., int], *arguments: object) -> None:
+        self._what, self._function, self._arguments = what, function, arguments
+
+    def __call__(self) -> None:
+        """Raises OSError."""
+        if self._function(*self._arguments) == -1:
+            _checked(-1, self._what)
 
 
-def limit(name: str, value: int) -> None:
-    """Soft and hard limit (a name of `resource`) of this process."""
-    if _libc.setrlimit(getattr(resource, name), (ctypes.c_ulong * 2)(value, value)) == -1:
-        _checked(-1, f"setrlimit {name}")
+def prctl_call(option: int, value: int = 0) -> Call:
+    return Call(f"prctl {option}", _libc.prctl, ctypes.c_int(option), ctypes.c_ulong(value), _ZERO, _ZERO, _ZERO)
+
+
+def limit_call(name: str, value: int) -> Call:
+    """Sets the soft and hard limit (a name of `resource`) of whoever calls it."""
+    return Call(f"setrlimit {name}", _libc.setrlimit, getattr(resource, name), (ctypes.c_ulong * 2)(value, value))
+
+
+def seccomp_call(operation: int, flags: int, program: object) -> Call:
+    return Call(
+        "seccomp", _libc.syscall, ctypes.c_long(_table["seccomp"]), ctypes.c_long(operation), ctypes.c_long(flags), program
+    )
 
 
 def return_free_memory() -> None:
     """Give the allocator's free pages back: every fork would copy their entries. Does nothing without glibc."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
-
-
-def prctl(option: int, value: int = 0) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), _ZERO, _ZERO, _ZERO) == -1:
-        _checked(-1, f"prctl {option}")
 
 
 def fork() -> int:
