@@ -21,7 +21,7 @@ ENVIRONMENT = var/venv/.ready-$(VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record search report bench check-published bench-search clean distclean environment
+	record search report bench check-published check-published-verdicts bench-search clean distclean environment
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ bench: environment ## The chosen plans and each tier alone, live on the held-out
 
 check-published: environment ## Every plan of the paper's published runs, replayed and compared (TRACES=folder)
 	@$(BIN)/python tests/bench/check_published.py $(TRACES)
+
+check-published-verdicts: environment ## The paper's published samples, judged by the sandbox and compared (TRACES=folder)
+	@$(BIN)/python -W ignore tests/bench/check_published_verdicts.py $(TRACES)
 
 bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
 	@$(BIN)/python tests/bench/bench_search.py $(TRACES)

@@ -22,7 +22,7 @@ from codecascade.types import Candidate, InvalidRequest, SandboxUnavailable, Tes
 MAX_SOURCE_BYTES = 64 << 10
 MAX_LINES = 2_000
 MAX_CANDIDATES = 2_000
-_CHUNK = 8  # candidates that a zygote is given at once
+_CHUNK = 4  # candidates that a zygote is given at once; with more, one slow one holds up too many
 _GRACE_S = 15.0
 
 _VERDICTS = {
@@ -128,9 +128,10 @@ class SandboxPool:
         return _matrix(candidates, lines, unique_lines, judged)
 
     async def run_program(self, source: str, timeout_s: float = 3.0) -> Verdict:
-        """One verdict for a whole program: PASS if it ends by itself without an exception.
+        """One verdict for a whole program: PASS if it runs to its end, FAIL if an assertion fails anywhere in it.
 
-        timeout_s: CPU seconds. Raises SandboxUnavailable.
+        timeout_s: CPU seconds. A source that is not text or has more than 64 KiB is an ERROR. Raises SandboxUnavailable,
+        InvalidRequest for a timeout that cannot be set.
         """
         if _problem(source) is not None:
             return Verdict.ERROR
