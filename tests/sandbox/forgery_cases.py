@@ -145,6 +145,12 @@ FORGERIES = [
                         pass
         """),
     program("write half a frame", "import os\nos.write(3, b'x' * 5)\ndef f(x):\n    return 1"),
+    program("write a frame without its nonce", """
+        import os, struct
+        def f(x):
+            os.write(3, struct.pack('<16sIBH', bytes(16), 2, 0, 0))
+            os._exit(0)
+        """),
     program("close all descriptors", "import os\nos.closerange(0, 64)\ndef f(x):\n    return 1"),
     program("close and go on", "import os\nos.closerange(0, 64)\ndef f(x):\n    while True:\n        pass"),
     program("turn descriptors around", "import os\nfor fd in range(3, 8):\n    os.dup2(1, fd)\ndef f(x):\n    return 1"),

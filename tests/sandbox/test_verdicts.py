@@ -36,6 +36,11 @@ async def test_code_that_does_not_even_define_its_function_is_an_error_on_every_
     assert await verdicts(pool, "def f(:\n", "assert True", "assert f(1) == 1") == [ERROR, ERROR]
 
 
+async def test_an_assertion_of_the_candidate_itself_is_an_error(pool: SandboxPool):
+    source = "def f(x):\n    assert x > 5\n    return x"
+    assert await verdicts(pool, source, "assert f(1) == 1", "assert f(6) == 6", "assert f(6) == 7") == [ERROR, PASS, FAIL]
+
+
 async def test_a_matrix_has_a_row_per_candidate_and_a_column_per_line(pool: SandboxPool):
     sources = [f"def f(x):\n    return x + {n}" for n in range(20)]
     matrix = await pool.run([Candidate(s) for s in sources], [TestLine(f"assert f(1) == {n + 1}") for n in range(20)])
