@@ -16,6 +16,7 @@ import ctypes
 import hashlib
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ import xllamacpp
 _BATCH_TOKENS = 64  # of a prompt, between two looks at whether the caller is still there; larger batches are no faster
 _GGUF = b"GGUF"
 _LOG_ERRORS = 1
+_LISTEN_S = 60.0
 _RANDOM_SEED = 0xFFFFFFFF  # what llama.cpp takes for "choose one"
 
 
@@ -175,14 +177,29 @@ def _load(weights: Path, context_tokens: int, threads: int) -> Any:
     params.verbosity = _LOG_ERRORS
     # The server insists on listening: on a socket that nobody else can open, and whose name is gone at once.
     with tempfile.TemporaryDirectory(prefix="codecascade-") as folder, _signal_handlers_kept():
-        params.hostnames = [os.path.join(folder, "llama.cpp.sock")]
+        address = os.path.join(folder, "llama.cpp.sock")
+        params.hostnames = [address]
         try:
-            return xllamacpp.Server(params)
+            server = xllamacpp.Server(params)
         except RuntimeError as error:
             raise TierUnavailable(
                 f"the weights file {weights} cannot be loaded: it is not a whole GGUF model that llama.cpp knows, "
                 f"or there is too little memory for it and {context_tokens} tokens of context"
             ) from error
+        _wait_until_it_listens(address)
+        return server
+
+
+def _wait_until_it_listens(address: str) -> None:
+    """A server that is closed before its thread accepts connections never ends, and neither does whoever closes it."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_LISTEN_S)
+            client.connect(address)
+            client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            client.recv(1)
+    except OSError as error:
+        raise TierUnavailable(f"llama.cpp was loaded, but its server does not answer: {error}") from error
 
 
 def _check(weights: Path) -> None:

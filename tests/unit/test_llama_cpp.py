@@ -196,6 +196,11 @@ def test_half_a_file_is_named(weights: Path, tmp_path: Path, size: int) -> None:
         LlamaCpp(tmp_path / "half.gguf", CONTEXT_TOKENS, threads=1)
 
 
+def test_an_engine_can_be_closed_as_soon_as_it_is_loaded(weights: Path) -> None:
+    for _ in range(3):
+        LlamaCpp(weights, CONTEXT_TOKENS, threads=1).close()
+
+
 def test_signals_stay_with_the_process(weights: Path) -> None:
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
