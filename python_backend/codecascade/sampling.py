@@ -91,10 +91,11 @@ async def _both(solutions: Awaitable[Generation], tests: Awaitable[Generation]) 
     futures = asyncio.ensure_future(solutions), asyncio.ensure_future(tests)
     try:
         return await futures[0], await futures[1]
-    finally:
+    except BaseException:
         for future in futures:
             future.cancel()
         await asyncio.gather(*futures, return_exceptions=True)
+        raise
 
 
 def _whole(sample: Sample) -> str:
