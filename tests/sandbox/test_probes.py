@@ -37,6 +37,12 @@ async def test_every_level_is_there_or_says_what_is_missing():
     assert all(report.available or report.missing for report in reports)
 
 
+@pytest.mark.skipif(not os.environ.get("CI"), reason="a machine may have one level only; CI has to show two")
+async def test_two_levels_at_least_can_be_shown_in_ci():
+    reports = await probe_levels()
+    assert sum(report.available for report in reports) >= 2, "; ".join(map(str, reports))
+
+
 async def test_a_level_that_isolates_nothing_is_refused_by_its_probes():
     report = await probe_level("none", Limits())
     assert not report.available
