@@ -30,6 +30,7 @@ from codecascade_client.replay_run import print_replayed, replay_plans
 from codecascade_client.report import write_report
 from codecascade_client.search import PAPER, WHOLE
 from codecascade_client.search_tables import print_search
+from codecascade_client.selection import PROBABILITY
 from codecascade_client.settings import Settings
 from codecascade_client.tables import console, new_table
 from codecascade_client.verdicts import judge, unjudged
@@ -141,7 +142,7 @@ def search(
     folder: Folder,
     out: Annotated[Path | None, typer.Option(help="The plan file to write; default: plans/<family>.json.")] = None,
     paper: Paper = False,
-    probability: Probability = 0.9,
+    probability: Probability = PROBABILITY,
     split_seed: SplitSeed = 0,
     splits: Splits = 20,
 ) -> None:
@@ -159,7 +160,7 @@ def report(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="A folder for report.html and its charts as SVG and PNG.")] = Path("var/report"),
     paper: Paper = False,
-    probability: Probability = 0.9,
+    probability: Probability = PROBABILITY,
     split_seed: SplitSeed = 0,
     splits: Splits = 20,
 ) -> None:

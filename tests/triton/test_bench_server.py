@@ -22,7 +22,7 @@ from codecascade_client.recording_store import resume_recording
 from codecascade_client.search import Grid
 from codecascade_client.settings import Settings
 from codecascade_client.verdicts import judge, unjudged
-from conftest import StartServer
+from real_server import StartServer
 from scripted.repository import ScriptedRepository, ScriptedTier, render
 from triton_server import RunningServer
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from codecascade_client.client import CascadeClient, Completion, RequestFailed
-from conftest import StartServer
 from errors import BuildError
+from real_server import StartServer
 from scripted.repository import ScriptedRepository, ScriptedTier, plan_document, render
 from triton_server import RunningServer
 from tritonclient.grpc import InferInput

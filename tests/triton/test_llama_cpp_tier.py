@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import StartServer
 from errors import BuildError
+from real_server import StartServer
 from recipes import LlamaCpp, load_recipe
 from render import model_source, settings, tier_config
 from triton_server import RunningServer

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from codecascade.plans import load_plans
 from codecascade_client.recording_store import open_recording
+from unit.sums_deployment import write_deployment
 from unit.tier_server import ScriptedTier, serving
 
 TASKS = 12
@@ -59,13 +60,7 @@ def dataset(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Path:
-    tiers = [
-        {"name": name, "style": "base", "context_tokens": 4096, "max_completion_tokens": 256, "price_per_mtok": price}
-        for name, price in (("small", 1.0), ("large", 4.0))
-    ]
-    path = tmp_path / "sums.json"
-    path.write_text(json.dumps({"format": 1, "family": "sums", "runtime": "scripted", "plans": "p.json", "tiers": tiers}))
-    return path
+    return write_deployment(tmp_path)
 
 
 async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path, deployment: Path):

@@ -1,5 +1,4 @@
 import asyncio
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from codecascade_client.recording_store import RecordingFolder, Truth, resume_re
 from codecascade_client.replay import replay
 from codecascade_client.splits import split
 from codecascade_client.verdicts import judge, unjudged
+from unit.sums_deployment import write_deployment
 from unit.tier_server import PROMPT_TOKENS, ScriptedTier, serving
 
 UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
@@ -40,13 +40,7 @@ def dataset(tasks: int = 4) -> Dataset:
 
 @pytest.fixture
 def deployment_file(tmp_path: Path) -> Path:
-    tiers = [
-        {"name": name, "style": "base", "context_tokens": 4096, "max_completion_tokens": 256, "price_per_mtok": price}
-        for name, price in (("small", 1.0), ("large", 4.0))
-    ]
-    path = tmp_path / "sums.json"
-    path.write_text(json.dumps({"format": 1, "family": "sums", "runtime": "scripted", "plans": "p.json", "tiers": tiers}))
-    return path
+    return write_deployment(tmp_path)
 
 
 class Waits:
