@@ -21,7 +21,7 @@ ENVIRONMENT = var/venv/.ready-$(VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record search report bench check-published check-published-verdicts bench-search clean distclean environment
+	record price search report bench check-published check-published-verdicts bench-search clean distclean environment
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,6 +66,10 @@ record: environment ## Record every tier on HumanEval and judge it: hours on 2 c
 		codecascade record $(RECORDING) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
 	@$(BIN)/codecascade verdicts $(RECORDING)
 
+price: environment ## What a token costs on each tier, measured (ARGS="--dollars-per-hour 0.10")
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
+		codecascade price --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
+
 search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder)
 	@$(BIN)/codecascade search $(RECORDING)
 
@@ -81,7 +85,11 @@ check-published: environment ## Every plan of the paper's published runs, replay
 check-published-verdicts: environment ## The paper's published samples, judged by the sandbox and compared (TRACES=folder)
 	@$(BIN)/python -W ignore tests/bench/check_published_verdicts.py $(TRACES)
 
-bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
+bench-price: environment ## What a token costs on each tier, measured (ARGS="--dollars-per-hour 0.10")
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
+		codecascade price --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
+
+search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
 	@$(BIN)/python tests/bench/bench_search.py $(TRACES)
 
 clean: ## Remove what was generated, keep the downloads in var/cache

@@ -76,12 +76,15 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class LlamaCpp:
-    """A tier run by llama.cpp in process. price_per_mtok: US dollars per 1M generated tokens."""
+    """A tier run by llama.cpp in process. price_per_mtok: US dollars per 1M generated tokens.
+
+    slots: calls served at a time, each on its share of the cores.
+    """
 
     price_per_mtok: Price
     context_tokens: Positive
     max_completion_tokens: Positive
-    threads: Positive
+    slots: Positive
     weights: Weights
 
     def __post_init__(self) -> None:

@@ -112,7 +112,7 @@ def tier_config(name: str, tier: LlamaCpp, weights: Path) -> str:
         "weights": weights,
         "context_tokens": tier.context_tokens,
         "max_completion_tokens": tier.max_completion_tokens,
-        "threads": tier.threads,
+        "slots": tier.slots,
     }
     for key, value in parameters.items():
         config.parameters[key].string_value = str(value)

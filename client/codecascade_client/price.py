@@ -59,6 +59,7 @@ async def measure_speeds(
 
     Each concurrency is measured twice: with calls that generate one token, and with calls that generate many.
     """
+    await _load(generate, tier, tasks, 1, 1, clock)  # what is read for the first time is read from the disk
     speeds: list[Speed] = []
     for concurrency in CONCURRENCIES:
         unread = tasks[2 * concurrency % len(tasks) :] or tasks  # a prompt that was just read may be cached

@@ -1,11 +1,12 @@
-"""llama.cpp in this process, behind the tier contract: one model, one slot, one call after another.
+"""llama.cpp in this process, behind the tier contract: one model in a few slots, each with its share of the cores.
 
-Why one slot. On a few CPU cores, sequences decoded side by side are no faster than one after another, and a batch's
-composition changes the low bits of its logits, which is enough to flip a token. With one slot every token is decoded
-alone. Why the prompt is read separately. The logits after a prompt also depend on how much of it was read in one batch,
-that is, on what the cache held. So a call first reads its whole prompt into an empty cache, and each of its sequences
-then starts from that same cache. On one kind of CPU, the same prompt and seed give the same text, whatever ran before,
-and with any number of threads.
+Why a slot decodes one sequence at a time. On a few CPU cores, sequences decoded side by side are hardly faster than one after
+another, and a batch's composition changes the low bits of its logits, which is enough to flip a token. Why a slot has few
+threads. The threads of one evaluation meet after every operation, so on two cores two slots of one thread write more than one
+slot of two, and a busy neighbour slows one slot, not all. Why the prompt is read separately. The logits after a prompt also
+depend on how much of it was read in one batch, that is, on what the cache held. So a call first reads its whole prompt into an
+empty cache, and each of its sequences then starts from that same cache. On one kind of CPU, the same prompt and seed give the
+same text, whatever ran before, in any slot and with any number of threads.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from codecascade.sampling import GenerateRequest, Generation
 from codecascade.types import Cancelled, InvalidRequest, Sample, TierUnavailable
 
 # OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, 2 tokens/s
-# instead of 20. OpenMP reads this once, when it is loaded.
+# instead of 20. OpenMP reads this once, when it is loaded. A slot of one thread never waits.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import xllamacpp
 
@@ -41,37 +42,53 @@ _RANDOM_SEED = 0xFFFFFFFF  # what llama.cpp takes for "choose one"
 
 
 class LlamaCpp:
-    """weights: a GGUF file. context_tokens: prompt and completion together. threads: of one evaluation.
+    """weights: a GGUF file. context_tokens: prompt and completion together. slots: calls served at a time, cores permitting.
 
     Raises TierUnavailable if the weights cannot be loaded. Calls queue up in the order in which they came.
     """
 
-    def __init__(self, weights: Path, context_tokens: int, threads: int) -> None:
-        self._server = _load(weights, context_tokens, threads)
-        self._slot = ThreadPoolExecutor(1, thread_name_prefix="llama.cpp")
-        self._read: _Read | None = None
+    def __init__(self, weights: Path, context_tokens: int, slots: int) -> None:
+        cores = len(os.sched_getaffinity(0))
+        slots = min(slots, cores)
+        self._free = [_Slot(weights, context_tokens, threads=cores // slots) for _ in range(slots)]
+        self._workers = ThreadPoolExecutor(slots, thread_name_prefix="llama.cpp")
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """One sample per sequence; sequence j is drawn with a seed that follows from (request.seed, j).
 
         Stop words are cut from the text, and are paid for. A text that ends at max_tokens (finish_reason "length") ends
         before what may have been the beginning of a stop word. Cancelling stops the generation at its next token and gives
-        the slot to the next call.
+        its slot to the next call.
         Raises InvalidRequest if the prompt does not fit into the context.
         """
         gone = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._slot, self._generate, request, gone)
+            return await asyncio.get_running_loop().run_in_executor(self._workers, self._generate, request, gone)
         except asyncio.CancelledError:
             gone.set()
             raise
 
     def close(self) -> None:
-        """Waits for the call under way, drops the rest."""
-        self._slot.shutdown(cancel_futures=True)
-        del self._server
+        """Waits for the calls under way, drops the rest."""
+        self._workers.shutdown(cancel_futures=True)
+        self._free.clear()
 
     def _generate(self, request: GenerateRequest, gone: threading.Event) -> Generation:
+        slot = self._free.pop()  # there are as many slots as workers
+        try:
+            return slot.generate(request, gone)
+        finally:
+            self._free.append(slot)
+
+
+class _Slot:
+    """One llama.cpp server that answers one call at a time."""
+
+    def __init__(self, weights: Path, context_tokens: int, threads: int) -> None:
+        self._server = _load(weights, context_tokens, threads)
+        self._read: _Read | None = None
+
+    def generate(self, request: GenerateRequest, gone: threading.Event) -> Generation:
         prompt_tokens = self._read_prompt(request.text_input, gone)
         sequences = range(request.num_return_sequences)
         return Generation(tuple(self._write(request, sequence, gone) for sequence in sequences), prompt_tokens)

@@ -24,7 +24,7 @@ style = "chatml"
 price_per_mtok = 0.5
 context_tokens = 2048
 max_completion_tokens = 512
-threads = 2
+slots = 2
 
 [tiers.llama_cpp.weights]
 file = "tiny.gguf"
@@ -63,10 +63,10 @@ def test_a_recipe_is_read_into_frozen_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "complaint"),
     [
-        ("threads = 2", "threads = 2\ntemprature = 1", "tiers.0.llama_cpp.temprature is not a known key"),
-        ("threads = 2", "", "tiers.0.llama_cpp.threads is missing"),
-        ("threads = 2", "threads = 0", "tiers.0.llama_cpp.threads is 0: should be greater than 0"),
-        ("threads = 2", 'threads = "two"', "tiers.0.llama_cpp.threads is 'two': should be a valid integer"),
+        ("slots = 2", "slots = 2\ntemprature = 1", "tiers.0.llama_cpp.temprature is not a known key"),
+        ("slots = 2", "", "tiers.0.llama_cpp.slots is missing"),
+        ("slots = 2", "slots = 0", "tiers.0.llama_cpp.slots is 0: should be greater than 0"),
+        ("slots = 2", 'slots = "two"', "tiers.0.llama_cpp.slots is 'two': should be a valid integer"),
         ("price_per_mtok = 0.5", "price_per_mtok = -1", "price_per_mtok is -1: should be greater than or equal to 0"),
         ("price_per_mtok = 0.5", "price_per_mtok = nan", "price_per_mtok is nan: should be a finite number"),
         ("max_completion_tokens = 512", "max_completion_tokens = 2048", "leaves no room in context_tokens 2048"),

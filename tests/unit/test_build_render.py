@@ -67,7 +67,7 @@ def test_the_runtime_s_limits_reach_the_model(recipe: Recipe, rendered: Rendered
             "weights": f"/weights/{tier.name}.gguf",
             "context_tokens": str(tier.llama_cpp.context_tokens),
             "max_completion_tokens": str(tier.llama_cpp.max_completion_tokens),
-            "threads": str(tier.llama_cpp.threads),
+            "slots": str(tier.llama_cpp.slots),
         }
 
 

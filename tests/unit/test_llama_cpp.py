@@ -35,7 +35,7 @@ def weights() -> Path:
 
 @pytest.fixture(scope="module")
 def engine(weights: Path) -> Iterator[LlamaCpp]:
-    engine = LlamaCpp(weights, CONTEXT_TOKENS, threads=2)
+    engine = LlamaCpp(weights, CONTEXT_TOKENS, slots=1)
     yield engine
     engine.close()
 
@@ -79,12 +79,17 @@ async def test_the_same_prompt_and_seed_give_the_same_text_whatever_runs_before_
     assert await answers == [each for answer in expected[::-1] for each in (alone, answer)]
 
 
-async def test_an_engine_loaded_anew_gives_the_same_text(engine: LlamaCpp, weights: Path) -> None:
-    other = LlamaCpp(weights, CONTEXT_TOKENS, threads=2)
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a second slot needs a second core")
+async def test_calls_in_two_slots_run_side_by_side_and_give_the_same_text(engine: LlamaCpp, weights: Path) -> None:
+    two = LlamaCpp(weights, CONTEXT_TOKENS, slots=2)
     try:
-        assert await other.generate(sampled(FIBONACCI)) == await engine.generate(sampled(FIBONACCI))
+        endless = asyncio.ensure_future(two.generate(request(COUNTING, max_tokens=450, num_return_sequences=100)))
+        beside = await two.generate(sampled(FIBONACCI))
+        assert not endless.done()
+        endless.cancel()
+        assert beside == await engine.generate(sampled(FIBONACCI))
     finally:
-        other.close()
+        two.close()
 
 
 async def test_a_sequence_depends_on_its_place_and_not_on_how_many_there_are(engine: LlamaCpp) -> None:
@@ -167,7 +172,7 @@ async def test_a_call_cancelled_in_the_queue_never_starts(engine: LlamaCpp) -> N
 
 
 async def test_closing_drops_what_is_queued(weights: Path) -> None:
-    engine = LlamaCpp(weights, CONTEXT_TOKENS, threads=2)
+    engine = LlamaCpp(weights, CONTEXT_TOKENS, slots=1)
     first = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=1)))
     queued = asyncio.ensure_future(engine.generate(request(COUNTING, max_tokens=400, num_return_sequences=100)))
     await asyncio.sleep(0)
@@ -179,13 +184,13 @@ async def test_closing_drops_what_is_queued(weights: Path) -> None:
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(TierUnavailable, match=rf"the weights file {tmp_path}/absent.gguf cannot be read: No such file"):
-        LlamaCpp(tmp_path / "absent.gguf", CONTEXT_TOKENS, threads=1)
+        LlamaCpp(tmp_path / "absent.gguf", CONTEXT_TOKENS, slots=1)
 
 
 def test_a_file_that_is_no_gguf_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("<html>not found</html>")
     with pytest.raises(TierUnavailable, match=rf"the weights file {tmp_path}/text.gguf is not a GGUF file"):
-        LlamaCpp(tmp_path / "text.gguf", CONTEXT_TOKENS, threads=1)
+        LlamaCpp(tmp_path / "text.gguf", CONTEXT_TOKENS, slots=1)
 
 
 @pytest.mark.parametrize("size", [100, 10_000_000])
@@ -193,19 +198,19 @@ def test_half_a_file_is_named(weights: Path, tmp_path: Path, size: int) -> None:
     with weights.open("rb") as whole:
         (tmp_path / "half.gguf").write_bytes(whole.read(size))
     with pytest.raises(TierUnavailable, match=rf"the weights file {tmp_path}/half.gguf cannot be loaded"):
-        LlamaCpp(tmp_path / "half.gguf", CONTEXT_TOKENS, threads=1)
+        LlamaCpp(tmp_path / "half.gguf", CONTEXT_TOKENS, slots=1)
 
 
 def test_an_engine_can_be_closed_as_soon_as_it_is_loaded(weights: Path) -> None:
     for _ in range(3):
-        LlamaCpp(weights, CONTEXT_TOKENS, threads=1).close()
+        LlamaCpp(weights, CONTEXT_TOKENS, slots=1).close()
 
 
 def test_signals_stay_with_the_process(weights: Path) -> None:
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        engine = LlamaCpp(weights, CONTEXT_TOKENS, threads=1)
+        engine = LlamaCpp(weights, CONTEXT_TOKENS, slots=1)
         os.kill(os.getpid(), signal.SIGTERM)
         engine.close()
     finally:

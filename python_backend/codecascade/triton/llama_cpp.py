@@ -31,7 +31,7 @@ class TritonPythonModel:
         self._engine = LlamaCpp(
             weights=Path(_text(parameters, "weights")),
             context_tokens=_positive(parameters, "context_tokens"),
-            threads=_positive(parameters, "threads"),
+            slots=_positive(parameters, "slots"),
         )
         self._serving = Serving(self._answer, nested=True)
 
