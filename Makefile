@@ -18,10 +18,13 @@ METRICS_PORT ?= 8002
 BIN := var/venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ENVIRONMENT = var/venv/.ready-$(VERSION)
+CONVERSION = var/venv/.conversion-$(VERSION)
+LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record price search report bench check-published check-published-verdicts bench-search clean distclean environment
+	record price search report bench check-published check-published-verdicts bench-search clean distclean environment \
+	conversion
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,6 +40,7 @@ serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT,
 		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
 test: setup ## All tests, on a real server with real weights (ARGS="-k name" for some)
+	@$(MAKE) conversion || [ -z "$${CI:-}" ]
 	@$(BIN)/pytest $(ARGS)
 
 check: environment ## Lint, format and types
@@ -45,9 +49,10 @@ check: environment ## Lint, format and types
 	$(BIN)/mypy
 	$(BIN)/mypy build/*.py
 
-lock: environment ## Bring requirements.lock up to date with pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra bench --extra offline --extra cpu --extra dev --universal \
-		--python-version 3.10 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+lock: environment ## Bring both locks up to date with pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
+		-o requirements-conversion.lock
 
 eval-smoke: environment ## HumanEval/0 to 19 with the shipped plan and the real weights, at least 15 of them right
 	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade eval --tasks 0-19 --at-least 15
@@ -98,10 +103,18 @@ distclean: clean ## Remove the downloads too
 
 environment: $(ENVIRONMENT)
 
+conversion: environment ## Add torch and transformers to the environment: for converting checkpoints, and the tests of that
+	@$(MAKE) $(CONVERSION)
+
 $(ENVIRONMENT): requirements.lock pyproject.toml build/environment.py
 	@case "$(VERSION)" in 3.10|3.11|3.12|3.13) ;; *) \
 		echo "error: $(PYTHON) is Python '$(VERSION)', 3.10 to 3.13 are needed: make PYTHON=python3.12 …" >&2; exit 1;; esac
 	@echo "Setting up var/venv …" >&2
 	@$(PYTHON) build/environment.py var/venv
 	@rm -f var/venv/.ready-*
+	@touch $@
+
+$(CONVERSION): requirements-conversion.lock pyproject.toml build/environment.py
+	@echo "Adding torch and transformers to var/venv …" >&2
+	@$(BIN)/python build/environment.py var/venv --conversion
 	@touch $@

@@ -1,6 +1,7 @@
 """The project's virtual environment: every locked dependency, hash by hash, and the project itself, editable.
 
 Runs with the machine's own Python and nothing but the standard library:  python3 build/environment.py var/venv
+With --conversion it adds torch and transformers to the environment that is there, for converting and checking checkpoints.
 """
 
 from __future__ import annotations
@@ -32,10 +33,19 @@ def main(venv: Path) -> None:
                 "run `apt-get install build-essential python3.13-dev` as root, or use make PYTHON=python3.12."
             )
         print("Python 3.13: NumPy 1 is built from source, which takes some minutes …", file=sys.stderr)
-    for argv in commands(sys.executable, venv, None if ensurepip else machine_pip, keep=_usable(venv)):
-        done = subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False)
-        if done.returncode:
-            sys.exit(f"error: set-up stopped at `{' '.join(argv)}`, see above; run it again to go on.")
+    failed = _run(commands(sys.executable, venv, None if ensurepip else machine_pip, keep=_usable(venv)))
+    if failed:
+        sys.exit(f"error: set-up stopped at `{failed}`, see above; run it again to go on.")
+
+
+def add_conversion(venv: Path) -> None:
+    """Add the extra `conversion`. Exits with one sentence if it cannot be had here."""
+    failed = _run(conversion_commands(venv))
+    if failed:
+        sys.exit(
+            f"error: torch and transformers were not installed: `{failed}` failed, see above; "
+            "`make conversion` tries again, and until then the tests that need them are skipped (in CI they fail)."
+        )
 
 
 def commands(python: str, venv: Path, machine_pip: Path | None, keep: bool) -> list[list[str]]:
@@ -55,9 +65,29 @@ def commands(python: str, venv: Path, machine_pip: Path | None, keep: bool) -> l
     ]
 
 
+def conversion_commands(venv: Path) -> list[list[str]]:
+    """What to run, in order: all but torch from the second lock, then torch at the version that pyproject.toml pins.
+
+    torch has no hash: the package index has one build, a machine whose pip is configured to find a CPU build gets that.
+    """
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    return [
+        [*pip, "--require-hashes", "-r", "requirements-conversion.lock"],
+        [*pip, "--no-build-isolation", "--editable", ".[conversion]"],
+    ]
+
+
 def missing_for_numpy(header: Path, which: Callable[[str], str | None]) -> list[str]:
     """What building NumPy 1 needs and is not there. Triton's Python models need it; nobody offers it built for Python 3.13."""
     return [tool for tool in ("cc", "c++") if which(tool) is None] + ([] if header.exists() else [str(header)])
+
+
+def _run(argvs: Sequence[Sequence[str]]) -> str | None:
+    """Run commands in order. The first one that failed, if one did."""
+    for argv in argvs:
+        if subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False).returncode:
+            return " ".join(argv)
+    return None
 
 
 def _usable(venv: Path) -> bool:
@@ -75,4 +105,4 @@ def _answers(argv: Sequence[str]) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (add_conversion if "--conversion" in sys.argv[2:] else main)(Path(sys.argv[1]))
