@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,8 +95,122 @@ class LlamaCpp:
             )
 
 
-Runtime = Literal["llama_cpp"]
-RUNTIMES: tuple[Runtime, ...] = ("llama_cpp",)
+ModelClass = Literal["GPTJForCausalLM", "GPTForCausalLM", "LLaMAForCausalLM", "QWenForCausalLM"]
+Quantization = Literal["none", "fp8", "int4_awq", "int8"]
+DType = Literal["float16", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Architecture:
+    """A model's shape, as its config.json has it. model_class: of TensorRT-LLM. positions: the longest sequence it can take.
+
+    intermediate: rows of one of the MLP's first matrices. tied_embeddings: the output matrix is the input matrix.
+    """
+
+    model_class: ModelClass
+    layers: Positive
+    hidden: Positive
+    heads: Positive
+    kv_heads: Positive
+    head_dim: Positive
+    intermediate: Positive
+    vocab: Positive
+    positions: Positive
+    tied_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} cannot share kv_heads {self.kv_heads} evenly")
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases, those of tied embeddings once."""
+        embeddings = self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
+        return embeddings + self._more_embeddings + self.layers * self._layer + self._norm
+
+    @property
+    def _norm(self) -> int:
+        biased = self.model_class in ("GPTJForCausalLM", "GPTForCausalLM")
+        return self.hidden * (2 if biased else 1)
+
+    @property
+    def _more_embeddings(self) -> int:
+        """Learned positions, or the bias of the output matrix."""
+        return {"GPTForCausalLM": self.positions * self.hidden, "GPTJForCausalLM": self.vocab}.get(self.model_class, 0)
+
+    @property
+    def _layer(self) -> int:
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = self.hidden * (2 * queries + 2 * keys)
+        mlp = self.hidden * self.intermediate
+        if self.model_class == "GPTJForCausalLM":  # one norm, no biases in the attention
+            return attention + 2 * mlp + self.intermediate + self.hidden + self._norm
+        if self.model_class == "GPTForCausalLM":
+            return attention + queries + 2 * keys + self.hidden + 2 * mlp + self.intermediate + self.hidden + 2 * self._norm
+        bias = queries + 2 * keys if self.model_class == "QWenForCausalLM" else 0
+        return attention + bias + 3 * mlp + 2 * self._norm
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Checkpoint:
+    """A model on the Hugging Face hub. end_tokens: any of them ends a text; the first is the engine's end_id."""
+
+    repository: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
+    revision: str
+    end_tokens: Annotated[tuple[str, ...], Field(min_length=1)]
+    architecture: Architecture
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class OnGpu:
+    """What is different on one kind of GPU."""
+
+    tensor_parallel: Positive | None = None
+    quantization: Quantization | None = None
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class GpuRuntime:
+    """A tier run by TensorRT-LLM, from an engine (tensorrt_llm) or by its LLM API (llm_api).
+
+    price_per_mtok: US dollars per 1M generated tokens.
+
+    max_input_tokens: of a prompt. context_tokens: prompt and completion. max_batch_size: sequences at a time.
+    kv_cache_tokens: what all sequences under way may hold together, at least. on: by kind of GPU (gpus.py).
+    """
+
+    price_per_mtok: Price
+    dtype: DType
+    max_batch_size: Positive
+    max_input_tokens: Positive
+    context_tokens: Positive
+    max_completion_tokens: Positive
+    kv_cache_tokens: Positive
+    tensor_parallel: Positive = 1
+    quantization: Quantization = "none"
+    prompt_price_per_mtok: Price = 0.0
+    on: dict[str, OnGpu] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, tokens in (("max_completion_tokens", self.max_completion_tokens), ("max_input_tokens", self.max_input_tokens)):
+            if tokens >= self.context_tokens:
+                raise ValueError(f"{name} {tokens} leaves no room in context_tokens {self.context_tokens}")
+        if self.kv_cache_tokens < self.context_tokens:
+            raise ValueError(f"kv_cache_tokens {self.kv_cache_tokens} cannot hold one sequence of {self.context_tokens}")
+
+    def on_gpu(self, gpu: str) -> GpuRuntime:
+        """The settings on one kind of GPU."""
+        different = self.on.get(gpu, OnGpu())
+        return replace(
+            self,
+            tensor_parallel=different.tensor_parallel or self.tensor_parallel,
+            quantization=different.quantization or self.quantization,
+            on={},
+        )
+
+
+Runtime = Literal["llama_cpp", "tensorrt_llm", "llm_api"]
+RUNTIMES: tuple[Runtime, ...] = ("llama_cpp", "tensorrt_llm", "llm_api")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -104,11 +219,20 @@ class Tier:
 
     name: Name
     style: str
+    checkpoint: Checkpoint | None = None
     llama_cpp: LlamaCpp | None = None
+    gpu: GpuRuntime | None = None
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"style {self.style!r} is not one of {', '.join(STYLES)}")
+        if self.gpu is None:
+            return
+        if self.checkpoint is None:
+            raise ValueError(f"tier {self.name!r} has settings for a GPU, but no checkpoint")
+        positions = self.checkpoint.architecture.positions
+        if self.gpu.context_tokens > positions:
+            raise ValueError(f"context_tokens {self.gpu.context_tokens} is more than the model's positions {positions}")
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -71,11 +71,10 @@ def repository_files(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Pat
 
 
 def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
-    """Tier name → its settings for this runtime. Raises BuildError if a tier has none."""
-    chosen = {tier.name: getattr(tier, runtime) for tier in recipe.tiers}
-    for name, tier in chosen.items():
-        if tier is None:
-            raise BuildError(f"The tier {name!r} of {recipe.family} has no settings for the runtime {runtime}.")
+    """Tier name → its settings, for the tiers that have some for this runtime. Raises BuildError if none has."""
+    chosen = {tier.name: tier.llama_cpp for tier in recipe.tiers if tier.llama_cpp}
+    if runtime != "llama_cpp" or not chosen:
+        raise BuildError(f"No tier of {recipe.family} has settings for the runtime {runtime}.")
     return chosen
 
 
@@ -96,6 +95,7 @@ def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
                 "price_per_mtok": chosen[tier.name].price_per_mtok,
             }
             for tier in recipe.tiers
+            if tier.name in chosen
         ],
     }
 

@@ -43,8 +43,11 @@ def read(tmp_path: Path, text: str) -> Any:
 def test_every_shipped_recipe_is_valid_and_of_its_own_name(family: str) -> None:
     recipe = load_recipe(family)
     assert recipe.family == family
-    prices = [tier.llama_cpp.price_per_mtok for tier in recipe.tiers if tier.llama_cpp]
-    assert prices == sorted(prices), "tiers go from small to large"
+    for chosen in ([tier.llama_cpp for tier in recipe.tiers], [tier.gpu for tier in recipe.tiers]):
+        prices = [settings.price_per_mtok for settings in chosen if settings]
+        assert prices == sorted(prices), "tiers go from small to large"
+    sizes = [tier.checkpoint.architecture.parameters for tier in recipe.tiers if tier.checkpoint]
+    assert sizes == sorted(sizes)
 
 
 @pytest.mark.parametrize("family", families())
@@ -110,3 +113,87 @@ def test_parts_of_the_package_index_are_named_in_their_order() -> None:
 def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="is not a template over"):
         PackageIndex(template, "1", 1, "{part}")
+
+
+# As the models' publishers state them (Qwen2.5's to the unit, the others rounded).
+PARAMETERS = {
+    "qwen2.5-coder-0.5b": 494_032_768,
+    "qwen2.5-coder-1.5b": 1_543_714_304,
+    "qwen2.5-coder-3b": 3_085_938_688,
+    "qwen2.5-coder-7b": 7_615_616_512,
+    "qwen2.5-coder-14b": 14_770_033_664,
+    "qwen2.5-coder-32b": 32_763_876_352,
+    "wizardcoder-python-7b": 6.74e9,
+    "wizardcoder-python-13b": 13.02e9,
+    "wizardcoder-python-34b": 33.74e9,
+    "wizardcoder-15b": 15.5e9,
+    "codegen-6b-mono": 7.06e9,
+    "codegen-16b-mono": 16.03e9,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_parameters_follow_from_the_architecture(name: str) -> None:
+    (checkpoint,) = [tier.checkpoint for family in families() for tier in load_recipe(family).tiers if tier.name == name]
+    assert checkpoint
+    assert checkpoint.architecture.parameters == pytest.approx(PARAMETERS[name], rel=0 if name.startswith("qwen") else 2e-3)
+
+
+GPU = """
+[tiers.checkpoint]
+repository = "someone/tiny-1b"
+revision = "main"
+end_tokens = ["</s>"]
+
+[tiers.checkpoint.architecture]
+model_class = "LLaMAForCausalLM"
+layers = 2
+hidden = 64
+heads = 4
+kv_heads = 2
+head_dim = 16
+intermediate = 128
+vocab = 1000
+positions = 2048
+
+[tiers.gpu]
+price_per_mtok = 0.1
+dtype = "float16"
+max_batch_size = 8
+max_input_tokens = 1024
+context_tokens = 2048
+max_completion_tokens = 512
+kv_cache_tokens = 4096
+
+[tiers.gpu.on.l40s]
+quantization = "fp8"
+"""
+
+
+def test_a_kind_of_gpu_has_settings_of_its_own(tmp_path: Path) -> None:
+    (tier,) = read(tmp_path, GOOD + GPU).tiers
+    assert (tier.gpu.on_gpu("l40s").quantization, tier.gpu.on_gpu("l40s").tensor_parallel) == ("fp8", 1)
+    assert tier.gpu.on_gpu("h100").quantization == "none"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "complaint"),
+    [
+        ("kv_heads = 2", "kv_heads = 3", "heads 4 cannot share kv_heads 3 evenly"),
+        ("positions = 2048", "positions = 1024", "context_tokens 2048 is more than the model's positions 1024"),
+        ("kv_cache_tokens = 4096", "kv_cache_tokens = 2047", "kv_cache_tokens 2047 cannot hold one sequence of 2048"),
+        ("max_input_tokens = 1024", "max_input_tokens = 2048", "max_input_tokens 2048 leaves no room in context_tokens 2048"),
+        ('"fp8"', '"fp7"', "quantization is 'fp7'"),
+        ("LLaMAForCausalLM", "MambaForCausalLM", "model_class is 'MambaForCausalLM'"),
+        ('end_tokens = ["</s>"]', "end_tokens = []", "end_tokens"),
+        ("float16", "float32", "dtype is 'float32'"),
+    ],
+)
+def test_a_wrong_setting_for_a_gpu_is_named(tmp_path: Path, good: str, bad: str, complaint: str) -> None:
+    with pytest.raises(BuildError, match=complaint):
+        read(tmp_path, (GOOD + GPU).replace(good, bad))
+
+
+def test_a_tier_on_a_gpu_needs_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="tier 'tiny-1b' has settings for a GPU, but no checkpoint"):
+        read(tmp_path, GOOD + GPU[GPU.index("[tiers.gpu]") :])

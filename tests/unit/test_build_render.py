@@ -9,16 +9,18 @@ import pytest
 from codecascade.deployment import load_deployment
 from errors import BuildError
 from google.protobuf import text_format
-from recipes import RUNTIMES, Recipe, families, load_recipe
-from render import Rendered, render
+from recipes import Recipe, families, load_recipe
+from render import Rendered, deployment, render, settings
 from tritonclient.grpc import model_config_pb2
 
-ALL = [(family, runtime) for family in families() for runtime in RUNTIMES]
+ON_A_CPU = [family for family in families() if any(tier.llama_cpp for tier in load_recipe(family).tiers)]
 
 
-@pytest.fixture(params=ALL, ids=str)
+@pytest.fixture(params=ON_A_CPU)
 def recipe(request: pytest.FixtureRequest) -> Recipe:
-    return load_recipe(request.param[0])
+    """Without the tiers that only a GPU can run."""
+    whole = load_recipe(request.param)
+    return replace(whole, tiers=tuple(tier for tier in whole.tiers if tier.llama_cpp))
 
 
 @pytest.fixture
@@ -78,13 +80,13 @@ def test_a_model_s_code_is_the_installed_package_s(recipe: Recipe, rendered: Ren
 
 
 def test_the_cascade_reads_the_deployment(recipe: Recipe, rendered: Rendered) -> None:
-    deployment = load_deployment(rendered.deployment)
-    assert deployment.family == recipe.family
-    assert list(deployment.tiers) == [tier.name for tier in recipe.tiers]
-    assert deployment.plans.exists()
+    read = load_deployment(rendered.deployment)
+    assert read.family == recipe.family
+    assert list(read.tiers) == [tier.name for tier in recipe.tiers]
+    assert read.plans.exists()
     for tier in recipe.tiers:
         assert tier.llama_cpp
-        deployed = deployment.tiers[tier.name]
+        deployed = read.tiers[tier.name]
         assert (deployed.style, deployed.price_per_mtok) == (tier.style, tier.llama_cpp.price_per_mtok)
         assert deployed.context_tokens == tier.llama_cpp.context_tokens
         assert deployed.max_completion_tokens == tier.llama_cpp.max_completion_tokens
@@ -111,7 +113,14 @@ def test_rendering_the_same_again_leaves_the_repository_alone(recipe: Recipe, re
     assert config(rendered, recipe.tiers[0].name).parameters["weights"].string_value == "/elsewhere.gguf"
 
 
-def test_a_tier_without_the_runtime_is_named(recipe: Recipe, tmp_path: Path) -> None:
+def test_only_tiers_with_the_runtime_are_rendered(recipe: Recipe, rendered: Rendered) -> None:
+    whole = load_recipe(recipe.family)
+    assert len(whole.tiers) > len(recipe.tiers)
+    assert set(settings(whole, "llama_cpp")) == {tier.name for tier in recipe.tiers}
+    assert [tier["name"] for tier in deployment(whole, "llama_cpp")["tiers"]] == [tier.name for tier in recipe.tiers]
+
+
+def test_a_family_without_the_runtime_is_named(recipe: Recipe, tmp_path: Path) -> None:
     bare = replace(recipe, tiers=(replace(recipe.tiers[0], llama_cpp=None),))
-    with pytest.raises(BuildError, match=f"The tier '{recipe.tiers[0].name}' .* has no settings for the runtime llama_cpp"):
+    with pytest.raises(BuildError, match=f"No tier of {recipe.family} has settings for the runtime llama_cpp"):
         render(bare, "llama_cpp", {}, tmp_path)

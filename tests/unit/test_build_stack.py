@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from recipes import families
 from stack import client_environ
 from triton_server import Ports, RunningServer
 
@@ -31,4 +32,4 @@ def test_a_command_is_told_where_the_server_is_and_finds_this_environment_s_prog
 def test_what_stands_in_the_way_is_one_sentence_on_stderr(command: tuple[str, ...]) -> None:
     done = stack(command[0], "--family", "tiny", *command[1:])
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: There is no recipe for the family 'tiny'; there are qwen2.5-coder.\n"
+    assert done.stderr == f"error: There is no recipe for the family 'tiny'; there are {', '.join(families())}.\n"
