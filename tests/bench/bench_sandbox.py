@@ -156,18 +156,19 @@ def bare_fork() -> Iterator[Way]:
 @contextlib.contextmanager
 def sandboxes() -> Iterator[list[Way]]:
     """Every level that there is, in tick mode and with blind verdicts."""
-    with asyncio.Runner() if sys.version_info >= (3, 11) else contextlib.nullcontext() as runner:
-        run = runner.run if runner else asyncio.new_event_loop().run_until_complete
-        ways, pools = [], []
-        for level in [report.level for report in run(probe_levels()) if report.available]:
-            for blind in (False, True):
-                pool = SandboxPool(1, level, blind=blind)
-                run(pool.start())
-                pools.append(pool)
-                ways.append(Way(f"sandbox, {level}, {'blind' if blind else 'tick'}", judge_with(pool, run)))
-        yield ways
-        for pool in pools:
-            run(pool.close())
+    loop = asyncio.new_event_loop()
+    run = loop.run_until_complete
+    ways, pools = [], []
+    for level in [report.level for report in run(probe_levels()) if report.available]:
+        for blind in (False, True):
+            pool = SandboxPool(1, level, blind=blind)
+            run(pool.start())
+            pools.append(pool)
+            ways.append(Way(f"sandbox, {level}, {'blind' if blind else 'tick'}", judge_with(pool, run)))
+    yield ways
+    for pool in pools:
+        run(pool.close())
+    loop.close()
 
 
 def judge_with(pool: SandboxPool, run: Callable) -> Callable[[Problem], bool]:

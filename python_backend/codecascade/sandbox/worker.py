@@ -117,7 +117,7 @@ class Worker:
 
     def _read(self) -> None:
         try:
-            data = os.read(self._stdout.fileno(), 1 << 20)
+            data = os.read(self._stdout.fileno(), 1 << 16)
             self._buffer += data
             for message in protocol.unpack(self._buffer):
                 self._deliver(message)

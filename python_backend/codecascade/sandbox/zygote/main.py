@@ -137,7 +137,7 @@ def _prepare_interpreter(modules: list[str]) -> None:
 def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
     """Each message is a job, or asks to drop the running one; the end of the stream is the end."""
     buffer = bytearray()
-    while data := os.read(control, 1 << 20):
+    while data := os.read(control, protocol.READ_BYTES):
         buffer += data
         for message in protocol.unpack(buffer):
             if "cancel" in message:

@@ -31,6 +31,7 @@ FIRST_LINE = 2
 NONCE_BYTES = 16
 FRAME = struct.Struct("<16sIBH")  # nonce, position, status, payload bytes
 _LENGTH = struct.Struct("<I")
+READ_BYTES = 1 << 14  # at a time: a larger buffer is a mapping of its own, made and faulted in for every read
 
 
 class Tampered(Exception):
@@ -79,8 +80,12 @@ def _text(payload: bytes) -> str:
         raise Tampered from None
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_decode = json.JSONDecoder().raw_decode  # no white space around it
+
+
 def pack(message: Any) -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = _encode(message).encode()
     return _LENGTH.pack(len(body)) + body
 
 
@@ -91,6 +96,6 @@ def unpack(buffer: bytearray) -> list[Any]:
         (length,) = _LENGTH.unpack_from(buffer)
         if len(buffer) < _LENGTH.size + length:
             break
-        messages.append(json.loads(bytes(buffer[_LENGTH.size : _LENGTH.size + length])))
+        messages.append(_decode(buffer[_LENGTH.size : _LENGTH.size + length].decode())[0])
         del buffer[: _LENGTH.size + length]
     return messages

@@ -18,6 +18,7 @@ from codecascade.sandbox.zygote.protocol import (
     MODULE,
     NONCE_BYTES,
     OK,
+    READ_BYTES,
     READY,
     TAMPERED,
     TIMEOUT,
@@ -144,6 +145,12 @@ class _Attempt:
         self.limit_cpu = _cpu_limit(int(bounds.cpu_s) + 2)  # only for a child that the zygote cannot end any more
         self._control = control
         self._read_end, self.write_end = os.pipe()
+        # All that can be made ready before the fork is: what the zygote writes to while a child lives is copied page by page.
+        self._poller = select.poll()
+        # Only the end of the channel wakes us: results are picked up then, or at a tick.
+        self._poller.register(self._read_end, 0)
+        self._poller.register(control, select.POLLIN)
+        self._tick_s = max(0.001, min(0.1, bounds.line_s / 8))
 
     def watch(self, pid: int) -> None:
         """Wait for the child's end, or bring it about."""
@@ -169,21 +176,16 @@ class _Attempt:
             raise OSError(f"a child {self.ending} before it was locked down")
 
     def _wait_for_end(self, pid: int) -> None:
-        poller = select.poll()
-        # Only the end of the channel wakes us: results are picked up then, or at a tick.
-        poller.register(self._read_end, 0)
-        poller.register(self._control, select.POLLIN)
-        tick_s = max(0.001, min(0.1, self.bounds.line_s / 8))
-        wall = _PatientClock(tick_s)
+        wall = _PatientClock(self._tick_s, self._started)
         cpu_mark, wall_mark, seen = 0.0, 0.0, 0
         while True:
-            for fd, event in poller.poll(tick_s * 1000):
+            for fd, event in self._poller.poll(self._tick_s * 1000):
                 if fd == self._control:
                     raise Cancelled
                 if event & select.POLLHUP:
                     return
             if self._read_available() > _PIPE_BYTES // 2:
-                poller.modify(self._read_end, select.POLLIN)  # they might not fit into the pipe: wake up for each
+                self._poller.modify(self._read_end, select.POLLIN)  # they might not fit into the pipe: wake up for each
             if self.reader.complete:
                 return
             cpu_s, wall_s = _cpu_clock(pid), wall.read()
@@ -200,14 +202,14 @@ class _Attempt:
         poller = select.poll()
         poller.register(self._read_end, select.POLLIN)
         size = 0
-        while poller.poll(0) and (data := os.read(self._read_end, _PIPE_BYTES)):
+        while poller.poll(0) and (data := os.read(self._read_end, READ_BYTES)):
             self.reader.feed(data)
             size += len(data)
         return size
 
     def _read_rest(self) -> None:
         try:
-            while data := os.read(self._read_end, _PIPE_BYTES):
+            while data := os.read(self._read_end, READ_BYTES):
                 self.reader.feed(data)
             self.reader.end()
         except Tampered:
@@ -236,9 +238,9 @@ def _cpu_limit(seconds: int) -> system.Call:
 class _PatientClock:
     """Wall time as far as this process got any: where it wakes up late, its child had to wait as well."""
 
-    def __init__(self, tick_s: float) -> None:
+    def __init__(self, tick_s: float, started: float) -> None:
         self._longest_s = 2 * tick_s
-        self._last = time.monotonic()
+        self._last = started
         self._sum = 0.0
 
     def read(self) -> float:
