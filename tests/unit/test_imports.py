@@ -28,7 +28,7 @@ def foreign(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_core_needs_the_standard_library_and_numpy_alone(path: Path):
-    allowed = {"llama_cpp.py": {"xllamacpp"}, "remote_sandbox.py": {"tritonclient"}}.get(path.name, set())
+    allowed = {"llama_cpp.py": {"xllamacpp"}, "remote.py": {"tritonclient"}}.get(path.name, set())
     if path.parent.name == "triton":
         allowed = allowed | {"triton_python_backend_utils"}
     assert foreign(path) <= allowed
