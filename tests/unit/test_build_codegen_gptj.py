@@ -364,7 +364,7 @@ def kib(field):
     return int(line.split()[1])
 
 sharded, whole, target = map(Path, sys.argv[1:])
-anonymous = []
+anonymous = [kib("RssAnon")]
 convert(whole, target / "first", shard_bytes=16_000_000, report=lambda *_: anonymous.append(kib("RssAnon")))
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts at what is held now
 start = kib("VmHWM")
