@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ class DeploymentError(CascadeError):
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One deployed model size. price_per_mtok: US dollars per 1M generated tokens. timeout_s: then it counts as failed."""
+    """One deployed model size. price_per_mtok: US dollars per 1M generated tokens. timeout_s: then it counts as failed.
+
+    url: host:port of the gRPC of another Triton that serves it; None: the cascade's own.
+    """
 
     name: str
     style: str
@@ -28,6 +32,7 @@ class Tier:
     max_completion_tokens: int
     price_per_mtok: float
     timeout_s: float = 300.0
+    url: str | None = None
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -36,6 +41,8 @@ class Tier:
             raise ValueError(f"tier {self.name!r} has price_per_mtok {self.price_per_mtok}")
         if self.max_completion_tokens < 1 or self.context_tokens < 1 or not self.timeout_s > 0:
             raise ValueError(f"tier {self.name!r} has a limit that is not positive")
+        if self.url is not None and not re.fullmatch(r"[^\s]+:\d{1,5}", self.url):
+            raise ValueError(f"tier {self.name!r} has url {self.url!r}, allowed is host:port")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
 from codecascade.sampling import GenerateRequest, Generation
+from codecascade.triton.contract import GENERATED, generate_inputs, generation
 from codecascade.triton.serving import CALL, GIVE_UP, REFUSAL
 from codecascade.triton.tensors import numbers, texts
 from codecascade.types import (
     Candidate,
     InvalidRequest,
-    Sample,
     SandboxUnavailable,
     TestLine,
     TierUnavailable,
@@ -33,7 +32,6 @@ PULSE_S = 5.0  # how often a model that is being waited for is asked whether it 
 WATCH_S = 0.2  # how often calls under way are looked at
 SANDBOX_TIMEOUT_S = 300.0
 _DEAD = "its process has ended"
-_GENERATED = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
 
 Inputs = Callable[[], list[Any]]  # makes input tensors; each can be sent once only
 
@@ -146,22 +144,23 @@ def _outputs_of(response: Any) -> dict[str, NDArray[Any]]:
 
 
 class BlsTiers:
-    """`generate` of every tier of a deployment."""
+    """`generate` of every tier of a deployment that this Triton serves."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._models = {
-            name: BlsModel(name, _GENERATED, tier.timeout_s, pulse=lambda: [texts("text_input", [""])])
+            name: BlsModel(name, GENERATED, tier.timeout_s, pulse=lambda: [texts("text_input", [""])])
             for name, tier in deployment.tiers.items()
+            if tier.url is None
         }
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Raises TierUnavailable, or InvalidRequest when the tier refuses the request."""
         try:
-            outputs = await self._models[request.tier](lambda: _generate_inputs(request))
+            outputs = await self._models[request.tier](lambda: generate_inputs(request, texts, numbers))
         except CallFailed as error:
             kind = InvalidRequest if error.invalid else TierUnavailable
             raise kind(f"tier {request.tier}: {error}") from error
-        return _generation(request, outputs)
+        return generation(request, outputs)
 
 
 class BlsSandbox:
@@ -189,26 +188,6 @@ def _programs(candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -
         texts("candidates", [candidate.source for candidate in candidates]),
         texts("test_lines", [line.source for line in test_lines]),
     ]
-
-
-def _generate_inputs(request: GenerateRequest) -> list[Any]:
-    return [
-        texts("text_input", [request.text_input]),
-        texts("stop_words", request.stop_words),
-        numbers("max_tokens", [request.max_tokens], np.int32),
-        numbers("temperature", [request.temperature], np.float32),
-        numbers("top_p", [request.top_p], np.float32),
-        numbers("seed", [request.seed], np.uint64),
-        numbers("num_return_sequences", [request.num_return_sequences], np.int32),
-    ]
-
-
-def _generation(request: GenerateRequest, outputs: dict[str, NDArray[Any]]) -> Generation:
-    rows = zip(*(outputs[name].reshape(-1) for name in ("text_output", "completion_tokens", "finish_reason")), strict=False)
-    samples = tuple(Sample(text.decode("utf-8", "replace"), int(tokens), reason.decode()) for text, tokens, reason in rows)
-    if len(samples) != request.num_return_sequences:
-        raise TierUnavailable(f"tier {request.tier}: {len(samples)} sequences, asked for {request.num_return_sequences}")
-    return Generation(samples, int(outputs["prompt_tokens"].reshape(-1)[0]))
 
 
 def _sentence(error: Any) -> str:

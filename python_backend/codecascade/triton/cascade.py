@@ -20,6 +20,7 @@ from codecascade.trace import cost_of
 from codecascade.triton.bls import BlsSandbox, BlsTiers
 from codecascade.triton.metrics import Counters, flush_forever
 from codecascade.triton.remote_sandbox import remote_sandbox
+from codecascade.triton.remote_tiers import with_remote_tiers
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers, texts
 from codecascade.types import CascadeError, InvalidRequest, Task
@@ -36,7 +37,7 @@ class TritonPythonModel:
             raise CascadeError(f"the environment variable {DEPLOYMENT} is not set: it names the deployment file")
         self._deployment = load_deployment(Path(path))
         self._plans = PlanStore(self._deployment.plans, report=pb_utils.Logger.log_error)
-        self._tiers = BlsTiers(self._deployment)
+        self._generate = with_remote_tiers(BlsTiers(self._deployment).generate, self._deployment, os.environ)
         self._sandbox = remote_sandbox(os.environ) or BlsSandbox()
         self._metrics = _Metrics()
         self._serving = Serving(self._answer)
@@ -71,7 +72,7 @@ class TritonPythonModel:
         max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
         check_max_tokens(max_tokens, plan, self._deployment)
         seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
-        tiers = LiveTiers(self._deployment, self._tiers.generate, seed=seed, max_tokens=max_tokens)
+        tiers = LiveTiers(self._deployment, self._generate, seed=seed, max_tokens=max_tokens)
         answer = await run_cascade(task, plan, tiers, self._sandbox, self._deployment.prices)
         return answer, seed, inputs.flag("return_trace", default=False)
 

@@ -16,13 +16,18 @@ from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
+# Environment variables that come before the model's parameters, for a container that has fewer cores than its machine.
+WORKERS = "CODECASCADE_SANDBOX_WORKERS"
+LEVEL = "CODECASCADE_SANDBOX_LEVEL"
+
 
 class TritonPythonModel:
     """Loaded by Triton. Start-up fails with a sentence for each isolation level if this machine gives none."""
 
     def initialize(self, args: dict[str, str]) -> None:
         parameters = json.loads(args["model_config"])["parameters"]
-        workers, level = (parameters[name]["string_value"] for name in ("workers", "level"))
+        workers = os.environ.get(WORKERS) or parameters["workers"]["string_value"]
+        level = os.environ.get(LEVEL) or parameters["level"]["string_value"]
         self._pool = SandboxPool(int(workers) or len(os.sched_getaffinity(0)), level)
         self._serving = Serving(self._answer)
         self._serving.run(self._pool.start())
