@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import hashlib
 import os
 import signal
 import socket
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codecascade.sampling import GenerateRequest, Generation
+from codecascade.sampling import GenerateRequest, Generation, sequence_seed
 from codecascade.types import Cancelled, InvalidRequest, Sample, TierUnavailable
 
 # OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, 2 tokens/s
@@ -38,7 +37,6 @@ _BATCH_TOKENS = 64  # of a prompt, between two looks at whether the caller is st
 _GGUF = b"GGUF"
 _LOG_ERRORS = 1
 _LISTEN_S = 60.0
-_RANDOM_SEED = 0xFFFFFFFF  # what llama.cpp takes for "choose one"
 
 
 class LlamaCpp:
@@ -146,12 +144,6 @@ class _Answer:
     prompt_tokens: int
     completion_tokens: int
     finish_reason: str  # stop | length
-
-
-def sequence_seed(seed: int, sequence: int) -> int:
-    """The seed of one sequence of a call, in llama.cpp's 32 bits."""
-    digest = hashlib.blake2b(f"{seed}/{sequence}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % _RANDOM_SEED
 
 
 def _answer(chunks: list[dict[str, Any]]) -> _Answer:

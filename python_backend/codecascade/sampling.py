@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from codecascade.types import InvalidRequest, Plan, Sample, Task, TestLine, Tier
 TEMPERATURE = 0.8  # of every step that is not greedy, as in the paper
 TOP_P = 0.95
 TOKENS_PER_TEST_LINE = 64  # room for one assert; what is not used is not paid for
+_RANDOM_SEED = 0xFFFFFFFF  # what llama.cpp takes for "choose one"
 _TESTS_SEED = 0x9E3779B97F4A7C15  # tests must not be drawn with the seeds of the solutions
 
 
@@ -77,6 +79,12 @@ class LiveTiers:
             seed=seed,
             num_return_sequences=max(1, step.k),
         )
+
+
+def sequence_seed(seed: int, sequence: int) -> int:
+    """The seed of one sequence of a call, the same for every runtime: 32 bits, and never the one that means "choose one"."""
+    digest = hashlib.blake2b(f"{seed}/{sequence}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % _RANDOM_SEED
 
 
 def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment) -> None:

@@ -9,6 +9,12 @@ import codecascade
 import pytest
 
 PACKAGE = Path(codecascade.__file__).parent
+OPTIONAL = {
+    "llama_cpp.py": {"xllamacpp"},
+    "llm_api.py": {"tensorrt_llm"},
+    "remote.py": {"tritonclient"},
+    "tokenizer.py": {"transformers"},
+}
 STANDARD = set(sys.stdlib_module_names) | {"numpy", "codecascade"}
 
 
@@ -28,7 +34,7 @@ def foreign(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_core_needs_the_standard_library_and_numpy_alone(path: Path):
-    allowed = {"llama_cpp.py": {"xllamacpp"}, "remote.py": {"tritonclient"}}.get(path.name, set())
+    allowed = OPTIONAL.get(path.name, set())
     if path.parent.name == "triton":
         allowed = allowed | {"triton_python_backend_utils"}
     assert foreign(path) <= allowed

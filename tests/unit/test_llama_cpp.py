@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from codecascade.llama_cpp import LlamaCpp, sequence_seed
-from codecascade.sampling import GenerateRequest, Generation
+from codecascade.llama_cpp import LlamaCpp
+from codecascade.sampling import GenerateRequest, Generation, sequence_seed
 from codecascade.types import InvalidRequest, TierUnavailable
 from progress import Progress
 from recipes import load_recipe

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from codecascade.types import InvalidRequest
 
@@ -59,6 +59,13 @@ class Inputs:
         """A BOOL scalar."""
         value = self._scalar(name)
         return default if value is None else bool(value)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A tensor that must be there, as it came."""
+        if name not in self._arrays:
+            raise InvalidRequest(f"{name} is missing")
+        found: NDArray[Any] = self._arrays[name]
+        return found
 
     def _scalar(self, name: str) -> Any:
         """The one element; None: absent."""

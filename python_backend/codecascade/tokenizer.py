@@ -1,0 +1,45 @@
+"""The tokenizer of a checkpoint's folder, read by transformers. Needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from codecascade.tokens import AddedToken, Tokenizer, UnknownTokenizer, pieces
+from codecascade.types import TierUnavailable
+
+
+def load_tokenizer(folder: Path, end_tokens: Sequence[str]) -> Tokenizer:
+    """end_tokens: as the recipe has them. Raises TierUnavailable, naming the folder and what is wrong with it."""
+    if not folder.is_dir():
+        raise TierUnavailable(f"the tokenizer's folder {folder} does not exist")
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+        return _tokenizer(loaded, end_tokens)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise TierUnavailable(f"the tokenizer in {folder} cannot be used: {reason}") from error
+
+
+def _tokenizer(loaded: Any, end_tokens: Sequence[str]) -> Tokenizer:
+    if not loaded.is_fast:
+        raise UnknownTokenizer(f"{type(loaded).__name__} is not a fast tokenizer")
+    vocabulary = loaded.get_vocab()
+    absent = [token for token in end_tokens if token not in vocabulary]
+    if absent:
+        raise UnknownTokenizer(f"it has no token {absent[0]!r}")
+    ends = tuple(vocabulary[token] for token in end_tokens)
+    added = {each: AddedToken(token.content, token.special) for each, token in loaded.added_tokens_decoder.items()}
+    decoder = loaded.backend_tokenizer.decoder
+    kinds = frozenset(_kinds(json.loads(decoder.__getstate__()))) if decoder else frozenset()
+    return Tokenizer(encode=loaded.encode, pieces=pieces(vocabulary, added, kinds, ends), end_ids=ends)
+
+
+def _kinds(decoder: dict[str, Any]) -> Iterator[str]:
+    yield decoder["type"]
+    for part in decoder.get("decoders", ()):
+        yield from _kinds(part)
