@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -31,7 +32,9 @@ CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it
 PULSE_S = 5.0  # how often a model that is being waited for is asked whether it still lives
 WATCH_S = 0.2  # how often calls under way are looked at
 SANDBOX_TIMEOUT_S = 300.0
+STOP_AGAIN_S = 0.2  # how often a call to a model that is told to stop by a request of its own is looked at
 _DEAD = "its process has ended"
+_WRAPPED = re.compile(r"^(\[request id: [^\]]*\] )?(in ensemble '[^']*', )?")  # what Triton puts before a step's sentence
 
 Inputs = Callable[[], list[Any]]  # makes input tensors; each can be sent once only
 
@@ -50,13 +53,24 @@ class BlsModel:
 
     A model whose process dies never answers the calls that it had under way, and Triton does not say so; it only refuses
     new calls. So while calls are waited for, `pulse` (input tensors that the model refuses at once) shows that it still lives.
+    stop: makes the request that stops the call of a given name, for a model that is none of ours: its calls carry their name as
+    request id. Such a request may overtake the call, so it is sent until the call has ended.
     """
 
-    def __init__(self, name: str, outputs: Sequence[str], timeout_s: float, pulse: Inputs) -> None:
+    def __init__(
+        self,
+        name: str,
+        outputs: Sequence[str],
+        timeout_s: float,
+        pulse: Inputs,
+        stop: Callable[[str], Any] | None = None,
+    ) -> None:
         self._name = name
         self._outputs = list(outputs)
         self._timeout_s = timeout_s
         self._pulse = pulse
+        self._stop = stop
+        self._stopping: set[asyncio.Future[None]] = set()
         self._under_way: dict[asyncio.Future[Any], float] = {}  # since when
         self._secret = secrets.token_hex(16)  # of the names of its calls; drawn once, because each draw lets other threads in
         self._numbers = itertools.count()
@@ -69,23 +83,38 @@ class BlsModel:
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watch_calls())
         name = f"{self._secret}-{next(self._numbers)}"
-        call = self._start(self._request(inputs, {CALL: name}))
+        call = asyncio.get_running_loop().create_future()
+        ended = self._start(self._request(inputs, {CALL: name}), call)
         self._under_way[call] = time.monotonic()
         try:
             response = await call
         except BaseException:
-            self._giving_up.submit(self._request(inputs, {GIVE_UP: name}).exec)
+            self._give_up(name, inputs, ended)
             raise
         finally:
             del self._under_way[call]
         return _outputs_of(response)
 
-    def _start(self, request: Any) -> asyncio.Future[Any]:
-        """Becomes the response, or the exception instead of it. Lighter than run_in_executor: this is most of the overhead."""
+    def _start(self, request: Any, call: asyncio.Future[Any]) -> Future[None]:
+        """`call` becomes the response, or the exception instead of it. Lighter than run_in_executor: this is most overhead.
+
+        The future that is returned is done when the model has answered, whatever became of `call` meanwhile.
+        """
+        return self._threads.submit(_execute, request, asyncio.get_running_loop(), call)
+
+    def _give_up(self, name: str, inputs: Inputs, ended: Future[None]) -> None:
+        if self._stop is None:
+            self._giving_up.submit(self._request(inputs, {GIVE_UP: name}).exec)
+        else:
+            stopping = asyncio.ensure_future(self._stop_until(ended, name, self._stop))
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
+
+    async def _stop_until(self, ended: Future[None], name: str, stop: Callable[[str], Any]) -> None:
         loop = asyncio.get_running_loop()
-        call = loop.create_future()
-        self._threads.submit(_execute, request, loop, call)
-        return call
+        while not ended.done():
+            await loop.run_in_executor(self._giving_up, stop(name).exec)
+            await asyncio.wait({asyncio.wrap_future(ended)}, timeout=STOP_AGAIN_S)
 
     async def _watch_calls(self) -> None:
         pulse_s = time.monotonic()
@@ -104,7 +133,9 @@ class BlsModel:
     async def _is_dead(self) -> bool:
         """False as well when even this goes unanswered: then the timeout of the calls decides."""
         try:
-            _outputs_of(await asyncio.wait_for(self._start(self._request(self._pulse, {})), PULSE_S))
+            answer = asyncio.get_running_loop().create_future()
+            self._start(self._request(self._pulse, {}), answer)
+            _outputs_of(await asyncio.wait_for(answer, PULSE_S))
         except CallFailed as error:
             return error.dead
         except asyncio.TimeoutError:
@@ -113,7 +144,11 @@ class BlsModel:
 
     def _request(self, inputs: Inputs, parameters: dict[str, str]) -> Any:
         return pb_utils.InferenceRequest(
-            model_name=self._name, inputs=inputs(), requested_output_names=self._outputs, parameters=parameters
+            request_id=parameters.get(CALL, "") if self._stop else "",
+            model_name=self._name,
+            inputs=inputs(),
+            requested_output_names=self._outputs,
+            parameters=parameters,
         )
 
 
@@ -192,5 +227,5 @@ def _programs(candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -
 
 def _sentence(error: Any) -> str:
     """The first line of an error: the rest is a traceback, which the failing model has logged."""
-    line = str(error).strip().split("\n", 1)[0]
+    line = _WRAPPED.sub("", str(error).strip().split("\n", 1)[0])
     return _DEAD if line.startswith("Stub process") else line
