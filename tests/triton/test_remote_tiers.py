@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from codecascade.deployment import Deployment, DeploymentError, load_deployment
 from codecascade.sampling import GenerateRequest
-from codecascade.triton.remote_tiers import CA, CERTIFICATE, KEY, RemoteTiers, with_remote_tiers
+from codecascade.triton.remote_tiers import CA, CERTIFICATE, KEY, URL, RemoteTiers, with_remote_tiers
 from codecascade.types import InvalidRequest, TierUnavailable
 from codecascade_client.client import CascadeClient, RequestFailed
 from real_server import StartServer
@@ -160,6 +160,19 @@ async def test_tiers_without_a_url_stay_where_they_are(deployment_file: Path) ->
     generate = with_remote_tiers(local, load_deployment(deployment_file), {})
     assert await generate(replace(REQUEST, tier="near")) == "local"
     assert (await generate(REQUEST)).samples
+
+
+async def test_one_server_can_be_named_for_all_tiers(deployment_file: Path, far: RunningServer) -> None:
+    async def local(request: GenerateRequest) -> Any: ...
+
+    found = load_deployment(deployment_file)
+    without = replace(found, tiers={name: replace(tier, url=None) for name, tier in found.tiers.items()})
+    generate = with_remote_tiers(local, without, {URL: far.grpc})
+    assert (await generate(REQUEST)).samples
+    with pytest.raises(TierUnavailable, match="unknown model: 'near'"):
+        await generate(replace(REQUEST, tier="near"))
+    with pytest.raises(ValueError, match="allowed is host:port"):
+        with_remote_tiers(local, without, {URL: "http://host"})
 
 
 @pytest.mark.parametrize("url", ["host", "host:", "http://host", "host:port", "host: 1", ""])

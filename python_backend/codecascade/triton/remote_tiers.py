@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from codecascade.deployment import Deployment
 from codecascade.sampling import Generate, GenerateRequest, Generation
@@ -10,6 +11,7 @@ from codecascade.triton.contract import generate_inputs, generation
 from codecascade.triton.remote import RemoteFailed, RemoteModel, Tls, numbers, texts, tls_from
 from codecascade.types import InvalidRequest, TierUnavailable
 
+URL = "CODECASCADE_TIERS_URL"  # host:port of one other Triton, for all tiers that have no url of their own
 CA = "CODECASCADE_TIERS_CA"  # certificates to trust: the connections are then TLS
 CERTIFICATE = "CODECASCADE_TIERS_CERTIFICATE"  # own certificate and its key, where the other side wants them
 KEY = "CODECASCADE_TIERS_KEY"
@@ -43,8 +45,10 @@ class RemoteTiers:
 
 
 def with_remote_tiers(local: Generate, deployment: Deployment, environ: Mapping[str, str]) -> Generate:
-    """Each tier where it is: `local` for those without a url. Raises InvalidRequest for TLS settings that make no sense."""
-    remote = RemoteTiers(deployment, tls_from(environ, CA, CERTIFICATE, KEY))
+    """Each tier where it is: `local` for those without a url. Raises InvalidRequest, or ValueError for a url that is none."""
+    everywhere = environ.get(URL) or None
+    tiers = {name: replace(tier, url=tier.url or everywhere) for name, tier in deployment.tiers.items()}
+    remote = RemoteTiers(replace(deployment, tiers=tiers), tls_from(environ, CA, CERTIFICATE, KEY))
 
     async def generate(request: GenerateRequest) -> Generation:
         return await (remote.generate if request.tier in remote else local)(request)
