@@ -13,7 +13,7 @@ from typing import Any
 from errors import BuildError
 from google.protobuf import text_format
 from paths import PLANS, RENDERED_MODELS
-from recipes import LlamaCpp, Recipe, Runtime
+from recipes import GpuRuntime, LlamaCpp, Recipe, Runtime
 from tritonclient.grpc import model_config_pb2
 
 _INPUTS = {
@@ -46,9 +46,13 @@ def render(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path], into: 
 
     weights: tier name → its verified file. Replaces what an earlier rendering left. Raises BuildError.
     """
-    name = f"{recipe.family}-{runtime}"
-    rendered = Rendered(repository=into / name, deployment=into / f"{name}.json")
     files = repository_files(recipe, runtime, weights)
+    return write(f"{recipe.family}-{runtime}", files, deployment(recipe, runtime), into)
+
+
+def write(name: str, files: Mapping[str, str], document: Mapping[str, Any], into: Path) -> Rendered:
+    """Write into/<name>/ and into/<name>.json. files: path inside the repository → content; document: the deployment."""
+    rendered = Rendered(repository=into / name, deployment=into / f"{name}.json")
     if _texts(rendered.repository) != files:  # else a server may be reading it
         unfinished = into / f".{name}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -57,7 +61,7 @@ def render(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path], into: 
             (unfinished / path).write_text(text)
         shutil.rmtree(rendered.repository, ignore_errors=True)
         unfinished.replace(rendered.repository)
-    rendered.deployment.write_text(json.dumps(deployment(recipe, runtime), indent=2) + "\n")
+    rendered.deployment.write_text(json.dumps(document, indent=2) + "\n")
     return rendered
 
 
@@ -80,7 +84,11 @@ def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
 
 def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
     """What the cascade needs to know about its tiers, small to large."""
-    chosen = settings(recipe, runtime)
+    return tiers_document(recipe, runtime, settings(recipe, runtime))
+
+
+def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaCpp | GpuRuntime]) -> dict[str, Any]:
+    """The deployment of the tiers that are keys of `chosen`, each with its settings."""
     return {
         "format": 1,
         "family": recipe.family,
@@ -103,10 +111,7 @@ def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
 def tier_config(name: str, tier: LlamaCpp, weights: Path) -> str:
     """The config.pbtxt of one tier."""
     config = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=0)
-    for tensor, (data_type, length) in _INPUTS.items():
-        config.input.add(name=tensor, data_type=data_type, dims=[length], optional=tensor != "text_input")
-    for tensor, (data_type, length) in _OUTPUTS.items():
-        config.output.add(name=tensor, data_type=data_type, dims=[length])
+    add_contract(config)
     config.instance_group.add(kind="KIND_CPU", count=1)
     parameters = {
         "weights": weights,
@@ -119,9 +124,17 @@ def tier_config(name: str, tier: LlamaCpp, weights: Path) -> str:
     return str(text_format.MessageToString(config))
 
 
-def model_source(runtime: Runtime) -> str:
-    """The model.py of a tier."""
-    return f"from codecascade.triton.{runtime} import TritonPythonModel  # noqa: F401\n"
+def add_contract(config: model_config_pb2.ModelConfig) -> None:
+    """The tensors of the tier contract."""
+    for tensor, (data_type, length) in _INPUTS.items():
+        config.input.add(name=tensor, data_type=data_type, dims=[length], optional=tensor != "text_input")
+    for tensor, (data_type, length) in _OUTPUTS.items():
+        config.output.add(name=tensor, data_type=data_type, dims=[length])
+
+
+def model_source(module: str) -> str:
+    """The model.py of a model whose code is codecascade.triton.<module>."""
+    return f"from codecascade.triton.{module} import TritonPythonModel  # noqa: F401\n"
 
 
 def _texts(folder: Path) -> dict[str, str]:

@@ -1,0 +1,266 @@
+"""Recipes are rendered into Triton models of engine tiers that parse, belong together and leave nothing to fill in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from codecascade.deployment import load_deployment
+from engine_models import EngineTier, render_engines
+from errors import BuildError
+from google.protobuf import text_format
+from recipes import Recipe, Runtime, families, load_recipe
+from render import Rendered
+from tritonclient.grpc import model_config_pb2
+
+GPUS = ("h100", "a100", "l40s", "rtx3090")
+PARTS = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
+ON_THE_LLM_API = ("qwen2.5-coder", "wizardcoder-python")
+
+
+def engines(recipe: Recipe, gpu: str) -> dict[str, EngineTier]:
+    """Every tier on GPUs of its own."""
+    placed, first = {}, 0
+    for tier in recipe.tiers:
+        assert tier.gpu
+        size = tier.gpu.on_gpu(gpu).tensor_parallel
+        placed[tier.name] = EngineTier(
+            engine=Path(f"/engines/{tier.name}"),
+            tokenizer=Path(f"/tokenizers/{tier.name}"),
+            gpu_device_ids=tuple(range(first, first + size)),
+            kv_cache_tokens=tier.gpu.kv_cache_tokens,
+        )
+        first += size
+    return placed
+
+
+@pytest.fixture(params=families())
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    return load_recipe(request.param)
+
+
+@pytest.fixture(params=GPUS)
+def gpu(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def rendered(recipe: Recipe, gpu: str, tmp_path: Path) -> Rendered:
+    return render_engines(recipe, gpu, engines(recipe, gpu), tmp_path)
+
+
+def config(rendered: Rendered, model: str) -> model_config_pb2.ModelConfig:
+    text = (rendered.repository / model / "config.pbtxt").read_text()
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def parameters(parsed: model_config_pb2.ModelConfig) -> dict[str, str]:
+    return {key: value.string_value for key, value in parsed.parameters.items()}
+
+
+def tensors(found: Iterable[model_config_pb2.ModelInput]) -> dict[str, tuple[str, list[int]]]:
+    return {tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in found}
+
+
+def test_the_repository_holds_five_models_per_tier_and_nothing_else(recipe: Recipe, rendered: Rendered) -> None:
+    models = {f"{tier.name}{part}" for tier in recipe.tiers for part in PARTS}
+    assert {path.name for path in rendered.repository.iterdir()} == models
+    for model in models:
+        assert config(rendered, model).name == model
+        assert (rendered.repository / model / "1").is_dir()
+
+
+def test_the_models_of_a_tier_belong_together(recipe: Recipe, rendered: Rendered) -> None:
+    for tier in recipe.tiers:
+        ensemble = config(rendered, f"{tier.name}-ensemble")
+        known = tensors(ensemble.input)
+        for step in ensemble.ensemble_scheduling.step:
+            model = config(rendered, step.model_name)
+            assert model.max_batch_size >= ensemble.max_batch_size
+            inputs, outputs = tensors(model.input), tensors(model.output)
+            assert {name for name in inputs if name not in step.input_map} <= {
+                tensor.name for tensor in model.input if tensor.optional
+            }
+            for name, tensor in step.input_map.items():
+                assert inputs[name] == known[tensor], (step.model_name, name)
+            known |= {tensor: outputs[name] for name, tensor in step.output_map.items()}
+        assert {name: known[name] for name in tensors(ensemble.output)} == tensors(ensemble.output)
+
+
+def test_the_ensemble_hands_every_output_on(recipe: Recipe, rendered: Rendered) -> None:
+    """Triton refuses an ensemble with an output that nothing makes; one that nothing reads is a mistake of ours."""
+    for tier in recipe.tiers:
+        ensemble = config(rendered, f"{tier.name}-ensemble")
+        steps = ensemble.ensemble_scheduling.step
+        read = {tensor for step in steps for tensor in step.input_map.values()} | set(tensors(ensemble.output))
+        assert {tensor for step in steps for tensor in step.output_map.values()} <= read
+
+
+def test_the_tier_model_meets_the_tier_contract(recipe: Recipe, rendered: Rendered) -> None:
+    for tier in recipe.tiers:
+        parsed = config(rendered, tier.name)
+        assert (parsed.backend, parsed.max_batch_size) == ("python", 0)
+        assert tensors(parsed.input) == {
+            "text_input": ("TYPE_STRING", [1]),
+            "max_tokens": ("TYPE_INT32", [1]),
+            "temperature": ("TYPE_FP32", [1]),
+            "top_p": ("TYPE_FP32", [1]),
+            "seed": ("TYPE_UINT64", [1]),
+            "stop_words": ("TYPE_STRING", [-1]),
+            "num_return_sequences": ("TYPE_INT32", [1]),
+        }
+        assert tensors(parsed.output) == {
+            "text_output": ("TYPE_STRING", [-1]),
+            "completion_tokens": ("TYPE_INT32", [-1]),
+            "prompt_tokens": ("TYPE_INT32", [1]),
+            "finish_reason": ("TYPE_STRING", [-1]),
+        }
+        assert parameters(parsed)["ensemble"] == f"{tier.name}-ensemble"
+        assert parameters(parsed)["engine_model"] == f"{tier.name}-tensorrt_llm"
+
+
+def test_the_engine_s_model_is_told_what_the_recipe_and_the_placement_say(recipe: Recipe, gpu: str, rendered: Rendered) -> None:
+    for tier in recipe.tiers:
+        assert tier.gpu
+        parsed = config(rendered, f"{tier.name}-tensorrt_llm")
+        placed = engines(recipe, gpu)[tier.name]
+        assert parsed.backend == "tensorrtllm"
+        assert parsed.max_batch_size == tier.gpu.max_batch_size
+        assert list(parsed.dynamic_batching.preferred_batch_size) == [tier.gpu.max_batch_size]
+        assert not parsed.model_transaction_policy.decoupled
+        said = parameters(parsed)
+        assert said["gpt_model_path"] == f"/engines/{tier.name}"
+        assert said["gpt_model_type"] == "inflight_fused_batching"
+        assert said["gpu_device_ids"] == ",".join(map(str, placed.gpu_device_ids))
+        assert said["max_tokens_in_paged_kv_cache"] == str(placed.kv_cache_tokens)
+        assert (said["enable_kv_cache_reuse"], said["exclude_input_in_output"]) == ("true", "true")
+        assert said["cancellation_check_period_ms"] == "100"
+
+
+def test_the_parameters_that_the_backend_reads_without_a_default_are_there(recipe: Recipe, rendered: Rendered) -> None:
+    for tier in recipe.tiers:
+        said = parameters(config(rendered, f"{tier.name}-tensorrt_llm"))
+        assert {said[name] for name in ("tokenizer_dir", "xgrammar_tokenizer_info_path", "guided_decoding_backend")} == {""}
+
+
+def test_scalars_reach_the_engine_without_a_dimension(recipe: Recipe, rendered: Rendered) -> None:
+    """As in its template: the batch dimension alone."""
+    for tier in recipe.tiers:
+        for tensor in config(rendered, f"{tier.name}-tensorrt_llm").input:
+            assert tensor.HasField("reshape") == (list(tensor.dims) == [1]), tensor.name
+            assert tensor.allow_ragged_batch == (tensor.name in ("input_ids", "stop_words_list"))
+
+
+def test_nothing_is_left_to_fill_in(rendered: Rendered) -> None:
+    for path in rendered.repository.glob("*/config.pbtxt"):
+        assert "$" not in path.read_text()
+
+
+def test_limits_and_end_tokens_reach_the_models_that_need_them(recipe: Recipe, rendered: Rendered) -> None:
+    for tier in recipe.tiers:
+        assert tier.gpu
+        assert tier.checkpoint
+        first = parameters(config(rendered, f"{tier.name}-preprocessing"))
+        assert first == {
+            "tokenizer": f"/tokenizers/{tier.name}",
+            "end_tokens": json.dumps(tier.checkpoint.end_tokens),
+            "max_input_tokens": str(tier.gpu.max_input_tokens),
+            "context_tokens": str(tier.gpu.context_tokens),
+            "max_completion_tokens": str(tier.gpu.max_completion_tokens),
+        }
+        last = parameters(config(rendered, f"{tier.name}-postprocessing"))
+        assert last == {key: first[key] for key in ("tokenizer", "end_tokens")}
+
+
+def test_code_is_the_installed_package_s(recipe: Recipe, rendered: Rendered) -> None:
+    for tier in recipe.tiers:
+        for part, module in (("", "tensorrt_llm"), ("-preprocessing", "preprocessing"), ("-postprocessing", "postprocessing")):
+            source = (rendered.repository / f"{tier.name}{part}" / "1" / "model.py").read_text()
+            assert source == f"from codecascade.triton.{module} import TritonPythonModel  # noqa: F401\n"
+
+
+@pytest.mark.parametrize("runtime", ["tensorrt_llm", "llm_api"])
+def test_the_cascade_reads_the_deployment(runtime: Runtime, tmp_path: Path) -> None:
+    recipe = load_recipe("qwen2.5-coder")
+    rendered = render_engines(recipe, "h100", engines(recipe, "h100"), tmp_path, runtime=runtime)
+    assert rendered.deployment == tmp_path / f"qwen2.5-coder-{runtime}.json"
+    read = load_deployment(rendered.deployment)
+    assert list(read.tiers) == [tier.name for tier in recipe.tiers]
+    for tier in recipe.tiers:
+        assert tier.gpu
+        deployed = read.tiers[tier.name]
+        assert (deployed.style, deployed.context_tokens) == (tier.style, tier.gpu.context_tokens)
+        assert deployed.max_completion_tokens == tier.gpu.max_completion_tokens
+        assert (deployed.price_per_mtok, deployed.prompt_price_per_mtok) == (
+            tier.gpu.price_per_mtok,
+            tier.gpu.prompt_price_per_mtok,
+        )
+
+
+def test_tiers_without_an_engine_are_left_out(tmp_path: Path) -> None:
+    recipe = load_recipe("qwen2.5-coder")
+    some = dict(list(engines(recipe, "h100").items())[1:3])
+    rendered = render_engines(recipe, "h100", some, tmp_path)
+    assert list(load_deployment(rendered.deployment).tiers) == list(some)
+    assert {path.name for path in rendered.repository.iterdir()} == {f"{name}{part}" for name in some for part in PARTS}
+
+
+@pytest.mark.parametrize("family", ON_THE_LLM_API)
+def test_a_tier_of_the_llm_api_is_one_model(family: str, tmp_path: Path) -> None:
+    recipe = load_recipe(family)
+    rendered = render_engines(recipe, "h100", engines(recipe, "h100"), tmp_path, runtime="llm_api")
+    assert {path.name for path in rendered.repository.iterdir()} == {tier.name for tier in recipe.tiers}
+    for tier in recipe.tiers:
+        assert tier.gpu
+        parsed = config(rendered, tier.name)
+        assert {"text_input", "num_return_sequences"} <= set(tensors(parsed.input))
+        said = parameters(parsed)
+        assert (said["checkpoint"], said["dtype"]) == (f"/engines/{tier.name}", tier.gpu.dtype)
+        source = (rendered.repository / tier.name / "1" / "model.py").read_text()
+        assert source == "from codecascade.triton.llm_api import TritonPythonModel  # noqa: F401\n"
+
+
+@pytest.mark.parametrize("family", sorted(set(families()) - set(ON_THE_LLM_API)))
+def test_a_model_that_the_llm_api_does_not_run_is_refused_by_name(family: str, tmp_path: Path) -> None:
+    recipe = load_recipe(family)
+    with pytest.raises(
+        BuildError,
+        match=r"Tier \S+ is a GPT\w*ForCausalLM, which the LLM API does not run; it runs LLaMAForCausalLM and QWenForCausalLM\.",
+    ):
+        render_engines(recipe, "h100", engines(recipe, "h100"), tmp_path, runtime="llm_api")
+    assert not list(tmp_path.iterdir())
+
+
+def refusal(changes: dict[str, object], gpu: str = "h100", runtime: Runtime = "tensorrt_llm") -> str:
+    recipe = load_recipe("qwen2.5-coder")
+    placed = engines(recipe, gpu)
+    name = "qwen2.5-coder-14b"
+    with pytest.raises(BuildError) as raised:
+        render_engines(recipe, gpu, placed | {name: replace(placed[name], **changes)}, Path("/nowhere"), runtime=runtime)
+    return str(raised.value)
+
+
+def test_gpus_that_are_not_as_many_as_the_tensor_parallelism_are_refused() -> None:
+    assert refusal({"gpu_device_ids": (0, 1)}) == "Tier qwen2.5-coder-14b has the GPUs 0, 1, its tensor_parallel is 1."
+    assert refusal({"gpu_device_ids": ()}, "rtx3090") == "Tier qwen2.5-coder-14b has the GPUs none, its tensor_parallel is 2."
+
+
+def test_a_kv_cache_that_holds_no_sequence_is_refused() -> None:
+    assert refusal({"kv_cache_tokens": 4095}) == (
+        "Tier qwen2.5-coder-14b has a KV cache of 4095 tokens, one sequence alone may have 4096."
+    )
+
+
+def test_another_runtime_is_refused() -> None:
+    assert refusal({}, runtime="llama_cpp") == "No engine is of the runtime llama_cpp; allowed are tensorrt_llm and llm_api."
+
+
+def test_a_tier_that_the_family_lacks_is_refused(tmp_path: Path) -> None:
+    recipe = load_recipe("wizardcoder")
+    with pytest.raises(BuildError, match=r"wizardcoder has no tier 'wizardcoder-7b'; it has wizardcoder-1b, wizardcoder-3b, "):
+        render_engines(recipe, "h100", {"wizardcoder-7b": engines(recipe, "h100")["wizardcoder-1b"]}, tmp_path)
+    with pytest.raises(BuildError, match=r"No tier of wizardcoder has an engine\."):
+        render_engines(recipe, "h100", {}, tmp_path)
