@@ -1,0 +1,197 @@
+"""What an engine was built for, written beside it, and the check that it is what this server can run.
+
+TensorRT itself says of an engine of another version or GPU that it cannot be deserialized, and an engine whose ranks do not
+match the GPUs hangs. The manifest lets a tier say which of it is wrong, before the engine is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from codecascade.types import CascadeError
+
+FORMAT = 1
+NAME = "codecascade.json"
+
+
+class EngineError(CascadeError):
+    """An engine that this server cannot run, in one sentence with what it was built for and how to build it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltFile:
+    """A file's size and SHA-256 when the engine was built."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights are from. commit: what `revision` was at the download; None where the hub did not say."""
+
+    repository: str
+    revision: str
+    commit: str | None
+    files: Mapping[str, BuiltFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """sm: compute capability, 90 for 9.0. limits, by name: what the engine was built to take at most.
+
+    commands: the argvs that made it. files: of the engine, by name. built: UTC, ISO 8601. rebuild: the command for a person.
+    """
+
+    tier: str
+    family: str
+    gpu: str
+    sm: int
+    tensorrt_llm: str
+    tensorrt: str
+    tensor_parallel: int
+    dtype: str
+    quantization: str
+    limits: Mapping[str, int]
+    source: Source
+    files: Mapping[str, BuiltFile]
+    commands: Sequence[Sequence[str]]
+    built: str
+    rebuild: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What an engine is to run on. sms: the compute capability of each GPU that it is given, in order."""
+
+    tensorrt_llm: str
+    tensorrt: str
+    sms: Sequence[int]
+
+
+def check_engine(folder: Path, machine: Machine) -> Manifest:
+    """The manifest of the engine in a folder. Raises EngineError if it cannot run on this machine."""
+    manifest = read_manifest(folder)
+    for what, there, here in (
+        ("TensorRT-LLM", manifest.tensorrt_llm, machine.tensorrt_llm),
+        ("TensorRT", manifest.tensorrt, machine.tensorrt),
+    ):
+        if there != here:
+            raise EngineError(f"{_built(folder, manifest)} with {what} {there}, and this server has {here}; {_again(manifest)}")
+    if len(machine.sms) != manifest.tensor_parallel:
+        raise EngineError(
+            f"{_built(folder, manifest)} for a group of {manifest.tensor_parallel} GPU(s), and it is given {len(machine.sms)}; "
+            f"give it {manifest.tensor_parallel}, or change tensor_parallel in the recipe of {manifest.family} and "
+            f"{_again(manifest)}"
+        )
+    other = [sm for sm in machine.sms if sm != manifest.sm]
+    if other:
+        raise EngineError(
+            f"{_built(folder, manifest)} for {manifest.gpu} (SM {manifest.sm}), and it is given a GPU of SM {other[0]}; "
+            f"{_again(manifest, this_kind=True)}"
+        )
+    for name, expected in manifest.files.items():
+        found = _size(folder / name)
+        if found != expected.bytes:
+            has = "is not there" if found is None else f"has {found} bytes"
+            raise EngineError(f"The engine file {folder / name} {has}, and {expected.bytes} bytes were built; {_again(manifest)}")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises EngineError if there is none or it is not whole."""
+    path = folder / NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise EngineError(f"{folder} has no {NAME}: it holds no engine that `make engines` finished; run it.") from error
+    except (OSError, ValueError) as error:
+        raise EngineError(f"The manifest {path} cannot be read ({error}); build the engine again with `make engines`.") from error
+    try:
+        return _parse(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise EngineError(f"The manifest {path} is not whole: {what}; build the engine again with `make engines`.") from error
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The content of the manifest's file."""
+    return json.dumps({"format": FORMAT} | asdict(manifest), indent=2) + "\n"
+
+
+def this_machine(gpu_device_ids: Sequence[int]) -> Machine:
+    """What is installed here, and the GPUs of these ids. Raises EngineError naming what is missing."""
+    sms = gpu_capabilities(_compute_caps(), gpu_device_ids)
+    return Machine(tensorrt_llm=_version("tensorrt_llm"), tensorrt=_version("tensorrt"), sms=sms)
+
+
+def gpu_capabilities(listing: str, gpu_device_ids: Sequence[int]) -> tuple[int, ...]:
+    """The compute capabilities of some GPUs. listing: `index, 9.0` lines, as nvidia-smi prints them. Raises EngineError."""
+    known = {
+        int(found["id"]): int(found["major"]) * 10 + int(found["minor"])
+        for found in re.finditer(r"^(?P<id>\d+), (?P<major>\d+)\.(?P<minor>\d)\s*$", listing, re.MULTILINE)
+    }
+    for gpu in gpu_device_ids:
+        if gpu not in known:
+            there = f"there are {', '.join(map(str, known))}" if known else "nvidia-smi shows none"
+            raise EngineError(f"This machine has no GPU with the id {gpu}; {there}.")
+    return tuple(known[gpu] for gpu in gpu_device_ids)
+
+
+def _parse(data: Any) -> Manifest:
+    if data["format"] != FORMAT:
+        raise ValueError(f"its format is {data['format']!r}, and this version reads format {FORMAT}")
+    values = {field.name: data[field.name] for field in fields(Manifest)}
+    source = values["source"]
+    values["source"] = Source(source["repository"], source["revision"], source["commit"], _files(source["files"]))
+    values["files"] = _files(values["files"])
+    if not values["files"]:
+        raise ValueError("it lists no file of the engine")
+    for name in ("sm", "tensor_parallel"):
+        if not isinstance(values[name], int):
+            raise ValueError(f"{name} is {values[name]!r}, an integer is needed")
+    return Manifest(**values)
+
+
+def _files(data: Any) -> dict[str, BuiltFile]:
+    return {name: BuiltFile(int(file["bytes"]), str(file["sha256"])) for name, file in data.items()}
+
+
+def _built(folder: Path, manifest: Manifest) -> str:
+    return f"The engine of {manifest.tier} in {folder} was built"
+
+
+def _again(manifest: Manifest, this_kind: bool = False) -> str:
+    command = manifest.rebuild
+    if this_kind:
+        command = re.sub(r"\bGPU=\S+", "GPU=<this machine's kind>", command)
+    return f"build it on this machine: {command}"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package).partition(".post")[0]
+    except metadata.PackageNotFoundError as error:
+        raise EngineError(f"{package} is not installed here; engines run in the TensorRT-LLM image alone.") from error
+
+
+def _compute_caps() -> str:
+    try:
+        command = ["nvidia-smi", "--query-gpu=index,compute_cap", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EngineError(f"nvidia-smi does not say which GPUs this machine has: {error}.") from error
