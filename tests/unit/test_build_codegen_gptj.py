@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from codegen_gptj import convert
 from errors import BuildError
 from safetensors.torch import load_file, save_file
-from shards import read_checkpoint
+from shards import read_checkpoint, read_shard
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, CodeGenConfig, CodeGenForCausalLM, GPTJForCausalLM, PreTrainedTokenizerFast
 
@@ -194,6 +195,35 @@ def as_bin(state: object) -> Callable[[Path], object]:
     return change
 
 
+def as_zip(members: dict[str, bytes]) -> Callable[[Path], object]:
+    """A .bin with other members; data/… beside the table of contents that torch.save writes."""
+
+    def change(source: Path) -> None:
+        as_bin({"lm_head.weight": torch.zeros(3)})(source)
+        path = source / "pytorch_model.bin"
+        with zipfile.ZipFile(path) as saved:
+            table = next(name for name in saved.namelist() if name.endswith("/data.pkl"))
+            content = saved.read(table)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(table.replace("data.pkl", name), data)
+            if any(name.startswith("data/") for name in members):
+                archive.writestr(table, content)
+
+    return change
+
+
+def edit_header(edit: Callable[[str], str]) -> Callable[[Path], object]:
+    def change(source: Path) -> None:
+        path = source / "model.safetensors"
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = edit(content[8:end].decode()).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+
+    return change
+
+
 def cut(name: str, form: str) -> Callable[[Path], object]:
     def change(source: Path) -> None:
         save(random_codegen(LAYOUTS[0], layers=1), source, form)
@@ -216,6 +246,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another head": (edit_config(architectures=["CodeGenModel"]), r"\['CodeGenModel'\]; 'codegen' with"),
     "no config": (lambda source: (source / "config.json").unlink(), r"config\.json cannot be read: No such file"),
     "a broken config": (lambda source: (source / "config.json").write_text("{"), r"config\.json is not JSON"),
+    "a list for a config": (lambda source: (source / "config.json").write_text("[]"), r"config\.json holds no JSON object"),
     "no rotary_dim": (edit_config(rotary_dim=None), r"config\.json has no rotary_dim"),
     "no n_head": (edit_config(n_head="absent"), r"config\.json has no n_head"),
     "odd rotary_dim": (edit_config(rotary_dim=3), r"rotary_dim 3; an even number up to 4"),
@@ -248,8 +279,17 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"model\.safetensors has 90000 bytes, its header says \d+: the file is truncated",
     ),
     "a truncated header": (lambda source: os.truncate(source / "model.safetensors", 90), r"model\.safetensors is truncated"),
+    "no header": (edit_header(lambda header: "[" + header), r"model\.safetensors has no safetensors header"),
+    "a type that torch lacks": (edit_header(lambda header: header.replace("F32", "F31")), r"has no safetensors header"),
+    "a shape that is not stored": (
+        edit_header(lambda header: header.replace("[192, 64]", "[191, 64]").replace("[192,64]", "[191,64]")),
+        r"has a wrong header: the place of transformer\.h\.0\.attn\.qkv_proj\.weight does not fit its shape",
+    ),
+    "another zip archive": (as_zip({"readme.txt": b""}), r"is a zip archive, but not one that torch\.save wrote"),
+    "a storage that is not whole": (as_zip({"data/0": b"1234"}), r"does not hold all of lm_head\.weight: the file is damaged"),
     "truncated bin": (cut("pytorch_model.bin", "bin"), r"pytorch_model\.bin is truncated"),
     "a truncated shard": (cut("pytorch_model-00002-of-*.bin", "sharded bin"), r"00002-of-\d+\.bin is truncated"),
+    "a tensor alone": (as_bin(torch.zeros(2)), r"holds no dictionary of tensors"),
     "not tensors": (as_bin({"lm_head.weight": [1.0]}), r"holds lm_head\.weight, which is no tensor"),
     "a command": (as_bin({"lm_head.weight": Command()}), r"holds something else than tensors: \w+\.system"),
     "no tokenizer": (lambda source: (source / "tokenizer.json").unlink(), r"has no tokenizer"),
@@ -285,6 +325,17 @@ def test_refuses_a_target_that_exists(good: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="gptj exists already; remove it or name another"):
         convert(good, tmp_path / "gptj")
     assert not list((tmp_path / "gptj").iterdir())
+
+
+def test_a_target_that_cannot_be_written_is_named(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BuildError, match=r"file/gptj\.partial cannot be written: Not a directory\.$"):
+        convert(good, tmp_path / "file" / "gptj")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"model\.safetensors cannot be read: No such file or directory\.$"):
+        read_shard(tmp_path / "model.safetensors")
 
 
 def test_the_index_and_its_files_must_agree(tmp_path: Path) -> None:
