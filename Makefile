@@ -19,6 +19,7 @@ BIN := var/venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ENVIRONMENT = var/venv/.ready-$(VERSION)
 CONVERSION = var/venv/.conversion-$(VERSION)
+DEPLOY = var/venv/.deploy-$(VERSION)
 LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -40,6 +41,7 @@ serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT,
 		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
 test: setup ## All tests, on a real server with real weights (ARGS="-k name" for some)
+	@$(MAKE) $(DEPLOY)
 	@$(MAKE) conversion || [ -z "$${CI:-}" ]
 	@$(BIN)/pytest $(ARGS)
 
@@ -49,10 +51,11 @@ check: environment ## Lint, format and types
 	$(BIN)/mypy
 	$(BIN)/mypy build/*.py
 
-lock: environment ## Bring both locks up to date with pyproject.toml
+lock: environment ## Bring the locks up to date with pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
+	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
 
 eval-smoke: environment ## HumanEval/0 to 19 with the shipped plan and the real weights, at least 15 of them right
 	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade eval --tasks 0-19 --at-least 15
@@ -117,4 +120,9 @@ $(ENVIRONMENT): requirements.lock pyproject.toml build/environment.py
 $(CONVERSION): requirements-conversion.lock pyproject.toml build/environment.py
 	@echo "Adding torch and transformers to var/venv …" >&2
 	@$(BIN)/python build/environment.py var/venv --conversion
+	@touch $@
+
+$(DEPLOY): requirements-deploy.lock
+	@echo "Adding what reads images and chart to var/venv …" >&2
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-deploy.lock
 	@touch $@

@@ -1,0 +1,186 @@
+{{- /*
+The Deployment of one server and what goes with it. dict:
+  root, server (its name), settings (replicas, resources, …), image (of .Values.images), args (Triton's flags),
+  env, mounts, volumes (YAML texts, may be empty), annotations (dict), gpus, gpuResource
+*/}}
+{{- define "codecascade.deploymentOf" -}}
+{{- $name := include "codecascade.server" . }}
+{{- $settings := .settings }}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "codecascade.labels" . | nindent 4 }}
+spec:
+  {{- if eq $settings.autoscaling.mode "none" }}
+  replicas: {{ $settings.replicas }}
+  {{- end }}
+  strategy:
+    {{- toYaml $settings.strategy | nindent 4 }}
+  selector:
+    matchLabels:
+      {{- include "codecascade.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "codecascade.labels" . | nindent 8 }}
+      {{- with .annotations }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      serviceAccountName: {{ include "codecascade.fullname" .root }}
+      automountServiceAccountToken: false
+      enableServiceLinks: false # they would set variables that begin with CODECASCADE_, as settings do
+      terminationGracePeriodSeconds: {{ add (int $settings.drainSeconds) 20 }}
+      {{- with .root.Values.images.pullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $settings.runtimeClassName }}
+      runtimeClassName: {{ . }}
+      {{- end }}
+      {{- with $settings.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with $settings.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $settings.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $settings.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      topologySpreadConstraints:
+        - maxSkew: 1
+          topologyKey: kubernetes.io/hostname
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels:
+              {{- include "codecascade.selector" . | nindent 14 }}
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 10001
+        runAsGroup: 10001
+        fsGroup: 10001
+        fsGroupChangePolicy: OnRootMismatch
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+        - name: triton
+          image: {{ include "codecascade.image" (dict "root" .root "image" .image) }}
+          imagePullPolicy: {{ .image.pullPolicy }}
+          args:
+            - codecascade-triton
+            {{- range concat .args $settings.extraArgs }}
+            - {{ . | quote }}
+            {{- end }}
+          env:
+            - {name: CODECASCADE_DRAIN_S, value: {{ $settings.drainSeconds | quote }}}
+            {{- with .env }}
+            {{- . | nindent 12 }}
+            {{- end }}
+          ports:
+            - {name: http, containerPort: 8000}
+            - {name: grpc, containerPort: 8001}
+            - {name: metrics, containerPort: 8002}
+          startupProbe:
+            httpGet: {path: /v2/health/ready, port: http}
+            periodSeconds: 5
+            timeoutSeconds: 5
+            failureThreshold: {{ div (add (int $settings.startupSeconds) 4) 5 }}
+          readinessProbe:
+            httpGet: {path: /v2/health/ready, port: http}
+            periodSeconds: 5
+            timeoutSeconds: 5
+            failureThreshold: 3
+          livenessProbe:
+            httpGet: {path: /v2/health/live, port: http}
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 6
+          lifecycle:
+            preStop:
+              exec: {command: [sleep, "5"]} # until the Services no longer name this pod
+          resources:
+            {{- $resources := deepCopy $settings.resources }}
+            {{- if .gpus }}
+            {{- $gpu := dict .gpuResource (int .gpus) }}
+            {{- $resources = mergeOverwrite $resources (dict "requests" $gpu "limits" $gpu) }}
+            {{- end }}
+            {{- toYaml $resources | nindent 12 }}
+          securityContext:
+            allowPrivilegeEscalation: false
+            readOnlyRootFilesystem: true
+            capabilities: {drop: [ALL]}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            - {name: shm, mountPath: /dev/shm}
+            {{- with .mounts }}
+            {{- . | nindent 12 }}
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir: {sizeLimit: 1Gi}
+        - name: shm # tensors on their way to and from Python models
+          emptyDir: {medium: Memory, sizeLimit: {{ $settings.sharedMemory }}}
+        {{- with .volumes }}
+        {{- . | nindent 8 }}
+        {{- end }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "codecascade.labels" . | nindent 4 }}
+spec: # headless: a gRPC client knows every pod and takes them in turn
+  clusterIP: None
+  selector:
+    {{- include "codecascade.selector" . | nindent 4 }}
+  ports:
+    - {name: grpc, port: 8001, targetPort: grpc}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ $name }}-http
+  labels:
+    {{- include "codecascade.labels" . | nindent 4 }}
+    codecascade/metrics: "true"
+spec:
+  type: ClusterIP
+  selector:
+    {{- include "codecascade.selector" . | nindent 4 }}
+  ports:
+    - {name: http, port: 8000, targetPort: http}
+    - {name: metrics, port: 8002, targetPort: metrics}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "codecascade.labels" . | nindent 4 }}
+spec:
+  {{- toYaml $settings.disruption | nindent 2 }}
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "codecascade.selector" . | nindent 6 }}
+{{- end }}
+
+{{- /* Flags of a server's TLS. dict "folder" "clients" (whether clients show a certificate). A JSON list. */}}
+{{- define "codecascade.tlsFlags" -}}
+{{- $flags := list (printf "--grpc-server-cert=%s/tls.crt" .folder) (printf "--grpc-server-key=%s/tls.key" .folder) }}
+{{- if .clients }}
+{{- $flags = concat $flags (list "--grpc-use-ssl-mutual=true" (printf "--grpc-root-cert=%s/ca.crt" .folder)) }}
+{{- else }}
+{{- $flags = append $flags "--grpc-use-ssl=true" }}
+{{- end }}
+{{- toJson $flags }}
+{{- end }}

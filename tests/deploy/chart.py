@@ -1,0 +1,113 @@
+"""The chart as Helm renders it, for the tests beside this file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import helm_python
+import yaml
+from paths import PLANS, ROOT
+from recipes import Tier, load_recipe
+
+CHART = ROOT / "build" / "charts" / "codecascade"
+RELEASE, NAMESPACE = "blue", "code"
+FULLNAME = "blue-codecascade"
+Object = dict[str, Any]
+
+
+def values(family: str, /, **more: Any) -> dict[str, Any]:
+    """What values-<family>.yaml, --set-file deployment, --set-file plans and a claim for the engines make. more: dotted keys."""
+    found: dict[str, Any] = yaml.safe_load((CHART / f"values-{family}.yaml").read_text())
+    found |= {"deployment": json.dumps(deployment(family)), "plans": plans(family), "models": {"claim": "engines"}}
+    return with_values(found, more)
+
+
+def with_values(found: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """more: dotted key → value."""
+    for key, value in more.items():
+        *path, last = key.split(".")
+        place = found
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return found
+
+
+def deployment(family: str) -> dict[str, Any]:
+    """A deployment file of the family's engine tiers."""
+    tiers = [tier_entry(tier) for tier in load_recipe(family).tiers]
+    return {"format": 1, "family": family, "runtime": "tensorrt_llm", "plans": f"/plans/{family}.json", "tiers": tiers}
+
+
+def tier_entry(tier: Tier) -> dict[str, Any]:
+    assert tier.gpu
+    return {
+        "name": tier.name,
+        "style": tier.style,
+        "context_tokens": tier.gpu.context_tokens,
+        "max_completion_tokens": tier.gpu.max_completion_tokens,
+        "price_per_mtok": tier.gpu.price_per_mtok,
+    }
+
+
+def plans(family: str) -> str:
+    """The family's plan file, or one for a family that has none yet."""
+    path = PLANS / f"{family}.json"
+    if path.exists():
+        return path.read_text()
+    first, *_, last = (tier.name for tier in load_recipe(family).tiers)
+    steps = [{"tier": first, "k": 3, "test_lines": 2, "threshold": 0.75}, {"tier": last, "k": 0}]
+    document = {
+        "format": 1,
+        "family": family,
+        "provenance": {"method": "by hand"},
+        "default": "two",
+        "plans": {"two": {"steps": steps}},
+    }
+    return json.dumps(document)
+
+
+def rendered(given: Mapping[str, Any]) -> list[Object]:
+    """The objects of a release. Raises helm_python.HelmError."""
+    return [json.loads(text) for text in _rendered(json.dumps(given, sort_keys=True))]
+
+
+@cache
+def _rendered(given: str) -> list[str]:
+    chosen = json.loads(given)
+    with helm_python.Chart.load(CHART) as chart:
+        chart.validate_schema(chosen)
+        texts = chart.render(chosen, name=RELEASE, namespace=NAMESPACE)
+    documents = [each for path, text in texts.items() if path.endswith(".yaml") for each in yaml.safe_load_all(text)]
+    return [json.dumps(each) for each in documents if each]
+
+
+def named(objects: list[Object], kind: str, name: str) -> Object:
+    """The one object of this kind and name."""
+    found = [each for each in objects if each["kind"] == kind and each["metadata"]["name"] == f"{FULLNAME}-{name}"]
+    assert len(found) == 1, f"{len(found)} objects {kind} {FULLNAME}-{name}"
+    return found[0]
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def container(workload: Object) -> Object:
+    (only,) = workload["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+def environment(workload: Object) -> dict[str, str]:
+    """A container's variables, those that follow from its resources included."""
+    found = container(workload)
+    variables = {}
+    for each in found["env"]:
+        if "valueFrom" in each:
+            kind, resource = each["valueFrom"]["resourceFieldRef"]["resource"].split(".")
+            each = {**each, "value": found["resources"][kind][resource]}
+        variables[each["name"]] = each["value"]
+    return variables

@@ -1,0 +1,54 @@
+"""What a Dockerfile says, as far as the tests ask."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from paths import ROOT
+
+IMAGES = ROOT / "build" / "images"
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    name: str
+    text: str
+
+
+def read(kind: str) -> list[Instruction]:
+    """Of build/images/Dockerfile.<kind>: every instruction, in order."""
+    lines = [line for line in (IMAGES / f"Dockerfile.{kind}").read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n", " ", "\n".join(lines))
+    return [Instruction(*line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+
+
+def last_stage(kind: str) -> list[Instruction]:
+    """What the image is made of."""
+    found = read(kind)
+    start = max(position for position, each in enumerate(found) if each.name == "FROM")
+    return found[start:]
+
+
+def texts(instructions: list[Instruction], name: str) -> list[str]:
+    return [each.text for each in instructions if each.name == name]
+
+
+def environment(kind: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for text in texts(last_stage(kind), "ENV") for pair in shlex.split(text)]
+    return {name: value for name, _, value in pairs}
+
+
+def copy_into(kind: str, root: Path) -> None:
+    """Do what the last stage's COPY instructions do, below `root`."""
+    for text in texts(last_stage(kind), "COPY"):
+        source, target = text.split()
+        place = root / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / source, place)

@@ -1,0 +1,538 @@
+"""The chart, rendered by Helm's own engine: what Kubernetes would be given."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import chart
+import dockerfile
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+from chart import FULLNAME, NAMESPACE, Object, container, environment, named, of_kind, rendered, values
+from codecascade.deployment import load_deployment
+from codecascade.plans import load_plans
+from codecascade.triton import remote_sandbox, remote_tiers
+from recipes import families, load_recipe
+
+CHART_YAML = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
+OLDEST, NEWEST = re.search(r">=(\d+\.\d+)", CHART_YAML["kubeVersion"])[1], "1.37"  # type: ignore[index]
+FAMILIES = families()
+CUSTOM = ("ScaledObject", "ServiceMonitor")  # of KEDA and the Prometheus Operator: Kubernetes itself has no schema for them
+
+TLS = {"tls.public.secret": "public", "tls.internal.secret": "internal"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "tls": {**TLS, "tls.public.clientCertificates": True},
+    "hpa": {f"{place}.autoscaling.mode": "hpa" for place in ("tierDefaults", "cascade", "sandbox")},
+    "keda": {"tierDefaults.autoscaling.mode": "keda", "prometheusUrl": "http://prometheus:9090", "serviceMonitor.enabled": True},
+    "together": {"sandbox.separate": False, **TLS},
+    "placed": {
+        "tierDefaults.nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+        "tierDefaults.runtimeClassName": "nvidia",
+        "tierDefaults.affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
+        "cascade.priorityClassName": "high",
+        "cascade.extraArgs": ["--log-verbose=1"],
+        "images.pullSecrets": [{"name": "registry"}],
+        "images.cpu.digest": "sha256:" + "0" * 64,
+        "networkPolicy.monitoring": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+    },
+}
+EVERY = [(family, variant) for family in FAMILIES for variant in VARIANTS]
+
+
+def release(family: str = "qwen2.5-coder", variant: str = "plain", /, **more: Any) -> list[Object]:
+    return rendered(values(family, **{**VARIANTS[variant], **more}))
+
+
+def groups(family: str) -> dict[str, list[str]]:
+    return {group["name"]: group["tiers"] for group in values(family)["tierGroups"]}
+
+
+def test_there_is_a_values_file_for_every_family() -> None:
+    assert {f"values-{family}.yaml" for family in FAMILIES} == {path.name for path in chart.CHART.glob("values-*.yaml")}
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    report = helm_python.lint(chart.CHART, values("qwen2.5-coder"), strict=True)
+    assert not report["errors"]
+    assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_every_object_is_valid(family: str, variant: str, version: str) -> None:
+    objects = release(family, variant)
+    assert {each["metadata"]["namespace"] for each in objects if "namespace" in each["metadata"]} <= {NAMESPACE}
+    for each in objects:
+        if each["kind"] not in CUSTOM:
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_schemas_see_a_mistake() -> None:
+    found = named(release(), "Deployment", "cascade")
+    container(found)["readinessProbe"]["httpGet"]["prot"] = 8000
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(found, NEWEST, strict=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_tier_of_the_recipe_is_in_one_group(family: str) -> None:
+    placed = [tier for tiers in groups(family).values() for tier in tiers]
+    assert placed == [tier.name for tier in load_recipe(family).tiers]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_group_fits_its_gpus(family: str) -> None:
+    """Of 80 GB, with a tenth left alone: weights of two bytes, KV caches as the recipe wants them at least."""
+    tiers = {tier.name: tier for tier in load_recipe(family).tiers}
+    for names in groups(family).values():
+        needed = 0
+        for name in names:
+            gpu, checkpoint = tiers[name].gpu, tiers[name].checkpoint
+            assert gpu
+            assert checkpoint
+            shape = checkpoint.architecture
+            kv_token = 2 * shape.layers * shape.kv_heads * shape.head_dim * 2
+            needed += 2 * shape.parameters + kv_token * gpu.kv_cache_tokens
+        assert needed < 0.9 * 80e9
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_selectors_find_the_pods_of_their_server_and_no_others(family: str, variant: str) -> None:
+    objects = release(family, variant)
+    pods = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in of_kind(objects, "Deployment")}
+    assert set(pods) == {
+        f"{FULLNAME}-{name}" for name in ("cascade", "sandbox", *groups(family)) if name in servers(family, variant)
+    }
+    for each in objects:
+        if each["kind"] in ("Deployment", "PodDisruptionBudget"):
+            found = matched(each["spec"]["selector"]["matchLabels"], pods)
+        elif each["kind"] == "Service":
+            found = matched(each["spec"]["selector"], pods)
+        elif each["kind"] == "NetworkPolicy":
+            found = matched(each["spec"]["podSelector"]["matchLabels"], pods)
+        elif each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject"):
+            found = [each["spec"]["scaleTargetRef"]["name"]]
+        else:
+            continue
+        assert found == [each["metadata"]["name"].removesuffix("-http")], f"{each['kind']} {each['metadata']['name']}"
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_ports_are_those_that_the_server_listens_on(family: str, variant: str) -> None:
+    triton = {"http": 8000, "grpc": 8001, "metrics": 8002}  # tritonserver's own, and no flag changes them
+    objects = release(family, variant)
+    for each in of_kind(objects, "Deployment"):
+        assert {port["name"]: port["containerPort"] for port in container(each)["ports"]} == triton
+        assert not [flag for flag in container(each)["args"] if re.match(r"--\w+-(port|address)", flag)]
+    for each in of_kind(objects, "Service"):
+        assert all(triton[port["targetPort"]] == port["port"] for port in each["spec"]["ports"])
+    exposed = sorted(int(port) for port in dockerfile.texts(dockerfile.last_stage("cpu"), "EXPOSE")[0].split())
+    assert exposed == sorted(triton.values())
+
+
+def test_grpc_names_every_pod_and_http_is_one_address() -> None:
+    objects = release()
+    for name in servers("qwen2.5-coder", "plain"):
+        grpc, http = named(objects, "Service", name)["spec"], named(objects, "Service", f"{name}-http")["spec"]
+        assert (grpc["clusterIP"], http["type"]) == ("None", "ClusterIP")
+        assert [port["name"] for port in grpc["ports"]] == ["grpc"]
+        assert [port["name"] for port in http["ports"]] == ["http", "metrics"]
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_probes_ask_what_triton_answers_and_wait_for_engines(family: str, variant: str) -> None:
+    for each in of_kind(release(family, variant), "Deployment"):
+        found = container(each)
+        assert found["startupProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
+        assert found["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
+        assert found["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
+        waits = found["startupProbe"]["periodSeconds"] * found["startupProbe"]["failureThreshold"]
+        engines = "CODECASCADE_TIERS" in environment(each)
+        assert waits == (1800 if engines else 120)
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_a_pod_outlives_the_requests_that_it_drains(family: str, variant: str) -> None:
+    for each in of_kind(release(family, variant), "Deployment"):
+        sleep = int(container(each)["lifecycle"]["preStop"]["exec"]["command"][1])
+        drain = int(environment(each)["CODECASCADE_DRAIN_S"])
+        assert each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= sleep + drain + 10
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_every_pod_meets_the_restricted_pod_security_standard(family: str, variant: str) -> None:
+    for each in of_kind(release(family, variant), "Deployment"):
+        assert violations(each["spec"]["template"]["spec"]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "violation"),
+    [
+        (lambda pod: pod["securityContext"].update(runAsNonRoot=False), "runAsNonRoot"),
+        (lambda pod: pod["securityContext"].update(runAsUser=0), "runAsUser"),
+        (lambda pod: pod["securityContext"].pop("seccompProfile"), "seccompProfile"),
+        (lambda pod: pod["containers"][0]["securityContext"].pop("capabilities"), "capabilities"),
+        (lambda pod: pod["containers"][0]["securityContext"].update(allowPrivilegeEscalation=True), "allowPrivilegeEscalation"),
+        (lambda pod: pod["volumes"].append({"name": "host", "hostPath": {"path": "/"}}), "volumes"),
+        (lambda pod: pod.update(hostNetwork=True), "host"),
+    ],
+)
+def test_what_the_standard_forbids_would_be_seen(change: Any, violation: str) -> None:
+    pod = named(release(), "Deployment", "cascade")["spec"]["template"]["spec"]
+    change(pod)
+    assert violations(pod) == [violation]
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_nothing_is_written_outside_tmp_and_shared_memory(family: str, variant: str) -> None:
+    for each in of_kind(release(family, variant), "Deployment"):
+        found, pod = container(each), each["spec"]["template"]["spec"]
+        assert found["securityContext"]["readOnlyRootFilesystem"] is True
+        assert [mount["mountPath"] for mount in found["volumeMounts"] if not mount.get("readOnly")] == ["/tmp", "/dev/shm"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert {mount["name"] for mount in found["volumeMounts"]} == set(volumes)
+        assert volumes["shm"]["emptyDir"]["medium"] == "Memory"
+        assert mebibytes(volumes["shm"]["emptyDir"]["sizeLimit"]) < mebibytes(found["resources"]["limits"]["memory"]) / 2
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_the_user_is_the_images_and_nobody_gets_a_token(family: str, variant: str) -> None:
+    for each in of_kind(release(family, variant), "Deployment"):
+        pod = each["spec"]["template"]["spec"]
+        context = pod["securityContext"]
+        image = "tensorrt_llm" if "tensorrt_llm" in container(each)["image"] else "cpu"
+        assert dockerfile.texts(dockerfile.last_stage(image), "USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_the_server_reads_the_deployment_and_the_plans_that_are_mounted(family: str, variant: str, tmp_path: Path) -> None:
+    objects = release(family, variant)
+    cascade = named(objects, "Deployment", "cascade")
+    files = mounted_config(objects, cascade)
+    written = {path: write(tmp_path / path.lstrip("/"), text) for path, text in files.items()}
+    found = load_deployment(written[environment(cascade)["CODECASCADE_DEPLOYMENT"]])
+    assert found.family == family
+    plans = load_plans(written[str(found.plans)])
+    for plan in plans.plans.values():
+        found.check(plan)
+    place = {tier: group for group, tiers in groups(family).items() for tier in tiers}
+    assert {name: tier.url for name, tier in found.tiers.items()} == {
+        tier: f"{FULLNAME}-{group}.{NAMESPACE}.svc:8001" for tier, group in place.items()
+    }
+    given = {tier["name"]: tier["price_per_mtok"] for tier in chart.deployment(family)["tiers"]}
+    assert {name: tier.price_per_mtok for name, tier in found.tiers.items()} == given
+    assert list(found.tiers) == list(given)
+
+
+def test_plans_arrive_byte_for_byte_and_change_without_a_restart() -> None:
+    text = chart.plans("qwen2.5-coder")
+    objects = release()
+    assert named(objects, "ConfigMap", "plans")["data"]["qwen2.5-coder.json"].strip() == text.strip()
+    mounts = container(named(objects, "Deployment", "cascade"))["volumeMounts"]
+    assert all("subPath" not in mount for mount in mounts)  # such a mount never changes
+    other = text.replace('"default": "balanced"', '"default": "cheap"')
+    assert other != text
+    assert named(release(plans=other), "Deployment", "cascade") == named(objects, "Deployment", "cascade")
+
+
+def test_a_changed_deployment_restarts_the_cascade_alone() -> None:
+    changed = chart.deployment("qwen2.5-coder")
+    changed["tiers"][0]["price_per_mtok"] = 9.0
+    before, after = release(), release(deployment=json.dumps(changed))
+    differ = [old["metadata"]["name"] for old, new in zip(before, after, strict=True) if old != new]
+    assert differ == [f"{FULLNAME}-cascade", f"{FULLNAME}-deployment"]
+
+
+@pytest.mark.parametrize(("family", "variant"), EVERY)
+def test_variables_are_those_that_the_code_and_the_image_read(family: str, variant: str) -> None:
+    script = (dockerfile.IMAGES / "codecascade-triton").read_text()
+    code = "".join(path.read_text() for path in (chart.ROOT / "python_backend").rglob("*.py"))
+    for each in of_kind(release(family, variant), "Deployment"):
+        for name in environment(each):
+            assert f"${{{name}:" in script or f'"{name}"' in code, name
+
+
+def test_the_cascade_is_told_where_the_sandbox_is_and_shows_its_certificate() -> None:
+    found = environment(named(release("qwen2.5-coder", "tls"), "Deployment", "cascade"))
+    assert found[remote_sandbox.URL] == f"{FULLNAME}-sandbox.{NAMESPACE}.svc:8001"
+    folder = "/etc/codecascade/tls/internal"
+    for module in (remote_sandbox, remote_tiers):
+        assert [found[name] for name in (module.CA, module.CERTIFICATE, module.KEY)] == [
+            f"{folder}/{file}" for file in ("ca.crt", "tls.crt", "tls.key")
+        ]
+    plain = environment(named(release(), "Deployment", "cascade"))
+    assert not [name for name in plain if name.endswith(("_CA", "_CERTIFICATE", "_KEY"))]
+
+
+def test_a_sandbox_in_the_cascades_pod_has_no_address_and_no_deployment() -> None:
+    objects = release("qwen2.5-coder", "together")
+    cascade = named(objects, "Deployment", "cascade")
+    assert remote_sandbox.URL not in environment(cascade)
+    assert environment(cascade)["CODECASCADE_SANDBOX_WORKERS"] == "2"
+    assert "--model-repository=/opt/codecascade/repositories/sandbox" in container(cascade)["args"]
+    assert not [each for each in objects if "sandbox" in each["metadata"]["name"]]
+
+
+def test_as_many_candidates_run_as_the_sandbox_has_cores() -> None:
+    found = named(release(**{"sandbox.resources": {"limits": {"cpu": "7"}}}), "Deployment", "sandbox")
+    assert environment(found)["CODECASCADE_SANDBOX_WORKERS"] == "7"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_group_gets_gpus_and_serves_its_tiers_of_the_shared_folder(family: str) -> None:
+    objects = release(family)
+    for group, tiers in groups(family).items():
+        found = named(objects, "Deployment", group)
+        variables, resources = environment(found), container(found)["resources"]
+        assert variables["CODECASCADE_TIERS"].split(",") == tiers
+        assert variables["CODECASCADE_TIER_MODELS"] == f"/opt/codecascade/var/model_repository/{family}-tensorrt_llm"
+        assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == 1
+        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in found["spec"]["template"]["spec"][
+            "tolerations"
+        ]
+    for name in ("cascade", "sandbox"):
+        assert "nvidia.com/gpu" not in container(named(objects, "Deployment", name))["resources"]["limits"]
+
+
+def test_an_engine_that_is_split_has_a_group_a_rank_for_each_gpu() -> None:
+    given = values("wizardcoder-python")
+    given["tierGroups"][1] |= {"gpus": 4, "ranks": 4}
+    found = named(rendered(given), "Deployment", "large")
+    assert environment(found)["CODECASCADE_RANKS"] == "4"
+    assert container(found)["resources"]["limits"]["nvidia.com/gpu"] == 4
+
+
+def test_engines_come_from_a_claim_or_from_an_image() -> None:
+    claim = named(release(), "Deployment", "small")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "models", "persistentVolumeClaim": {"claimName": "engines", "readOnly": True}} in claim
+    objects = release(models={"image": "registry/engines@sha256:1"})
+    image = named(objects, "Deployment", "small")
+    volume = {"name": "models", "image": {"reference": "registry/engines@sha256:1", "pullPolicy": "IfNotPresent"}}
+    assert volume in image["spec"]["template"]["spec"]["volumes"]
+    kubernetes_validate.validate(image, NEWEST, strict=True)
+
+
+def test_only_the_cascade_reaches_tiers_and_sandbox_and_these_reach_nothing() -> None:
+    objects = release()
+    cascade = labels_of(objects, "cascade")
+    for name in ("sandbox", *groups("qwen2.5-coder")):
+        spec = named(objects, "NetworkPolicy", name)["spec"]
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+        assert spec["egress"] == []
+        (rule,) = spec["ingress"]
+        (peer,) = rule["from"]
+        assert peer["podSelector"]["matchLabels"].items() <= cascade.items()
+        assert rule["ports"] == [{"port": "grpc"}]
+    dns, behind = named(objects, "NetworkPolicy", "cascade")["spec"]["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert behind["ports"] == [{"port": "grpc"}]
+    reached = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in behind["to"]}
+    assert reached == {"sandbox", *groups("qwen2.5-coder")}
+
+
+def test_metrics_are_closed_unless_somebody_is_named() -> None:
+    def metrics_rules(objects: list[Object]) -> int:
+        rules = [rule for each in of_kind(objects, "NetworkPolicy") for rule in each["spec"]["ingress"]]
+        return sum({"port": "metrics"} in rule["ports"] for rule in rules)
+
+    assert metrics_rules(release()) == 0
+    assert metrics_rules(release("qwen2.5-coder", "placed")) == len(servers("qwen2.5-coder", "placed"))
+
+
+def test_replicas_are_the_autoscalers_to_set() -> None:
+    for variant in ("hpa", "keda"):
+        objects = release("qwen2.5-coder", variant)
+        scaled = {
+            each["spec"]["scaleTargetRef"]["name"]
+            for each in objects
+            if each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
+        }
+        assert scaled
+        for each in of_kind(objects, "Deployment"):
+            assert ("replicas" in each["spec"]) == (each["metadata"]["name"] not in scaled)
+
+
+def test_groups_scale_on_waiting_requests_and_the_kv_cache() -> None:
+    metrics = named(release("qwen2.5-coder", "hpa"), "HorizontalPodAutoscaler", "small")["spec"]["metrics"]
+    waiting, blocks = (each["pods"] for each in metrics)
+    assert waiting["metric"] == {"name": "nv_trt_llm_request_metrics", "selector": {"matchLabels": {"request_type": "waiting"}}}
+    assert waiting["target"] == {"type": "AverageValue", "averageValue": "8"}
+    assert blocks["metric"]["selector"] == {"matchLabels": {"kv_cache_block_type": "fraction"}}
+    assert blocks["target"]["averageValue"] == "800m"
+
+    spec = named(release("qwen2.5-coder", "keda"), "ScaledObject", "small")["spec"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 4)
+    waiting, blocks = spec["triggers"]
+    pods = f'namespace="{NAMESPACE}",pod=~"{FULLNAME}-small-.*"'
+    assert waiting["metadata"]["query"] == f'sum(nv_trt_llm_request_metrics{{request_type="waiting",{pods}}})'
+    assert blocks["metadata"]["query"] == f'avg(nv_trt_llm_kv_cache_block_metrics{{kv_cache_block_type="fraction",{pods}}})'
+    assert [each["metadata"]["threshold"] for each in (waiting, blocks)] == ["8", "0.80"]
+    assert [each["metricType"] for each in (waiting, blocks)] == ["AverageValue", "Value"]
+
+
+def test_the_service_monitor_finds_the_services_with_metrics() -> None:
+    objects = release("qwen2.5-coder", "keda")
+    (monitor,) = of_kind(objects, "ServiceMonitor")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    found = [each for each in of_kind(objects, "Service") if wanted <= each["metadata"]["labels"].items()]
+    assert len(found) == len(servers("qwen2.5-coder", "keda"))
+    for each in found:
+        assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in each["spec"]["ports"]]
+
+
+def test_names_stay_short_enough_for_services() -> None:
+    given = values("qwen2.5-coder")
+    given["tierGroups"][0]["name"] = "a-group-of-20-letter"
+    with helm_python.Chart.load(chart.CHART) as loaded:
+        texts = loaded.render(given, name="r" * 53, namespace=NAMESPACE)
+    objects = [each for path, text in texts.items() if path.endswith(".yaml") for each in yaml.safe_load_all(text) if each]
+    assert max(len(each["metadata"]["name"]) for each in objects) == 63
+
+
+TYPOS: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown key": ({"cascade.replica": 3}, "replica"),
+    "unknown key of a group": ({"tierDefaults.gpu": 1}, "gpu"),
+    "no replicas": ({"cascade.replicas": 0}, "replicas"),
+    "digest": ({"images.cpu.digest": "latest"}, "digest"),
+    "scaling of the sandbox": ({"sandbox.autoscaling.mode": "keda"}, "mode"),
+    "sandbox without cores": ({"sandbox.resources": {"limits": {"cpu": None}}}, "cpu"),
+    "quantity": ({"cascade.sharedMemory": "much"}, "sharedMemory"),
+}
+
+
+@pytest.mark.parametrize("typo", TYPOS)
+def test_the_schema_names_what_is_wrong(typo: str) -> None:
+    change, key = TYPOS[typo]
+    with pytest.raises(helm_python.HelmValuesError, match=key):
+        release(**change)
+
+
+def other_tiers(**change: Any) -> str:
+    found = chart.deployment("qwen2.5-coder")
+    return json.dumps({**found, **change})
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "no family": ({"family": ""}, "family is not set: the model family, as in build/families"),
+    "no deployment": ({"deployment": ""}, "deployment is not set: --set-file deployment="),
+    "no JSON": ({"deployment": "{"}, "deployment is not a JSON object: "),
+    "another family": ({"deployment": other_tiers(family="x")}, "deployment is of the family x, the release's is qwen2.5-coder"),
+    "a tier in no group": (
+        {"deployment": other_tiers(tiers=[*chart.deployment("qwen2.5-coder")["tiers"], {"name": "more"}])},
+        "tier more of the deployment is in no group",
+    ),
+    "a tier that is not deployed": (
+        {"deployment": other_tiers(tiers=chart.deployment("qwen2.5-coder")["tiers"][:-1])},
+        "tierGroups: qwen2.5-coder-32b not in the deployment",
+    ),
+    "no plans": ({"plans": ""}, "plans is not set: --set-file plans="),
+    "plans of another family": ({"plans": '{"family": "x"}'}, "plans are of the family x, the release's is qwen2.5-coder"),
+    "a plan of another tier": (
+        {"plans": '{"family": "qwen2.5-coder", "plans": {"p": {"steps": [{"tier": "huge"}]}}}'},
+        "plan p names tier huge, which is not deployed",
+    ),
+    "no engines": ({"models": {}}, "neither claim nor image is set"),
+    "engines twice": ({"models": {"claim": "a", "image": "b"}}, "claim and image are both set"),
+    "keda without prometheus": ({"tierDefaults.autoscaling.mode": "keda"}, "prometheusUrl is not set"),
+    "two tiers split": ({"tierDefaults.gpus": 2, "tierDefaults.ranks": 2}, "small splits its engine over 2 GPUs and has 4 tiers"),
+    "more ranks than GPUs": (
+        {"tierGroups": [{"name": "a", "tiers": ["x"], "ranks": 2}]},
+        "a splits its engine over 2 GPUs and has 1",
+    ),
+    "a tier twice": (
+        {"tierGroups": [{"name": "a", "tiers": ["x"]}, {"name": "b", "tiers": ["x"]}]},
+        "tier x is in two groups, a and b",
+    ),
+    "a group named as a server": ({"tierGroups": [{"name": "sandbox", "tiers": ["x"]}]}, "a group cannot be named sandbox"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_release_that_cannot_work_is_refused_in_one_sentence(refusal: str) -> None:
+    change, sentence = REFUSALS[refusal]
+    with pytest.raises(helm_python.HelmRenderError, match=re.escape(sentence)):
+        release(**change)
+
+
+def servers(family: str, variant: str) -> list[str]:
+    separate = [] if variant == "together" else ["sandbox"]
+    return ["cascade", *separate, *groups(family)]
+
+
+def matched(selector: dict[str, str], pods: dict[str, dict[str, str]]) -> list[str]:
+    return [name for name, labels in pods.items() if selector.items() <= labels.items()]
+
+
+def labels_of(objects: list[Object], name: str) -> dict[str, str]:
+    return dict(named(objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"])
+
+
+def mounted_config(objects: list[Object], workload: Object) -> dict[str, str]:
+    """Path in the container → text, of the ConfigMaps."""
+    volumes = {each["name"]: each for each in workload["spec"]["template"]["spec"]["volumes"]}
+    files = {}
+    for mount in container(workload)["volumeMounts"]:
+        config_map = volumes[mount["name"]].get("configMap")
+        if config_map:
+            data = named(objects, "ConfigMap", config_map["name"].removeprefix(f"{FULLNAME}-"))["data"]
+            files |= {f"{mount['mountPath']}/{name}": text for name, text in data.items()}
+    return files
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def mebibytes(quantity: str) -> float:
+    found = re.fullmatch(r"(\d+)(Mi|Gi)", quantity)
+    assert found
+    return int(found[1]) * (1024 if found[2] == "Gi" else 1)
+
+
+def violations(pod: dict[str, Any]) -> list[str]:
+    """The controls of the Pod Security Standards, baseline and restricted, that a pod of ours can break."""
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    containers = [*pod["containers"], *pod.get("initContainers", [])]
+    contexts = [each.get("securityContext", {}) for each in containers]
+    whole = pod.get("securityContext", {})
+    seccomp = ("RuntimeDefault", "Localhost")
+    broken = {
+        "host": any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC"))
+        or any("hostPort" in port for each in containers for port in each.get("ports", [])),
+        "volumes": any(not (set(volume) - {"name"} <= allowed) for volume in pod["volumes"]),
+        "privileged": any(context.get("privileged") for context in contexts),
+        "procMount": any(context.get("procMount", "Default") != "Default" for context in contexts),
+        "sysctls": bool(whole.get("sysctls")),
+        "allowPrivilegeEscalation": any(context.get("allowPrivilegeEscalation") is not False for context in contexts),
+        "capabilities": any(
+            context.get("capabilities", {}).get("drop") != ["ALL"]
+            or not set(context["capabilities"].get("add", [])) <= {"NET_BIND_SERVICE"}
+            for context in contexts
+        ),
+        "runAsNonRoot": any(context.get("runAsNonRoot", whole.get("runAsNonRoot")) is not True for context in contexts),
+        "runAsUser": any(context.get("runAsUser", whole.get("runAsUser")) == 0 for context in contexts),
+        "seccompProfile": any(
+            context.get("seccompProfile", whole.get("seccompProfile", {})).get("type") not in seccomp for context in contexts
+        ),
+    }
+    return [name for name, is_broken in broken.items() if is_broken]

@@ -1,0 +1,223 @@
+"""The Dockerfiles, the program that starts Triton in them, and the compose file: read, and where possible run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dockerfile
+import pytest
+import yaml
+from codecascade.sandbox.probes import LEVELS
+from codecascade.triton import remote_tiers
+from dockerfile import IMAGES, last_stage, read, texts
+from paths import PLANS, ROOT
+from triton_install import TritonInstall
+from triton_server import LOOPBACK, Ports, server_argv
+
+KINDS = ("cpu", "tensorrt_llm")
+START = IMAGES / "codecascade-triton"
+COMPOSE: dict[str, Any] = yaml.safe_load((IMAGES / "compose.yaml").read_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hadolint_finds_nothing(kind: str) -> None:
+    done = subprocess.run(
+        [Path(sys.prefix, "bin", "hadolint"), str(IMAGES / f"Dockerfile.{kind}")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_stage_is_the_pinned_base(kind: str) -> None:
+    arguments = dict(text.partition("=")[::2] for text in texts(read(kind), "ARG"))
+    assert re.fullmatch(r"nvcr\.io/nvidia/tritonserver:26\.07-(trtllm-python-)?py3", arguments["BASE"])
+    assert arguments["BASE_DIGEST"] == ""  # a placeholder, and said to be one
+    assert "Placeholder" in (IMAGES / f"Dockerfile.{kind}").read_text()
+    assert {text.split()[0] for text in texts(read(kind), "FROM")} == {"${BASE}${BASE_DIGEST}"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packages_have_the_hashes_of_the_lock_and_the_last_stage_asks_no_index(kind: str) -> None:
+    build, final = read(kind)[: -len(last_stage(kind))], last_stage(kind)
+    (download,) = [text for text in texts(build, "RUN") if "pip download" in text]
+    assert "--constraint requirements.lock" in download
+    assert "--hash=sha256:" in download  # with which pip wants a hash of every other package as well
+    installs = [text for text in texts(final, "RUN") if "pip install" in text]
+    assert installs
+    assert all("--no-index" in text for text in installs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_image_runs_as_nobody_in_particular_and_says_what_the_sandbox_reaches(kind: str) -> None:
+    final = last_stage(kind)
+    (user,) = texts(final, "USER")
+    assert re.fullmatch(r"[1-9]\d{4}:[1-9]\d{4}", user)  # numbers: Kubernetes cannot tell of a name that it is not root
+    level = dockerfile.environment(kind)["CODECASCADE_SANDBOX_LEVEL"]
+    assert level in LEVELS
+    assert f'codecascade.sandbox.level="{level}"' in " ".join(texts(final, "LABEL"))
+    assert "/v2/health/ready" in texts(final, "HEALTHCHECK")[0]
+    assert not [each for each in final if each.name == "ENTRYPOINT"]  # the base's sets up CUDA
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_folder_of_models_holds_one_model_with_its_name(kind: str, tmp_path: Path) -> None:
+    """A server takes all models of a folder: the sandbox's server must not start a cascade."""
+    dockerfile.copy_into(kind, tmp_path)
+    repositories = tmp_path / "opt/codecascade/repositories"
+    assert {repository.name: [model.name for model in repository.iterdir()] for repository in repositories.iterdir()} == {
+        "cascade": ["cascade"],
+        "sandbox": ["sandbox"],
+    }
+    for name in ("cascade", "sandbox"):
+        assert f'name: "{name}"' in (repositories / name / name / "config.pbtxt").read_text()
+    assert os.access(tmp_path / "usr/local/bin/codecascade-triton", os.X_OK)
+
+
+def test_the_ignore_file_lets_through_what_is_copied_and_nothing_generated() -> None:
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    allowed = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = {source for kind in KINDS for text in texts(read(kind), "COPY") for source in text.split()[:-1]}
+    assert {source.removeprefix("./").split("/")[0] for source in copied} == allowed
+    assert all((ROOT / source).exists() for source in copied)
+
+
+# The program that starts Triton
+
+
+def started(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What it does where tritonserver and mpirun print how they were called; mpirun then calls for two ranks."""
+    programs = tmp_path / "bin"
+    programs.mkdir(exist_ok=True)
+    (programs / "tritonserver").write_text('#!/bin/sh\necho "rank=${OMPI_COMM_WORLD_RANK:-none} $*"\n')
+    (programs / "mpirun").write_text('#!/bin/sh\nshift 2\nfor rank in 0 1; do OMPI_COMM_WORLD_RANK=$rank "$@" || exit; done\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    environ = {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path), **variables}
+    return subprocess.run([str(START), *arguments], env=environ, capture_output=True, text=True, check=False)
+
+
+def flags(line: str) -> list[str]:
+    return line.split()[1:]
+
+
+def models(folder: Path, *tiers: str) -> Path:
+    for tier in tiers:
+        for part in ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing"):
+            (folder / f"{tier}{part}").mkdir(parents=True)
+    return folder
+
+
+def test_the_flags_are_those_of_the_server_that_the_tests_start(tmp_path: Path) -> None:
+    """All that concern how requests are served; where files and ports are is the caller's."""
+    line = started(tmp_path, "--model-repository=/models").stdout
+    install = TritonInstall(Path("/triton"))
+    ours = server_argv(install, [Path("/models")], LOOPBACK, Ports(1, 2, 3))
+    served = ours[ours.index(str(install.program)) + 1 :]
+    elsewhere = re.compile(r"--(backend-directory|\w+-(address|port))=")
+    assert sorted(flags(line)) == sorted(flag for flag in served if not elsewhere.match(flag))
+
+
+def test_the_time_to_drain_is_a_variable(tmp_path: Path) -> None:
+    assert "--exit-timeout-secs=120" in flags(started(tmp_path, CODECASCADE_DRAIN_S="120").stdout)
+
+
+def test_only_the_named_tiers_are_served(tmp_path: Path) -> None:
+    folder = models(tmp_path / "models", "a", "b", "c")
+    line = started(tmp_path, "--x=1", CODECASCADE_TIERS="a,c", CODECASCADE_TIER_MODELS=str(folder)).stdout
+    (repository,) = [flag.partition("=")[2] for flag in flags(line) if flag.startswith("--model-repository=")]
+    served = {path.name: path.resolve().parent for path in Path(repository).iterdir()}
+    assert set(served) == {
+        f"{tier}{part}" for tier in "ac" for part in ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
+    }
+    assert set(served.values()) == {folder}
+    assert "--x=1" in flags(line)
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"CODECASCADE_TIERS": "a"}, "CODECASCADE_TIER_MODELS: must name the folder of the models of CODECASCADE_TIERS"),
+        ({"CODECASCADE_TIERS": "a,x"}, "where tier x has no model x"),
+        ({"CODECASCADE_RANKS": "2"}, "CODECASCADE_TIERS is '', with CODECASCADE_RANKS=2 it must name one tier"),
+        ({"CODECASCADE_RANKS": "2", "CODECASCADE_TIERS": "a,b"}, "CODECASCADE_TIERS is 'a,b', with CODECASCADE_RANKS=2"),
+    ],
+)
+def test_what_cannot_be_served_stops_it_with_one_sentence(tmp_path: Path, variables: dict[str, str], sentence: str) -> None:
+    folder = models(tmp_path / "models", "a")
+    if "CODECASCADE_TIER_MODELS" not in sentence:
+        variables = {**variables, "CODECASCADE_TIER_MODELS": str(folder)}
+    done = started(tmp_path, **variables)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_split_engine_is_one_process_for_each_gpu(tmp_path: Path) -> None:
+    folder = models(tmp_path / "models", "a")
+    done = started(tmp_path, "--x=1", CODECASCADE_TIERS="a", CODECASCADE_TIER_MODELS=str(folder), CODECASCADE_RANKS="2")
+    first, second = done.stdout.splitlines()
+    assert (first.split()[0], second.split()[0]) == ("rank=0", "rank=1")
+    assert "--model-control-mode=explicit" not in flags(first)
+    assert {"--model-control-mode=explicit", "--load-model=a-tensorrt_llm", "--x=1"} <= set(flags(second))
+    regions = [re.findall(r"shm-region-prefix-name=(\S+)", line) for line in (first, second)]
+    assert regions == [["rank0_"], ["rank1_"]]
+
+
+# The compose file
+
+
+def test_both_servers_are_restricted() -> None:
+    for service in COMPOSE["services"].values():
+        assert service["user"] == "10001:10001"
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "cap_add" not in service
+        assert service["security_opt"] == ["no-new-privileges:true"]  # and no seccomp=unconfined, which a sandbox does not need
+        assert "privileged" not in service
+        assert all(":ro" in volume for volume in service["volumes"])
+        assert "/v2/health/ready" in service["healthcheck"]["test"][-1]
+
+
+def test_only_the_cascade_is_reached_from_outside_and_only_its_grpc_from_other_machines() -> None:
+    tiers, cascade = COMPOSE["services"]["tiers"], COMPOSE["services"]["cascade"]
+    assert "ports" not in tiers
+    assert tiers["networks"] == ["inside"]
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    assert [port for port in cascade["ports"] if not port.startswith("127.0.0.1:")] == ["8001:8001"]
+
+
+def test_the_cascade_asks_the_tiers_server_with_the_certificate_that_it_wants() -> None:
+    variables = COMPOSE["services"]["cascade"]["environment"]
+    assert variables[remote_tiers.URL] == "tiers:8001"
+    assert "tiers" in COMPOSE["services"]
+    assert "--grpc-use-ssl-mutual=true" in COMPOSE["services"]["tiers"]["command"]
+    for name in (remote_tiers.CA, remote_tiers.CERTIFICATE, remote_tiers.KEY):
+        assert Path(variables[name]).name in COMPOSE["services"]["cascade"]["secrets"]
+
+
+def test_every_secret_is_a_file_and_every_file_in_a_command_is_a_secret() -> None:
+    for service in COMPOSE["services"].values():
+        named = re.findall(r"/run/secrets/(\S+)", " ".join([*service["command"], *service["environment"].values()]))
+        assert named
+        assert set(named) == set(service["secrets"]) <= set(COMPOSE["secrets"])
+
+
+def test_paths_of_the_compose_file_are_where_the_files_are() -> None:
+    services = COMPOSE["services"]
+    for kind, service in (("tensorrt_llm", services["tiers"]), ("cpu", services["cascade"])):
+        assert (IMAGES / service["build"]["context"]).resolve() == ROOT
+        assert service["build"]["dockerfile"] == f"build/images/Dockerfile.{kind}"
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+    (plans,) = [volume for volume in services["cascade"]["volumes"] if "plans" in volume]
+    source, target, _ = plans.split(":")
+    assert (IMAGES / source).resolve() == PLANS
+    # The deployment names the plans of the checkout that rendered it, and that is the image of the tiers.
+    assert target == f"/opt/codecascade/{PLANS.relative_to(ROOT)}"
+    assert "/opt/codecascade/build" in [text.split()[1] for text in texts(last_stage("tensorrt_llm"), "COPY")]

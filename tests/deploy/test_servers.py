@@ -1,0 +1,229 @@
+"""What the chart starts, started: its arguments, variables and files on real Tritons, with TLS; a folder is the image."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dockerfile
+import pytest
+from chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
+from codecascade_client.client import CascadeClient, RequestFailed, Tls
+from paths import ROOT, VAR
+from scripted.repository import ScriptedTier, render
+from triton_install import TritonInstall, installed, python_library_dir
+from triton_release import pinned
+from triton_server import Ports, failure, free_ports, server_environ
+
+pytestmark = pytest.mark.triton
+
+PEM = ROOT / "tests" / "unit" / "tls"
+SECRET = {"tls.crt": PEM / "certificate.pem", "tls.key": PEM / "key.pem", "ca.crt": PEM / "certificate.pem"}
+SMALL, LARGE = "codegen-350m-mono", "codegen-16b-mono"  # of different groups, prompts in the style that the scripted tiers know
+PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A container of the chart as processes of this machine. root: its files."""
+
+    root: Path
+    ports: Ports
+    process: subprocess.Popen[bytes]
+
+    def status(self, probe: dict[str, Any]) -> int:
+        path = probe["httpGet"]["path"]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.http}{path}", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.metrics}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+
+@pytest.fixture(scope="module")
+def triton() -> TritonInstall:
+    install = installed(pinned().version, VAR, sysconfig.get_python_version())
+    assert install, f"there is no Triton server in {VAR}; `make setup` puts it there"
+    return install
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[Object]:
+    plan = {"steps": [{"tier": SMALL, "k": 3, "test_lines": 2, "threshold": 1.0}, {"tier": LARGE, "k": 0}]}
+    document = {"format": 1, "family": "codegen-mono", "provenance": {"method": "by hand"}, "default": "p", "plans": {"p": plan}}
+    more = {"tls.public.secret": "public", "tls.internal.secret": "internal", "plans": json.dumps(document)}
+    return rendered(values("codegen-mono", **more, **{"sandbox.resources": {"limits": {"cpu": "2"}}}))
+
+
+@pytest.fixture(scope="module")
+def pods(triton: TritonInstall, objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pod]]:
+    """The whole release."""
+    addresses: dict[str, Ports] = {name: free_ports() for name in ("sandbox", "small", "large", "cascade")}
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name, ports in addresses.items():
+            root = tmp_path_factory.mktemp(name)
+            running[name] = stack.enter_context(_pod(triton, objects, name, root, ports, addresses))
+        yield running
+        for pod in running.values():
+            pod.process.terminate()
+
+
+@pytest.fixture
+def client(pods: dict[str, Pod]) -> CascadeClient:
+    return CascadeClient(f"localhost:{pods['cascade'].ports.grpc}", Tls(PEM / "certificate.pem"))
+
+
+async def test_a_request_goes_through_cascade_tiers_and_sandbox_of_four_servers(client: CascadeClient) -> None:
+    async with client:
+        near = await client.complete(PROMPT, return_trace=True)
+        far = await client.complete(f"# {SMALL}: wrong_tests\n{PROMPT}", return_trace=True)
+    assert (near.tier, near.score) == (SMALL, 1.0)
+    assert (far.tier, "return a + b" in far.text) == (LARGE, True)
+    assert near.trace
+    assert near.trace["steps"][0]["sandbox_s"] > 0
+
+
+async def test_the_cascade_does_not_talk_without_tls(pods: dict[str, Pod]) -> None:
+    async with CascadeClient(f"localhost:{pods['cascade'].ports.grpc}") as plain:
+        with pytest.raises(RequestFailed):
+            await plain.complete(PROMPT, timeout_s=10)
+
+
+@pytest.mark.parametrize("server", ["sandbox", "small", "large"])
+async def test_the_servers_behind_it_want_a_certificate(pods: dict[str, Pod], server: str) -> None:
+    address = f"localhost:{pods[server].ports.grpc}"
+    async with CascadeClient(address, Tls(PEM / "certificate.pem")) as stranger:
+        with pytest.raises(RequestFailed):
+            await stranger.models(timeout_s=10)
+    async with CascadeClient(address, Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")) as known:
+        assert all((await known.models()).values())
+
+
+def test_probes_hold_on_every_server(pods: dict[str, Pod], objects: list[Object]) -> None:
+    for name, pod in pods.items():
+        found = container(named(objects, "Deployment", name))
+        assert {pod.status(found[probe]) for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {200}
+
+
+async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod]) -> None:
+    found = {}
+    for name, pod in pods.items():
+        async with CascadeClient(
+            f"localhost:{pod.ports.grpc}", Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")
+        ) as known:
+            found[name] = {
+                model.removesuffix("-tensorrt_llm")
+                for model in await known.models()
+                if not model.endswith("ing") and "ensemble" not in model
+            }
+    assert found == {
+        "cascade": {"cascade"},
+        "sandbox": {"sandbox"},
+        "small": {"codegen-350m-mono", "codegen-2b-mono", "codegen-6b-mono"},
+        "large": {"codegen-16b-mono"},
+    }
+
+
+def test_the_sandbox_has_the_level_of_the_image_and_a_worker_for_each_core(pods: dict[str, Pod]) -> None:
+    started = re.findall(r'codecascade_sandbox_zygotes_started\{level="(\w+)"\} (\d+)', pods["sandbox"].metrics())
+    assert started == [("landlock", "2")]
+
+
+@contextlib.contextmanager
+def _pod(
+    triton: TritonInstall, objects: list[Object], name: str, root: Path, ports: Ports, addresses: dict[str, Ports]
+) -> Iterator[Pod]:
+    workload = named(objects, "Deployment", name)
+    image = "tensorrt_llm" if "tensorrt_llm" in container(workload)["image"] else "cpu"
+    dockerfile.copy_into(image, root)
+    _mount(objects, workload, root)
+
+    def here(text: str) -> str:
+        """A path of the container as one of this machine, an address of the cluster as one of this machine."""
+        for server, found in addresses.items():
+            text = text.replace(f"{FULLNAME}-{server}.{NAMESPACE}.svc:8001", f"localhost:{found.grpc}")
+        return re.sub(r"(?<![\w/])/(?=(opt|etc)/codecascade/)", f"{root}/", text)
+
+    for path in (root / "etc").rglob("*.json"):
+        path.write_text(here(path.read_text()))
+    (root / "bin").mkdir()
+    (root / "bin" / "tritonserver").symlink_to(triton.program)
+    environ = server_environ(os.environ, python_library_dir(), None)
+    environ |= {"TMPDIR": str(root), "PATH": f"{root}/bin:{root}/usr/local/bin:{environ['PATH']}"}
+    environ |= {key: value for key, value in dockerfile.environment(image).items() if key != "HOME"}
+    environ |= {key: here(value) for key, value in environment(workload).items()}
+    environ["CODECASCADE_DRAIN_S"] = "2"
+    argv = ["setpriv", "--pdeathsig", "TERM", *map(here, container(workload)["args"])]
+    argv += [f"--backend-directory={triton.backends}"]
+    argv += [
+        f"--{kind}-{what}"
+        for kind in ("http", "grpc", "metrics")
+        for what in ("address=127.0.0.1", f"port={getattr(ports, kind)}")
+    ]
+    log = root / "triton.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    pod = Pod(root, ports, process)
+    try:
+        _wait_until_ready(pod, container(workload)["startupProbe"], log)
+        yield pod
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _mount(objects: list[Object], workload: Object, root: Path) -> None:
+    """What the pod's volumes hold; for the engines scripted tiers."""
+    volumes = {each["name"]: each for each in workload["spec"]["template"]["spec"]["volumes"]}
+    for mount in container(workload)["volumeMounts"]:
+        volume, place = volumes[mount["name"]], root / mount["mountPath"].lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        if "configMap" in volume:
+            data = named(objects, "ConfigMap", volume["configMap"]["name"].removeprefix(f"{FULLNAME}-"))["data"]
+            for name, text in data.items():
+                (place / name).write_text(text)
+        elif "secret" in volume:
+            for name, source in SECRET.items():
+                shutil.copy(source, place / name)
+        elif "persistentVolumeClaim" in volume:
+            _scripted_tiers(place / "model_repository" / "codegen-mono-tensorrt_llm")
+
+
+def _scripted_tiers(folder: Path) -> None:
+    """Every tier of the family, each with the five models of an engine tier: all of them the scripted one."""
+    tiers = [tier["name"] for tier in json.loads(values("codegen-mono")["deployment"])["tiers"]]
+    parts = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
+    names = [f"{tier}{part}" for tier in tiers for part in parts]
+    render(folder.parent / "scripted", [ScriptedTier(name) for name in names], {"p": []}, default="p")
+    folder.mkdir()
+    for name in names:
+        (folder.parent / "scripted" / "models" / name).rename(folder / name)
+
+
+def _wait_until_ready(pod: Pod, probe: dict[str, Any], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        with contextlib.suppress(urllib.error.URLError, socket.error):
+            if pod.status(probe) == 200:
+                return
+        assert pod.process.poll() is None, failure(log.read_text())
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
