@@ -34,6 +34,10 @@ PEM = ROOT / "tests" / "unit" / "tls"
 SECRET = {"tls.crt": PEM / "certificate.pem", "tls.key": PEM / "key.pem", "ca.crt": PEM / "certificate.pem"}
 SMALL, LARGE = "codegen-350m-mono", "codegen-16b-mono"  # of different groups, prompts in the style that the scripted tiers know
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
+# A user without capabilities, as in a restricted pod.
+UNSHARE = ["unshare", "--user", "--map-user=10001", "--map-group=10001"]
+NAMESPACES = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+RESTRICTED = UNSHARE if NAMESPACES else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,13 @@ def test_the_sandbox_has_the_level_of_the_image_and_a_worker_for_each_core(pods:
     assert started == [("landlock", "2")]
 
 
+@pytest.mark.skipif(not NAMESPACES, reason="this machine gives no user namespaces: the servers run as the tests' own user")
+def test_the_servers_had_no_capability_and_no_way_to_get_one(pods: dict[str, Pod]) -> None:
+    for pod in pods.values():
+        status = Path(f"/proc/{pod.process.pid}/status").read_text()
+        assert re.findall(r"^(CapEff|NoNewPrivs):\s+(\w+)$", status, re.MULTILINE) == [("CapEff", "0" * 16), ("NoNewPrivs", "1")]
+
+
 @contextlib.contextmanager
 def _pod(
     triton: TritonInstall, objects: list[Object], name: str, root: Path, ports: Ports, addresses: dict[str, Ports]
@@ -171,7 +182,7 @@ def _pod(
     environ |= {key: value for key, value in dockerfile.environment(image).items() if key != "HOME"}
     environ |= {key: here(value) for key, value in environment(workload).items()}
     environ["CODECASCADE_DRAIN_S"] = "2"
-    argv = ["setpriv", "--pdeathsig", "TERM", *map(here, container(workload)["args"])]
+    argv = [*RESTRICTED, "setpriv", "--pdeathsig", "TERM", "--no-new-privs", *map(here, container(workload)["args"])]
     argv += [f"--backend-directory={triton.backends}"]
     argv += [
         f"--{kind}-{what}"
