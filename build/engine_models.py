@@ -7,7 +7,7 @@ An engine tier is five models. `<tier>` meets the tier contract; it calls `<tier
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,6 @@ _ANSWER = {
 }
 _REREAD = ("input_lengths", "request_output_len", "stop_words_list")  # what the last model needs of the first one's outputs
 _RAGGED = ("input_ids", "stop_words_list")
-_NEEDED = ("input_ids", "input_lengths", "request_output_len", "text_input", *_ENGINE_OUTPUTS, *_REREAD)
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
@@ -145,6 +144,7 @@ def tier_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_co
     return _with(
         config,
         engine=engine.engine,
+        gpu_device_ids=_ids(engine),
         ensemble=f"{name}-ensemble",
         engine_model=f"{name}-tensorrt_llm",
         max_completion_tokens=settings.max_completion_tokens,
@@ -155,7 +155,7 @@ def preprocessing_config(
     name: str, checkpoint: Checkpoint, settings: GpuRuntime, engine: EngineTier
 ) -> model_config_pb2.ModelConfig:
     config = _python_model(f"{name}-preprocessing", max_batch_size=1)
-    _inputs(config, _REQUEST)
+    _inputs(config, _REQUEST, needed=["text_input"])
     _outputs(config, _ENGINE_INPUTS)
     return _with(
         config,
@@ -169,8 +169,8 @@ def preprocessing_config(
 
 def postprocessing_config(name: str, checkpoint: Checkpoint, engine: EngineTier) -> model_config_pb2.ModelConfig:
     config = _python_model(f"{name}-postprocessing", max_batch_size=1)
-    _inputs(config, _ENGINE_OUTPUTS | {tensor: _ENGINE_INPUTS[tensor] for tensor in _REREAD})
-    _inputs(config, {"stop_words": _REQUEST["stop_words"]})
+    read = _ENGINE_OUTPUTS | {tensor: _ENGINE_INPUTS[tensor] for tensor in _REREAD}
+    _inputs(config, read | {"stop_words": _REQUEST["stop_words"]}, needed=read)
     _outputs(config, _ANSWER)
     return _with(config, tokenizer=engine.tokenizer, end_tokens=json.dumps(checkpoint.end_tokens))
 
@@ -187,7 +187,7 @@ def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_
     config.dynamic_batching.preferred_batch_size.append(settings.max_batch_size)
     config.dynamic_batching.max_queue_delay_microseconds = 0
     config.dynamic_batching.default_queue_policy.max_queue_size = 0
-    _inputs(config, _ENGINE_INPUTS | {"stop": ("TYPE_BOOL", _ONE)})
+    _inputs(config, _ENGINE_INPUTS | {"stop": ("TYPE_BOOL", _ONE)}, needed=["input_lengths", "request_output_len"])
     for tensor in config.input:
         tensor.allow_ragged_batch = tensor.name in _RAGGED
         if list(tensor.dims) == [1]:
@@ -206,7 +206,7 @@ def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_
         executor_worker_path=_WORKER,
         gpt_model_path=engine.engine,
         gpt_model_type="inflight_fused_batching",
-        gpu_device_ids=",".join(map(str, engine.gpu_device_ids)),
+        gpu_device_ids=_ids(engine),
         guided_decoding_backend="",
         max_beam_width=1,
         max_tokens_in_paged_kv_cache=engine.kv_cache_tokens,
@@ -219,7 +219,7 @@ def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_
 def ensemble_config(name: str) -> model_config_pb2.ModelConfig:
     """A prompt in, a text out: one sequence, with Triton passing the tensors from model to model."""
     config = model_config_pb2.ModelConfig(name=f"{name}-ensemble", platform="ensemble", max_batch_size=1)
-    _inputs(config, _REQUEST)
+    _inputs(config, _REQUEST, needed=["text_input"])
     _outputs(config, _ANSWER)
     first, engine, last = (
         config.ensemble_scheduling.step.add(model_name=f"{name}-{part}", model_version=-1)
@@ -245,13 +245,17 @@ def llm_api_config(name: str, checkpoint: Checkpoint, settings: GpuRuntime, engi
         tokenizer=engine.tokenizer,
         end_tokens=json.dumps(checkpoint.end_tokens),
         dtype=settings.dtype,
-        gpu_device_ids=",".join(map(str, engine.gpu_device_ids)),
+        gpu_device_ids=_ids(engine),
         kv_cache_tokens=engine.kv_cache_tokens,
         max_batch_size=settings.max_batch_size,
         max_input_tokens=settings.max_input_tokens,
         context_tokens=settings.context_tokens,
         max_completion_tokens=settings.max_completion_tokens,
     )
+
+
+def _ids(engine: EngineTier) -> str:
+    return ",".join(map(str, engine.gpu_device_ids))
 
 
 def _on_gpu(tier: Tier, gpu: str) -> GpuRuntime:
@@ -272,9 +276,9 @@ def _python_model(name: str, max_batch_size: int = 0) -> model_config_pb2.ModelC
     return config
 
 
-def _inputs(config: model_config_pb2.ModelConfig, tensors: Tensors) -> None:
+def _inputs(config: model_config_pb2.ModelConfig, tensors: Tensors, needed: Collection[str]) -> None:
     for name, (data_type, dims) in tensors.items():
-        config.input.add(name=name, data_type=data_type, dims=dims, optional=name not in _NEEDED)
+        config.input.add(name=name, data_type=data_type, dims=dims, optional=name not in needed)
 
 
 def _outputs(config: model_config_pb2.ModelConfig, tensors: Tensors) -> None:

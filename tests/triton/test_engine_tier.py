@@ -6,6 +6,7 @@ In its place is a stand-in with the same tensors (stand_in.py) and the real weig
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 import urllib.request
@@ -23,7 +24,9 @@ from codecascade_client.client import CascadeClient
 from codecascade_client.datasets import humaneval_task
 from codecascade_client.evaluate import evaluate
 from engine.checkpoint import checkpoint
-from engine.deployed import TIER, render_with_stand_in, repositories
+from engine.deployed import TIER, engine_of, path_with_one_h100, render_with_stand_in, repositories, see_the_image
+from engine_models import EngineTier, render_engines
+from errors import BuildError
 from paths import cache_dir
 from progress import Progress
 from real_server import StartServer
@@ -59,8 +62,11 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    rendered = render_with_stand_in(folder, tmp_path_factory.mktemp("engine"))
-    return start_server(repositories(rendered), rendered.deployment)
+    here = tmp_path_factory.mktemp("engine")
+    rendered = render_with_stand_in(folder, here)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", path_with_one_h100(here))
+        return start_server(repositories(rendered), rendered.deployment)
 
 
 @pytest.fixture
@@ -250,6 +256,22 @@ def test_a_cancel_over_grpc_reaches_the_engine(client: InferenceServerClient, se
     assert errors[0].status() == "StatusCode.CANCELLED"
     becomes(server, "stopped", stopped + 8)
     assert texts(generate(client, text_input=COUNTING, max_tokens=1)) == ["5"]
+
+
+def test_a_tier_whose_engine_was_built_for_another_gpu_does_not_start(
+    start_server: StartServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", path_with_one_h100(tmp_path))
+    engine = engine_of(folder, tmp_path / "engine", sm=80)
+    recipe = load_recipe("qwen2.5-coder")
+    placed = EngineTier(engine=engine, tokenizer=folder, gpu_device_ids=(0,), kv_cache_tokens=32_768)
+    rendered = render_engines(recipe, "h100", {TIER: placed}, tmp_path / "models")
+    alone = tmp_path / "alone" / TIER
+    shutil.copytree(rendered.repository / TIER, alone)
+    see_the_image(alone / "1" / "model.py", tmp_path)
+    reason = rf"model '{TIER}': .*{engine} was built for h100 \(SM 80\), and it is given a GPU of SM 90"
+    with pytest.raises(BuildError, match=reason):
+        start_server([alone.parent])
 
 
 async def test_the_cascade_solves_a_task_of_humaneval_through_it(server: RunningServer) -> None:

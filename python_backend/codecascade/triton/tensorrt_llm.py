@@ -8,12 +8,14 @@ just computing.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
+from codecascade.engine_manifest import check_engine, this_machine
 from codecascade.sampling import GenerateRequest, Generation, sequence_seed
 from codecascade.triton.bls import BlsModel, CallFailed
 from codecascade.triton.serving import Serving
@@ -32,6 +34,7 @@ class TritonPythonModel:
         parameters = Parameters(args)
         self._tier = args["model_name"]
         self._max_tokens = parameters.positive("max_completion_tokens")
+        check_engine(Path(parameters.text("engine")), this_machine(parameters.numbers("gpu_device_ids")))
         self._engine = parameters.text("engine_model")
         self._ensemble = BlsModel(
             parameters.text("ensemble"), _OUTPUTS, _TIMEOUT_S, pulse=lambda: [_text("text_input", "")], stop=self._stop

@@ -47,6 +47,13 @@ class Parameters:
             raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be a whole number of at least 1")
         return int(value)
 
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """Whole numbers from 0 on, with commas between them."""
+        value = self.text(name)
+        if not all(each.isdecimal() for each in value.split(",")):
+            raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be whole numbers with commas between")
+        return tuple(int(each) for each in value.split(","))
+
 
 def asked(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequest:
     """Raises InvalidRequest."""
