@@ -77,7 +77,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class LlamaCpp:
-    """A tier run by llama.cpp in process. price_per_mtok: US dollars per 1M generated tokens.
+    """A tier run by llama.cpp in process. price_per_mtok, prompt_price_per_mtok: US dollars per 1M generated and prompt tokens.
 
     slots: calls served at a time, each on its share of the cores.
     """
@@ -87,6 +87,7 @@ class LlamaCpp:
     max_completion_tokens: Positive
     slots: Positive
     weights: Weights
+    prompt_price_per_mtok: Price = 0.0
 
     def __post_init__(self) -> None:
         if self.max_completion_tokens >= self.context_tokens:

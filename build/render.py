@@ -84,7 +84,11 @@ def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
 
 def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
     """What the cascade needs to know about its tiers, small to large."""
-    return tiers_document(recipe, runtime, settings(recipe, runtime))
+    chosen = settings(recipe, runtime)
+    document = tiers_document(recipe, runtime, chosen)
+    for tier in document["tiers"]:
+        tier["weights_sha256"] = chosen[tier["name"]].weights.sha256
+    return document
 
 
 def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaCpp | GpuRuntime]) -> dict[str, Any]:
@@ -101,6 +105,7 @@ def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaC
                 "context_tokens": chosen[tier.name].context_tokens,
                 "max_completion_tokens": chosen[tier.name].max_completion_tokens,
                 "price_per_mtok": chosen[tier.name].price_per_mtok,
+                "prompt_price_per_mtok": chosen[tier.name].prompt_price_per_mtok,
             }
             for tier in recipe.tiers
             if tier.name in chosen

@@ -66,15 +66,14 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
         raise RecordingError(f"every tier is right too rarely to be worth asking: {weak}")
     table = table.only(tiers=strong)
     validation, held_out = table.only(tasks=parts.validation), table.only(tasks=parts.test)
-    prices = manifest.prices
     on_validation = Bootstrap(len(validation.tasks), rules.split_seed)
     on_held_out = Bootstrap(len(held_out.tasks), rules.split_seed)
 
     def evaluated(plan: Plan) -> Evaluated:
-        return Evaluated(plan, measure(validation, plan, prices, on_validation), measure(held_out, plan, prices, on_held_out))
+        return Evaluated(plan, measure(validation, plan, on_validation), measure(held_out, plan, on_held_out))
 
-    points = pareto_frontier(validation, prices, rules.grid)
-    choices = choose(validation, points, prices, rules.probability, on_validation)
+    points = pareto_frontier(validation, rules.grid)
+    choices = choose(validation, points, rules.probability, on_validation)
     return SearchResult(
         manifest=manifest,
         rules=rules,
@@ -85,7 +84,7 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
         frontier=tuple(evaluated(plan) for plan in _named(points)),
         choices=tuple((choice, evaluated(choice.plan)) for choice in choices),
         singles=tuple(evaluated(plan) for plan in single_plans(validation)),
-        savings=mean_savings(table, prices, rules.grid, rules.probability, range(rules.splits)),
+        savings=mean_savings(table, rules.grid, rules.probability, range(rules.splits)),
     )
 
 

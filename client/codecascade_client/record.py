@@ -51,7 +51,7 @@ class Refused:
 
 def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettings) -> Manifest:
     """Of a recording of every tier of a deployment. Raises DeploymentError."""
-    load_deployment(deployment_file)
+    deployed = load_deployment(deployment_file)
     rendered = json.loads(deployment_file.read_text(encoding="utf-8"))
     tiers = {
         tier["name"]: {
@@ -72,6 +72,7 @@ def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettin
             "top_p": TOP_P,
         },
         provenance={"runtime": rendered["runtime"], "begun": date.today().isoformat(), "codecascade": version("codecascade")},
+        sandbox_price_per_cpu_s=deployed.sandbox_price_per_cpu_s,
     )
 
 

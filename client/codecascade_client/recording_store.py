@@ -188,7 +188,8 @@ def open_recording(path: Path) -> RecordingFolder:
         fields = json.loads(content)
         if fields["format"] != FORMAT:
             raise RecordingError(f"{manifest_path} has format {fields['format']!r}, this version reads format {FORMAT}")
-        manifest = Manifest(*(fields[name] for name in ("family", "dataset", "tiers", "settings", "provenance")))
+        needed = {name: fields[name] for name in ("family", "dataset", "tiers", "settings", "provenance")}
+        manifest = Manifest(**needed, sandbox_price_per_cpu_s=fields.get("sandbox_price_per_cpu_s", 0.0))
     except FileNotFoundError:
         raise RecordingError(f"{path} is not a recording: it has no {MANIFEST}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -198,15 +199,26 @@ def open_recording(path: Path) -> RecordingFolder:
 
 
 def resume_recording(path: Path, manifest: Manifest) -> RecordingFolder:
-    """The recording that was begun there, or a new one. Raises RecordingError naming what differs if it is of something else."""
+    """The recording that was begun there, or a new one. Raises RecordingError naming what differs if it is of something else.
+
+    One that was begun before a tier's key was written down had no prompt price, and says nothing of its weights.
+    """
     if not (path / MANIFEST).exists():
         return create_recording(path, manifest)
     folder = open_recording(path)
     for name, value in asdict(manifest).items():
         begun = getattr(folder.manifest, name)
+        if name == "tiers":
+            begun = {tier: {**_unsaid(value.get(tier, {})), **known} for tier, known in begun.items()}
         if name != "provenance" and begun != value:
             raise RecordingError(f"recording {path} was begun with another {name}: {_difference(begun, value)}")
     return folder
+
+
+def _unsaid(tier: Mapping[str, Any]) -> dict[str, Any]:
+    """What the keys mean that a manifest may lack. tier: what is now known of it."""
+    said = {"prompt_price_per_mtok": 0.0, "weights_sha256": tier.get("weights_sha256")}
+    return {key: value for key, value in said.items() if key in tier}
 
 
 def _difference(begun: Any, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codecascade.cascade import Answer, run_cascade
@@ -20,10 +20,10 @@ class Replayed:
     correct: bool
 
 
-async def replay(plan: Plan, recording: Recording, task: str, run: int, prices: Mapping[str, float]) -> Replayed:
-    """What the plan would have answered. prices: US dollars per generated token. Raises RecordingError if it is not recorded."""
+async def replay(plan: Plan, recording: Recording, task: str, run: int) -> Replayed:
+    """What the plan would have answered, at the prices of the manifest. Raises RecordingError if it is not recorded."""
     request = _RecordedRequest(recording, task, run)
-    answer = await run_cascade(_RECORDED, plan, request, request, prices)
+    answer = await run_cascade(_RECORDED, plan, request, request, recording.manifest.prices)
     return Replayed(answer, request.correct(answer))
 
 

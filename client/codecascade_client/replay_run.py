@@ -46,7 +46,7 @@ def check_same(file: PlanFile, recording: Recording) -> None:
 async def replay_plan(plan: Plan, recording: Recording, tasks: Sequence[str], runs: Sequence[int]) -> ReplayedPlan:
     """Raises RecordingError if a step was not recorded."""
     check_recorded(plan, recording)
-    found = [await replay(plan, recording, task, run, recording.manifest.prices) for run in runs for task in tasks]
+    found = [await replay(plan, recording, task, run) for run in runs for task in tasks]
     return ReplayedPlan(
         plan=plan,
         cells=len(found),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -59,11 +59,9 @@ class MeanSaving:
 FRONTIER = "frontier"  # the name under which the mean of all frontier plans of a split stands
 
 
-def mean_savings(
-    table: Table, prices: Mapping[str, float], grid: Grid, probability: float, seeds: Sequence[int]
-) -> dict[str, MeanSaving]:
+def mean_savings(table: Table, grid: Grid, probability: float, seeds: Sequence[int]) -> dict[str, MeanSaving]:
     """By plan name, and of the frontier: chosen on each seed's validation tasks, measured on its test tasks."""
-    found = [_savings(table, prices, grid, probability, seed) for seed in seeds]
+    found = [_savings(table, grid, probability, seed) for seed in seeds]
     return {name: _mean([savings[name] for savings in found]) for name in found[0]}
 
 
@@ -80,16 +78,15 @@ def saving(plan: Held, reference: Held | None, singles: Sequence[Held]) -> Savin
     )
 
 
-def _savings(table: Table, prices: Mapping[str, float], grid: Grid, probability: float, seed: int) -> dict[str, list[Saving]]:
+def _savings(table: Table, grid: Grid, probability: float, seed: int) -> dict[str, list[Saving]]:
     parts = split(table.tasks, seed)
     validation, test = table.only(tasks=parts.validation), table.only(tasks=parts.test)
-    frontier = pareto_frontier(validation, prices, grid)
-    chosen = choose(validation, frontier, prices, probability, Bootstrap(len(validation.tasks), seed))
-    per_token = [prices[tier] for tier in table.tiers]
+    frontier = pareto_frontier(validation, grid)
+    chosen = choose(validation, frontier, probability, Bootstrap(len(validation.tasks), seed))
 
     def held(plan: Plan) -> Held:
         found = outcome(test, plan)
-        return Held(found.cost_usd(per_token), found.accuracy)
+        return Held(found.cost_usd, found.accuracy)
 
     singles = [held(plan) for plan in single_plans(test)]
     named = {choice.plan.name: [saving(held(choice.plan), held(choice.reference), singles)] for choice in chosen}

@@ -3,13 +3,13 @@
 A step's threshold only decides which cells go on, and the cells that go on at one threshold go on at every stricter one. So for
 two thresholds at once, what all their combinations cost and get right are two-dimensional cumulative sums of one histogram:
 a few additions per plan, however many cells there are. Thresholds that let the same cells go on are one plan. Everything is
-counted in integers and priced as `tabulate.price` does, so that the frontier is exactly that of an enumeration.
+counted in whole numbers, costs in picodollars, so that the frontier is exactly that of an enumeration.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,21 +59,21 @@ WHOLE = Grid(tuple(step / 20 for step in range(1, 21)))
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A plan of the frontier. cost_usd: dollars per request. correct: cells that it gets right."""
+    """A plan of the frontier. cost: picodollars of all cells. correct: cells that it gets right."""
 
     plan: Plan
-    cost_usd: float
+    cost: int
     correct: int
 
 
-def pareto_frontier(table: Table, prices: Mapping[str, float], grid: Grid) -> list[Point]:
+def pareto_frontier(table: Table, grid: Grid) -> list[Point]:
     """Cheapest first; no plan of the grid is as good as one of these in both ways and better in one.
 
-    prices: US dollars per generated token. Of plans that come to the same the one with the fewest steps is taken.
+    Of plans that come to the same the one with the fewest steps is taken.
     """
     front = _Front(table.correct[0].size)
     for thresholds in ((each,) for each in grid.thresholds) if grid.shared else (grid.thresholds,):
-        _Search(table, prices, grid, thresholds, front).run()
+        _Search(table, grid, thresholds, front).run()
     return front.points()
 
 
@@ -84,12 +84,12 @@ class _Front:
         self.cheapest = np.full(cells + 1, np.inf)
         self._found: dict[int, Point] = {}
 
-    def offer(self, correct: NDArray[np.int64], cost_usd: NDArray[np.float64], steps: _Steps) -> None:
-        """correct, cost_usd: of every combination of thresholds, in the shape that `steps.plan` takes indices of."""
-        better = np.flatnonzero(cost_usd.ravel() < self.cheapest[correct.ravel()])
+    def offer(self, correct: NDArray[np.int64], cost: NDArray[np.float64], steps: _Steps) -> None:
+        """correct, cost: of every combination of thresholds, in the shape that `steps.plan` takes indices of."""
+        better = np.flatnonzero(cost.ravel() < self.cheapest[correct.ravel()])
         if not better.size:
             return
-        costs, counts = cost_usd.ravel()[better], correct.ravel()[better]
+        costs, counts = cost.ravel()[better], correct.ravel()[better]
         order = np.lexsort((-counts, costs))
         most = np.maximum.accumulate(counts[order])
         gains = np.concatenate(([True], most[1:] > most[:-1]))
@@ -98,12 +98,12 @@ class _Front:
             if costs[place] < self.cheapest[count]:
                 self.cheapest[: count + 1] = np.minimum(self.cheapest[: count + 1], costs[place])
                 indices = np.unravel_index(better[place], correct.shape)
-                self._found[count] = Point(steps.plan([int(index) for index in indices]), float(costs[place]), count)
+                self._found[count] = Point(steps.plan([int(index) for index in indices]), int(costs[place]), count)
 
     def points(self) -> list[Point]:
         best = np.append(self.cheapest[1:], np.inf)
-        standing = [p for p in self._found.values() if p.cost_usd == self.cheapest[p.correct] and p.cost_usd < best[p.correct]]
-        return sorted(standing, key=lambda point: point.cost_usd)
+        standing = [p for p in self._found.values() if p.cost == self.cheapest[p.correct] and p.cost < best[p.correct]]
+        return sorted(standing, key=lambda point: point.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,9 @@ class _Option:
     """A step with all its thresholds. classes: (cells,), a cell goes on at threshold t where its class is ≤ t."""
 
     option: StepOption | None
-    price: float
     thresholds: tuple[float, ...]
     classes: NDArray[np.int64]
-    tokens: NDArray[np.float64]
+    cost: NDArray[np.float64]
     correct: NDArray[np.float64]
 
 
@@ -143,17 +142,15 @@ class _Prefix:
 
 
 class _Search:
-    def __init__(
-        self, table: Table, prices: Mapping[str, float], grid: Grid, thresholds: tuple[float, ...], front: _Front
-    ) -> None:
+    def __init__(self, table: Table, grid: Grid, thresholds: tuple[float, ...], front: _Front) -> None:
         self._front = front
         self._cells = table.correct[0].size
         self._tiers = table.tiers
-        found = {tier: [_option(table, o, prices[tier], thresholds) for o in grid.options(table, tier)] for tier in table.tiers}
+        found = {tier: [_option(table, option, thresholds) for option in grid.options(table, tier)] for tier in table.tiers}
         self._not_last = {tier: [o for o in options if o.option and o.option.k > 0] for tier, options in found.items()}
         self._last = {tier: [o for o in options if o.option and o.option.k != 1] for tier, options in found.items()}
         zeros = np.zeros(self._cells)
-        self._no_step = _Option(None, 0.0, (0.0,), zeros.astype(np.int64), zeros, zeros)
+        self._no_step = _Option(None, (0.0,), zeros.astype(np.int64), zeros, zeros)
 
     def run(self) -> None:
         everything = _Prefix((), np.arange(self._cells), 0.0, 0.0)
@@ -169,7 +166,7 @@ class _Search:
         for option in self._not_last[fixed[0]]:
             assert option.option is not None
             classes = option.classes[prefix.cells]
-            paid = prefix.paid + option.tokens[prefix.cells].sum() * option.price
+            paid = prefix.paid + option.cost[prefix.cells].sum()
             for index, threshold in enumerate(option.thresholds):
                 stays = classes <= index
                 correct = prefix.correct + option.correct[prefix.cells[~stays]].sum()
@@ -183,8 +180,8 @@ class _Search:
         """Whether a plan that is right wherever a later step is, at the price of the cheapest next step, would be new."""
         options = [option for tier in later for option in (*self._not_last[tier], *self._last[tier])]
         right = np.any([option.correct[prefix.cells] for option in options], axis=0).sum()
-        paid = min((option.tokens[prefix.cells].sum() * option.price for option in self._not_last[later[0]]), default=np.inf)
-        return bool((prefix.paid + paid) / self._cells < self._front.cheapest[int(prefix.correct + right)])
+        paid = min((option.cost[prefix.cells].sum() for option in self._not_last[later[0]]), default=np.inf)
+        return bool(prefix.paid + paid < self._front.cheapest[int(prefix.correct + right)])
 
     def _tail(self, prefix: _Prefix, tiers: Sequence[str]) -> None:
         """All plans that go on with up to three more steps."""
@@ -192,16 +189,16 @@ class _Search:
         first, second = [*missing, *(self._not_last[tier] for tier in tiers[:-1])]
         for a in first:
             tail_a = _Reach(a.classes[prefix.cells], len(a.thresholds))
-            paid_a = prefix.paid + a.tokens[prefix.cells].sum() * a.price
+            paid_a = prefix.paid + a.cost[prefix.cells].sum()
             right_a = prefix.correct + a.correct[prefix.cells].sum() - tail_a.sums(a.correct[prefix.cells])
             for b in second:
                 both = tail_a.and_then(b.classes[prefix.cells], len(b.thresholds))
-                paid_b = paid_a + tail_a.sums(b.tokens[prefix.cells]) * b.price
+                paid_b = paid_a + tail_a.sums(b.cost[prefix.cells])
                 right_b = (right_a + tail_a.sums(b.correct[prefix.cells]))[:, None] - both.sums(b.correct[prefix.cells])
                 for z in self._last[tiers[-1]]:
-                    paid = paid_b[:, None] + both.sums(z.tokens[prefix.cells]) * z.price
+                    paid = paid_b[:, None] + both.sums(z.cost[prefix.cells])
                     right = right_b + both.sums(z.correct[prefix.cells])
-                    self._front.offer(right.astype(np.int64), paid / self._cells, _Steps(prefix.steps, (a, b), z))
+                    self._front.offer(right.astype(np.int64), paid, _Steps(prefix.steps, (a, b), z))
 
 
 class _Reach:
@@ -225,17 +222,16 @@ class _Reach:
         return sums[tuple(slice(count) for count in self._thresholds)]
 
 
-def _option(table: Table, option: StepOption, price: float, thresholds: tuple[float, ...]) -> _Option:
+def _option(table: Table, option: StepOption, thresholds: tuple[float, ...]) -> _Option:
     """Of thresholds at which the same cells go on only the strictest is kept: it promises least on other tasks."""
     index = table.of(option)
     accepted = np.sum([table.accepts(index, threshold) for threshold in thresholds], axis=0).ravel()
     kept = [place for place in range(len(thresholds)) if place == len(thresholds) - 1 or np.any(accepted == place + 1)]
     return _Option(
         option=option,
-        price=price,
         thresholds=tuple(thresholds[place] for place in kept),
         classes=np.searchsorted(kept, accepted).astype(np.int64),
-        tokens=table.tokens[index].ravel().astype(np.float64),
+        cost=table.cost[index].ravel().astype(np.float64),
         correct=table.correct[index].ravel().astype(np.float64),
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from codecascade.prices import PICODOLLARS
 from codecascade.recordings import StepOption
 from codecascade.types import Plan, TierPlan
 from numpy.typing import NDArray
@@ -67,10 +68,10 @@ class Bootstrap:
         return float((self.means(right - reference) >= -loss - _ROUNDING).mean())
 
 
-def measure(table: Table, plan: Plan, prices: Mapping[str, float], bootstrap: Bootstrap) -> Measured:
+def measure(table: Table, plan: Plan, bootstrap: Bootstrap) -> Measured:
     """A plan on all tasks of a table."""
     found = outcome(table, plan)
-    return Measured(bootstrap.estimate(cost_per_task(found, table, prices)), bootstrap.estimate(right_per_task(found)))
+    return Measured(bootstrap.estimate(cost_per_task(found)), bootstrap.estimate(right_per_task(found)))
 
 
 def right_per_task(found: Outcome) -> NDArray[np.float64]:
@@ -78,10 +79,9 @@ def right_per_task(found: Outcome) -> NDArray[np.float64]:
     return np.asarray(found.correct.mean(axis=0), np.float64)
 
 
-def cost_per_task(found: Outcome, table: Table, prices: Mapping[str, float]) -> NDArray[np.float64]:
+def cost_per_task(found: Outcome) -> NDArray[np.float64]:
     """(tasks,) dollars per request, mean of the runs."""
-    per_token = np.array([prices[tier] for tier in table.tiers])
-    return np.asarray(np.tensordot(per_token, found.tokens.mean(axis=1), axes=1), np.float64)
+    return np.asarray(found.cost.mean(axis=0) / PICODOLLARS, np.float64)
 
 
 def single_plans(table: Table) -> list[Plan]:
@@ -99,22 +99,19 @@ def weak_tiers(table: Table) -> dict[str, float]:
     return {tier: accuracy for tier, accuracy in greedy.items() if accuracy < LEAST_ACCURACY}
 
 
-def choose(
-    table: Table, frontier: Sequence[Point], prices: Mapping[str, float], probability: float, bootstrap: Bootstrap
-) -> list[Choice]:
+def choose(table: Table, frontier: Sequence[Point], probability: float, bootstrap: Bootstrap) -> list[Choice]:
     """`cheap`, `balanced` and `accurate`: each the cheapest plan of the frontier that is probably not worse than its reference.
 
     table: the validation tasks. The reference itself is taken where the frontier has no cheaper such plan.
     """
     largest = single(StepOption(table.tiers[-1], 0, 0))
-    best = _most_accurate(table, prices)
+    best = _most_accurate(table)
     rules = (
         _Rule("cheap", f"at most {100 * CHEAP_LOSS:g} points less accurate than {in_words(largest)}", largest, CHEAP_LOSS),
         _Rule("balanced", f"not less accurate than {in_words(largest)}", largest),
         _Rule("accurate", f"not less accurate than the most accurate single tier, {in_words(best)}", best),
     )
-    per_token = [prices[tier] for tier in table.tiers]
-    return [_choice(rule, table, frontier, per_token, probability, bootstrap) for rule in rules]
+    return [_choice(rule, table, frontier, probability, bootstrap) for rule in rules]
 
 
 def in_words(plan: Plan) -> str:
@@ -137,12 +134,10 @@ class _Rule:
     loss: float = 0.0
 
 
-def _choice(
-    rule: _Rule, table: Table, frontier: Sequence[Point], per_token: Sequence[float], probability: float, bootstrap: Bootstrap
-) -> Choice:
+def _choice(rule: _Rule, table: Table, frontier: Sequence[Point], probability: float, bootstrap: Bootstrap) -> Choice:
     reference = outcome(table, rule.reference)
     for point in frontier:
-        if point.cost_usd < reference.cost_usd(per_token):
+        if point.cost < reference.cost.sum():
             right = right_per_task(outcome(table, point.plan))
             reached = bootstrap.not_worse(right, right_per_task(reference), rule.loss)
             if reached >= probability:
@@ -150,12 +145,11 @@ def _choice(
     return Choice(Plan(rule.name, rule.reference.steps), rule.words, rule.reference, 1.0)
 
 
-def _most_accurate(table: Table, prices: Mapping[str, float]) -> Plan:
+def _most_accurate(table: Table) -> Plan:
     """Of equally accurate ones the cheapest."""
-    per_token = [prices[tier] for tier in table.tiers]
 
     def rank(plan: Plan) -> tuple[float, float]:
         found = outcome(table, plan)
-        return -found.accuracy, found.cost_usd(per_token)
+        return -found.accuracy, found.cost_usd
 
     return min(single_plans(table), key=rank)

@@ -6,19 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from codecascade.recordings import GREEDY, Recording, RecordingError, StepOption, Unit
+from codecascade.prices import Prices, usd
+from codecascade.recordings import GREEDY, Recording, RecordingError, StageRecording, StepOption, Unit
 from codecascade.scoring import score_candidates
 from codecascade.types import Plan
 from numpy.typing import NDArray
 
 from codecascade_client.replay import option_of
 
+EXACT = 2**53  # whole numbers up to it are exact in a float64, which the search adds them in
+
 
 @dataclass(frozen=True)
 class Table:
     """What each step option gives in each cell, a cell being one task in one run.
 
-    tiers: small to large. agreement, pairs, tokens, correct: (options, runs, tasks).
+    tiers: small to large. agreement, pairs, cost (picodollars), correct: (options, runs, tasks).
     """
 
     tiers: tuple[str, ...]
@@ -27,7 +30,7 @@ class Table:
     options: tuple[StepOption, ...]
     agreement: NDArray[np.int64]
     pairs: NDArray[np.int64]
-    tokens: NDArray[np.int64]
+    cost: NDArray[np.int64]
     correct: NDArray[np.bool_]
 
     def of(self, option: StepOption) -> int:
@@ -58,34 +61,30 @@ class Table:
             options=tuple(self.options[index] for index in rows),
             agreement=self.agreement[cut],
             pairs=self.pairs[cut],
-            tokens=self.tokens[cut],
+            cost=self.cost[cut],
             correct=self.correct[cut],
         )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a plan gives in every cell. correct: (runs, tasks) bool. tokens: (tiers, runs, tasks) generated tokens.
+    """What a plan gives in every cell. correct: (runs, tasks) bool. cost: (runs, tasks) picodollars.
 
     answered_by: (runs, tasks), index of the tier.
     """
 
     correct: NDArray[np.bool_]
-    tokens: NDArray[np.int64]
+    cost: NDArray[np.int64]
     answered_by: NDArray[np.int64]
 
     @property
     def accuracy(self) -> float:
         return int(self.correct.sum()) / self.correct.size
 
-    def cost_usd(self, prices: Sequence[float]) -> float:
-        """Dollars per request. prices: per generated token, tier by tier."""
-        return price(self.tokens.sum(axis=(1, 2)).tolist(), prices) / self.correct.size
-
-
-def price(tokens: Iterable[int], prices: Iterable[float]) -> float:
-    """Dollars of generated tokens, tier by tier, added small to large."""
-    return float(sum(count * each for count, each in zip(tokens, prices, strict=True)))
+    @property
+    def cost_usd(self) -> float:
+        """Dollars per request."""
+        return usd(int(self.cost.sum())) / self.correct.size
 
 
 def outcome(table: Table, plan: Plan) -> Outcome:
@@ -94,16 +93,15 @@ def outcome(table: Table, plan: Plan) -> Outcome:
     waiting = np.ones(shape, np.bool_)
     correct = np.zeros(shape, np.bool_)
     answered_by = np.zeros(shape, np.int64)
-    tokens = np.zeros((len(table.tiers), *shape), np.int64)
+    cost = np.zeros(shape, np.int64)
     for step in plan.steps:
         option = table.of(option_of(step))
-        tier = table.tiers.index(step.tier)
-        tokens[tier] = waiting * table.tokens[option]
+        cost += waiting * table.cost[option]
         accepted = waiting if step == plan.steps[-1] else waiting & table.accepts(option, step.threshold)
         correct[accepted] = table.correct[option][accepted]
-        answered_by[accepted] = tier
+        answered_by[accepted] = table.tiers.index(step.tier)
         waiting = waiting & ~accepted
-    return Outcome(correct, tokens, answered_by)
+    return Outcome(correct, cost, answered_by)
 
 
 def tabulate(recording: Recording) -> Table:
@@ -122,17 +120,39 @@ def tabulate(recording: Recording) -> Table:
         raise RecordingError("the recording holds no task that every tier answered and that was judged")
     runs = _runs(tasks, tiers, units)
     options = [option for tier in tiers for option in recording.options(tier) if option.greedy or runs != (GREEDY,)]
-    cells = np.array([[[_score(recording, option, task, run) for task in tasks] for run in runs] for option in options], np.int64)
-    agreement, pairs, tokens, correct = np.moveaxis(cells, -1, 0)
-    return Table(tiers, runs, tasks, tuple(options), agreement, pairs, tokens, correct.astype(np.bool_))
+    prices = recording.manifest.prices
+    if prices.sandbox_price_per_cpu_s and isinstance(recording, StageRecording):
+        raise RecordingError("the recording holds no CPU seconds, sandbox_price_per_cpu_s must be 0")
+    cells = [[[_score(recording, prices, option, task, run) for task in tasks] for run in runs] for option in options]
+    _check_exact(options, cells)
+    agreement, pairs, cost, correct = np.moveaxis(np.array(cells, np.int64), -1, 0)
+    return Table(tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct.astype(np.bool_))
 
 
-def _score(recording: Recording, option: StepOption, task: str, run: int) -> tuple[int, int, int, bool]:
+def _score(recording: Recording, prices: Prices, option: StepOption, task: str, run: int) -> tuple[int, int, int, bool]:
+    """Agreement, pairs, picodollars and whether the solution that it would return is right."""
     step = recording.step(Unit(option.tier, task, GREEDY if option.greedy else run), option)
+    if prices.tiers[option.tier].prompt_price_per_mtok and not step.prompt_tokens:
+        raise RecordingError(f"the recording holds no prompt tokens of tier {option.tier!r}, prompt_price_per_mtok must be 0")
+    sandbox_s = float(step.matrix.cpu_s.sum()) if step.matrix.verdicts.size else 0.0
+    cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, sandbox_s)
     if not step.matrix.verdicts.size:
-        return 0, 0, step.completion_tokens, bool(step.correct[-1])
+        return 0, 0, cost, bool(step.correct[-1])
     score = score_candidates(step.matrix)
-    return score.agreement, score.pairs, step.completion_tokens, bool(step.correct[score.best])
+    return score.agreement, score.pairs, cost, bool(step.correct[score.best])
+
+
+def _check_exact(options: Sequence[StepOption], cells: Sequence[Sequence[Sequence[tuple[int, int, int, bool]]]]) -> None:
+    """Raises RecordingError if the dearest plan costs more than sums of whole picodollars can hold exactly."""
+    dearest: dict[str, int] = {}
+    for option, runs in zip(options, cells, strict=True):
+        cost = sum(cell[2] for tasks in runs for cell in tasks)
+        dearest[option.tier] = max(cost, dearest.get(option.tier, 0))
+    if sum(dearest.values()) > EXACT:
+        raise RecordingError(
+            f"a plan can cost {usd(sum(dearest.values())):,.0f} dollars on the tasks recorded, "
+            f"it is counted exactly up to {usd(EXACT):,.0f}: give lower prices"
+        )
 
 
 def _tasks(ids: Sequence[str], tiers: Sequence[str], units: set[Unit]) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from codecascade.prices import Prices, usd
 from codecascade.scoring import decide, score_candidates
 from codecascade.trace import StepTrace, Trace
 from codecascade.types import (
@@ -50,10 +51,10 @@ async def run_cascade(
     plan: Plan,
     tiers: Tiers,
     sandbox: Sandbox,
-    prices: Mapping[str, float],
+    prices: Prices,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Answer:
-    """Complete a task by a plan. prices: US dollars per generated token, by tier. clock: seconds.
+    """Complete a task by a plan. clock: seconds.
 
     A tier that fails is skipped upward; if the last one fails, the best earlier candidate is returned and marked so.
     Raises TierUnavailable when no tier answered, InvalidRequest when every tier refused the request.
@@ -93,7 +94,7 @@ async def _run_step(
     last: bool,
     tiers: Tiers,
     sandbox: Sandbox,
-    prices: Mapping[str, float],
+    prices: Prices,
     clock: Callable[[], float],
 ) -> tuple[_Found, StepTrace]:
     started = clock()
@@ -113,7 +114,7 @@ async def _run_step(
         score=score.value,
         prompt_tokens=samples.prompt_tokens,
         completion_tokens=samples.completion_tokens,
-        price_usd=samples.completion_tokens * prices[step.tier],
+        price_usd=usd(prices.step(step.tier, samples.prompt_tokens, samples.completion_tokens, sandbox_s)),
         sandbox_s=sandbox_s,
         generate_ms=(generated - started) * 1e3,
         sandbox_ms=(judged - generated) * 1e3,

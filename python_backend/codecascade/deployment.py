@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codecascade.prices import Prices, TokenPrice
 from codecascade.prompts import STYLES
 from codecascade.types import CascadeError, InvalidRequest, Plan
 
@@ -21,8 +22,9 @@ class DeploymentError(CascadeError):
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One deployed model size. price_per_mtok: US dollars per 1M generated tokens. timeout_s: then it counts as failed.
+    """One deployed model size. price_per_mtok, prompt_price_per_mtok: US dollars per 1M generated and prompt tokens.
 
+    timeout_s: then it counts as failed. weights_sha256: of the file that it runs, where it is one.
     url: host:port of the gRPC of another Triton that serves it; None: the cascade's own.
     """
 
@@ -32,13 +34,13 @@ class Tier:
     max_completion_tokens: int
     price_per_mtok: float
     timeout_s: float = 300.0
+    prompt_price_per_mtok: float = 0.0
+    weights_sha256: str | None = None
     url: str | None = None
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"tier {self.name!r} has style {self.style!r}, allowed are {', '.join(STYLES)}")
-        if not 0 <= self.price_per_mtok < float("inf"):
-            raise ValueError(f"tier {self.name!r} has price_per_mtok {self.price_per_mtok}")
         if self.max_completion_tokens < 1 or self.context_tokens < 1 or not self.timeout_s > 0:
             raise ValueError(f"tier {self.name!r} has a limit that is not positive")
         if self.url is not None and not re.fullmatch(r"[^\s]+:\d{1,5}", self.url):
@@ -47,14 +49,20 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
+    """sandbox_price_per_cpu_s: US dollars per CPU second of generated programs under test."""
+
     family: str
     plans: Path
     tiers: Mapping[str, Tier]
+    sandbox_price_per_cpu_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _ = self.prices  # raises ValueError
 
     @property
-    def prices(self) -> dict[str, float]:
-        """US dollars per generated token, by tier."""
-        return {name: tier.price_per_mtok / 1e6 for name, tier in self.tiers.items()}
+    def prices(self) -> Prices:
+        tiers = {name: TokenPrice(tier.price_per_mtok, tier.prompt_price_per_mtok) for name, tier in self.tiers.items()}
+        return Prices(tiers, self.sandbox_price_per_cpu_s)
 
     def check(self, plan: Plan) -> None:
         """Raises InvalidRequest if the plan names a tier that is not deployed."""
@@ -81,4 +89,4 @@ def _parse(data: Any) -> Deployment:
     tiers = {tier["name"]: Tier(**tier) for tier in data["tiers"]}
     if not tiers:
         raise ValueError("it has no tiers")
-    return Deployment(data["family"], Path(data["plans"]), tiers)
+    return Deployment(data["family"], Path(data["plans"]), tiers, data.get("sandbox_price_per_cpu_s", 0.0))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from codecascade.prices import Prices, prices_of
 from codecascade.types import CascadeError, TierPlan, Verdict, VerdictMatrix
 
 GREEDY = -1  # the run that holds the greedy answers; sampled runs count from 0
@@ -125,7 +126,7 @@ class StepOption:
 class Manifest:
     """What a recording is of. dataset: name, sha256 and task_ids, in order. settings: what every unit was asked with.
 
-    tiers: small to large, name → what is known of it, `price_per_mtok` (US dollars per 1M generated tokens) at least.
+    tiers: small to large, name → what is known of it, `price_per_mtok` at least. Prices are those of codecascade.prices.
     """
 
     family: str
@@ -133,17 +134,17 @@ class Manifest:
     tiers: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    sandbox_price_per_cpu_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, tier in self.tiers.items():
-            price = tier.get("price_per_mtok")
-            if not isinstance(price, (int, float)) or not 0 <= price < float("inf"):
-                raise RecordingError(f"price_per_mtok of tier {name!r} is {price!r}, allowed are dollars from 0")
+        try:
+            _ = self.prices
+        except ValueError as error:
+            raise RecordingError(str(error)) from None
 
     @property
-    def prices(self) -> dict[str, float]:
-        """US dollars per generated token, by tier."""
-        return {name: tier["price_per_mtok"] / 1e6 for name, tier in self.tiers.items()}
+    def prices(self) -> Prices:
+        return prices_of(self.tiers, self.sandbox_price_per_cpu_s)
 
 
 class Recording(Protocol):

@@ -30,7 +30,7 @@ class StepTrace:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """prompt_tokens, completion_tokens: by tier. sandbox_s: CPU seconds. price_usd: of the generated tokens."""
+    """prompt_tokens, completion_tokens: by tier. sandbox_s: CPU seconds. price_usd: of all three."""
 
     price_usd: float
     prompt_tokens: dict[str, int]
@@ -59,5 +59,7 @@ class Trace:
     wall_ms: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON. Everything in it but `*_ms` and `sandbox_s` follows from request, seed and deployment."""
+        """For JSON. Everything in it follows from request, seed and deployment, but for `*_ms`, `sandbox_s` and, where the
+        sandbox has a price, `price_usd`.
+        """
         return {**asdict(self), "cost": asdict(cost_of(self.steps))}

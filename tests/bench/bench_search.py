@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from codecascade.prices import usd
 from codecascade.types import CascadeError
 from codecascade_client.published import import_published
 from codecascade_client.search import Grid, Point, pareto_frontier
@@ -46,20 +47,19 @@ def main(folder: Path) -> int:
     except CascadeError as error:
         print(error, file=sys.stderr)
         return 2
-    table, prices = tabulate(recording), recording.manifest.prices
+    table = tabulate(recording)
     plans = GRID.plans(table)
     started = time.perf_counter()
-    frontier = pareto_frontier(table, prices, GRID)
+    frontier = pareto_frontier(table, GRID)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
         f"{plans:,} plans ({len(table.tiers)} tiers, {len(GRID.thresholds)} thresholds per step, {table.correct[0].size} cells)"
     )
     print(f"search:      {seconds:8.2f} s, {plans / seconds:,.0f} plans/s, peak memory {peak / 1e6:,.0f} MB")
-    print(
-        f"frontier:    {len(frontier)} plans, {frontier[0].cost_usd * 1e3:.3f} to {frontier[-1].cost_usd * 1e3:.3f} $ per 1,000"
-    )
-    slow = enumerate_some(table, [prices[tier] for tier in table.tiers], frontier)
+    cheapest, dearest = (1e3 * usd(point.cost) / table.correct[0].size for point in (frontier[0], frontier[-1]))
+    print(f"frontier:    {len(frontier)} plans, {cheapest:.3f} to {dearest:.3f} $ per 1,000")
+    slow = enumerate_some(table, frontier)
     print(
         f"enumeration: {slow.seconds / slow.share:8.0f} s for all ({slow.plans:,} three-tier plans took {slow.seconds:.2f} s, "
         f"{slow.share:.2%} of the first steps), {slow.plans / slow.seconds:,.0f} plans/s"
@@ -69,26 +69,26 @@ def main(folder: Path) -> int:
     return 0 if good else 1
 
 
-def enumerate_some(table: Table, prices: list[float], frontier: list[Point]) -> Enumeration:
+def enumerate_some(table: Table, frontier: list[Point]) -> Enumeration:
     """Plans over all three tiers, one by one, for some of the first steps."""
     cells = table.correct[0].size
-    tokens, correct = table.tokens.reshape(-1, cells), table.correct.reshape(-1, cells)
+    cost, correct = table.cost.reshape(-1, cells), table.correct.reshape(-1, cells)
     small, medium, large = ([table.of(option) for option in GRID.options(table, tier)] for tier in table.tiers)
     first = [(o, t) for o in small if table.options[o].k > 0 for t in GRID.thresholds]
     second = [(o, table.accepts(o, t).ravel()) for o in medium if table.options[o].k > 0 for t in GRID.thresholds]
     last = [o for o in large if table.options[o].k != 1]
-    best = np.array([[point.cost_usd, point.correct] for point in frontier])
+    best = np.array([[point.cost, point.correct] for point in frontier])
     chosen = random.Random(0).sample(first, ENUMERATED_STEPS)
     behind = True
     started = time.perf_counter()
     for a, threshold in chosen:
         accepted_a = table.accepts(a, threshold).ravel()
-        paid_a, right_a = tokens[a].sum() * prices[0], correct[a][accepted_a].sum()
+        paid_a, right_a = cost[a].sum(), correct[a][accepted_a].sum()
         for b, accepted in second:
             goes_on = ~accepted_a & ~accepted
-            paid_b = paid_a + tokens[b][~accepted_a].sum() * prices[1]
+            paid_b = paid_a + cost[b][~accepted_a].sum()
             right_b = right_a + correct[b][~accepted_a & accepted].sum()
-            paid = (paid_b + tokens[last][:, goes_on].sum(axis=1) * prices[2]) / cells
+            paid = paid_b + cost[last][:, goes_on].sum(axis=1)
             right = right_b + correct[last][:, goes_on].sum(axis=1)
             reachable = best[np.searchsorted(best[:, 0], paid, side="right") - 1, 1]
             behind &= bool((right <= reachable).all())

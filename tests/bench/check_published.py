@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codecascade.prices import PICODOLLARS
 from codecascade.recordings import Recording
 from codecascade.types import CascadeError, Plan
 from codecascade_client.published import PlanTable, PublishedPlan, import_published, read_plan_tables
 from codecascade_client.replay import option_of, replay
 from codecascade_client.splits import split
-from codecascade_client.tabulate import Outcome, Table, outcome, price, tabulate
+from codecascade_client.tabulate import Outcome, Table, outcome, tabulate
 
 COST_TOLERANCE = 1e-6  # relative
 ACCURACY_TOLERANCE = 1e-9  # percent: only the rounding of a printed float
@@ -57,12 +58,11 @@ def tasks_of(file: PlanTable, tasks: Sequence[str]) -> Sequence[str]:
 
 def check(file: PlanTable, table: Table, recording: Recording) -> int:
     """The number of rows that are not reproduced; each is printed with what differs."""
-    prices = [recording.manifest.prices[tier] for tier in table.tiers]
     reproduced = []
     worst = 0.0
     for row in file.plans:
         try:
-            found = figures(outcome(table, row.plan), prices)
+            found = figures(outcome(table, row.plan))
         except CascadeError as error:
             print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {error}")
             continue
@@ -72,7 +72,7 @@ def check(file: PlanTable, table: Table, recording: Recording) -> int:
             reproduced.append(row.plan)
         else:
             print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, found, table)}")
-    looped = asyncio.run(check_loop(reproduced, table, recording, prices))
+    looped = asyncio.run(check_loop(reproduced, table, recording))
     print(
         f"{file.path.name}: {len(reproduced)} of {len(file.plans)} plans on {len(table.tasks)} tasks, "
         f"cost off by {worst:.1e} at most; {looped} of them also through run_cascade, equal"
@@ -80,8 +80,8 @@ def check(file: PlanTable, table: Table, recording: Recording) -> int:
     return len(file.plans) - len(reproduced)
 
 
-def figures(found: Outcome, prices: Sequence[float]) -> Figures:
-    return Figures(cost=1000 * found.cost_usd(prices), accuracy=100 * found.accuracy)
+def figures(found: Outcome) -> Figures:
+    return Figures(cost=1000 * found.cost_usd, accuracy=100 * found.accuracy)
 
 
 def difference(row: PublishedPlan, found: Figures, table: Table) -> str:
@@ -96,17 +96,16 @@ def difference(row: PublishedPlan, found: Figures, table: Table) -> str:
     )
 
 
-async def check_loop(plans: Sequence[Plan], table: Table, recording: Recording, prices: Sequence[float]) -> int:
+async def check_loop(plans: Sequence[Plan], table: Table, recording: Recording) -> int:
     """Replay some plans through run_cascade too; every cell must be equal to the table's."""
     chosen = random.Random(0).sample(plans, min(LOOP_PLANS, len(plans)))
     for plan in chosen:
         fast = outcome(table, plan)
         for r, run in enumerate(table.runs):
             for t, task in enumerate(table.tasks):
-                slow = await replay(plan, recording, task, run, recording.manifest.prices)
-                cell = price(fast.tokens[:, r, t].tolist(), prices)
-                paid = sum(step.price_usd for step in slow.answer.trace.steps)
-                assert (slow.correct, paid) == (bool(fast.correct[r, t]), cell), (plan.name, run, task)
+                slow = await replay(plan, recording, task, run)
+                paid = sum(round(step.price_usd * PICODOLLARS) for step in slow.answer.trace.steps)
+                assert (slow.correct, paid) == (bool(fast.correct[r, t]), fast.cost[r, t]), (plan.name, run, task)
     return len(chosen)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from codecascade.types import Candidate, Task, TestLine, TierPlan, TierSamples, VerdictMatrix
 
+PROMPT_TOKENS = 5  # of every scripted answer
 COMPLETION_TOKENS = 10  # of every scripted answer
 CPU_S = 0.25  # of every scripted candidate
 
@@ -16,7 +17,7 @@ def answer(*sources: str, tests: Sequence[str] = ("assert f() == 1",)) -> TierSa
     return TierSamples(
         tuple(Candidate(source) for source in sources),
         tuple(TestLine(line) for line in tests),
-        prompt_tokens=5,
+        prompt_tokens=PROMPT_TOKENS,
         completion_tokens=COMPLETION_TOKENS,
     )
 

@@ -2,13 +2,14 @@ import json
 
 import pytest
 from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
+from codecascade.prices import Prices, TokenPrice
 from codecascade.trace import cost_of
 from codecascade.types import InvalidRequest, Plan, SandboxUnavailable, Task, TierPlan, TierUnavailable, Verdict
-from scripted_seams import COMPLETION_TOKENS, CPU_S, ScriptedSandbox, ScriptedTiers, answer
+from scripted_seams import COMPLETION_TOKENS, CPU_S, PROMPT_TOKENS, ScriptedSandbox, ScriptedTiers, answer
 
 PASS, FAIL = Verdict.PASS, Verdict.FAIL
 TASK = Task("def f():\n", "f")
-PRICES = {"small": 1e-6, "large": 4e-6}
+PRICES = Prices({"small": TokenPrice(1.0), "middle": TokenPrice(2.0), "large": TokenPrice(4.0)})
 PLAN = Plan("balanced", (TierPlan("small", k=2, test_lines=1, threshold=0.6), TierPlan("large", k=0)))
 DOWN = TierUnavailable("tier large: stub process is not healthy")
 
@@ -59,6 +60,18 @@ async def test_cost_adds_every_tier_that_was_asked():
     assert cost.sandbox_s == 2 * CPU_S
 
 
+async def test_prompts_and_the_sandbox_cost_what_they_are_said_to_cost():
+    prices = Prices(
+        {"small": TokenPrice(1.0, prompt_price_per_mtok=0.5), "large": TokenPrice(4.0, 2.0)}, sandbox_price_per_cpu_s=1e-3
+    )
+    tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
+    found = await run_cascade(TASK, PLAN, tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}), prices)
+    small, large = found.trace.steps
+    assert small.price_usd == pytest.approx(COMPLETION_TOKENS * 1e-6 + PROMPT_TOKENS * 0.5e-6 + 2 * CPU_S * 1e-3)
+    assert large.price_usd == pytest.approx(COMPLETION_TOKENS * 4e-6 + PROMPT_TOKENS * 2e-6)
+    assert cost_of(found.trace.steps).price_usd == pytest.approx(small.price_usd + large.price_usd)
+
+
 async def test_a_tier_that_fails_is_skipped_upward_with_the_reason():
     tiers = ScriptedTiers({"small": TierUnavailable("tier small: gone"), "large": answer("c", tests=())})
     found = await complete(tiers, ScriptedSandbox({}))
@@ -70,7 +83,7 @@ async def test_when_the_last_tier_fails_the_best_earlier_candidate_is_returned_a
     plan = Plan("three", (TierPlan("small", 2, 1, 1.0), TierPlan("middle", 2, 1, 1.0), TierPlan("large", k=0)))
     tiers = ScriptedTiers({"small": answer("a", "b"), "middle": answer("c", "d"), "large": DOWN})
     sandbox = ScriptedSandbox({"a": [PASS], "b": [FAIL], "c": [FAIL], "d": [FAIL]})
-    found = await run_cascade(TASK, plan, tiers, sandbox, {**PRICES, "middle": 2e-6})
+    found = await run_cascade(TASK, plan, tiers, sandbox, PRICES)
     assert (found.candidate.source, found.tier, found.score) == ("a", "small", 0.25 * 2)
     assert found.trace.note is not None
     assert "the last tier failed (tier large: stub process is not healthy)" in found.trace.note

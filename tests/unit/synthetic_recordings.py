@@ -1,4 +1,4 @@
-"""Recordings drawn from a seed: random verdicts, tokens and truth, no texts worth reading."""
+"""Recordings drawn from a seed: random verdicts, tokens, seconds and truth, no texts worth reading; all of it has a price."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from codecascade.recordings import GREEDY, Draw, Judged, Manifest, RecordedSampl
 from codecascade.types import VerdictMatrix
 
 PRICES_PER_MTOK = {"small": 1.0, "medium": 3.7, "large": 11.3}
+PROMPT_SHARE = 0.23  # of a tier's price, for a token that it reads
+SANDBOX_PRICE_PER_CPU_S = 1.1e-5
 K = 3
 LINES = 2  # asked for; each can be cut after one
 
@@ -17,9 +19,13 @@ def manifest(tasks: int, prices_per_mtok: Mapping[str, float]) -> Manifest:
     return Manifest(
         family="tiny",
         dataset={"name": "tiny", "sha256": "0" * 64, "task_ids": [f"t/{n}" for n in range(tasks)]},
-        tiers={tier: {"price_per_mtok": price} for tier, price in prices_per_mtok.items()},
+        tiers={
+            tier: {"price_per_mtok": price, "prompt_price_per_mtok": PROMPT_SHARE * price}
+            for tier, price in prices_per_mtok.items()
+        },
         settings={"k": K},
         provenance={},
+        sandbox_price_per_cpu_s=SANDBOX_PRICE_PER_CPU_S,
     )
 
 
@@ -43,15 +49,17 @@ def recording(
 
 
 def _solution(rng: np.random.Generator) -> RecordedSample:
-    return RecordedSample(f"program {rng.integers(1 << 30)}", int(rng.integers(1, 200)), prompt_tokens=9)
+    return RecordedSample(f"program {rng.integers(1 << 30)}", int(rng.integers(1, 200)), prompt_tokens=int(rng.integers(9, 99)))
 
 
 def _tests(rng: np.random.Generator) -> RecordedSample:
     first, second = sorted(rng.integers(1, 60, 2).tolist())
-    return RecordedSample("assert …", second, asked_lines=LINES, line_tokens=(first, second), prompt_tokens=5)
+    return RecordedSample(
+        "assert …", second, asked_lines=LINES, line_tokens=(first, second), prompt_tokens=int(rng.integers(5, 55))
+    )
 
 
 def _judged(rng: np.random.Generator, k: int) -> Judged:
     line_samples = tuple(sample for sample in range(k) for _ in range(rng.integers(0, LINES + 1)))
     verdicts = (rng.random((k, len(line_samples))) < rng.choice([0.1, 0.5, 1.0])).astype(np.int8)
-    return Judged(VerdictMatrix(verdicts, np.full(k, 0.1)), ("assert …",) * len(line_samples), line_samples, "")
+    return Judged(VerdictMatrix(verdicts, rng.random(k) / 9), ("assert …",) * len(line_samples), line_samples, "")

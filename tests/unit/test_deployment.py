@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from codecascade.deployment import Deployment, DeploymentError, load_deployment
+from codecascade.prices import Prices, TokenPrice
 from codecascade.types import InvalidRequest, Plan, TierPlan
 
 TIER = {"name": "small", "style": "chatml", "context_tokens": 4096, "max_completion_tokens": 512, "price_per_mtok": 2.0}
@@ -16,8 +17,11 @@ def load(tmp_path: Path, data: Any) -> Deployment:
     return load_deployment(path)
 
 
-def test_prices_are_per_token(tmp_path: Path):
-    assert load(tmp_path, GOOD).prices == {"small": 2e-6}
+def test_prices_are_those_of_the_file(tmp_path: Path):
+    assert load(tmp_path, GOOD).prices == Prices({"small": TokenPrice(2.0)})
+    tier = {**TIER, "prompt_price_per_mtok": 0.25}
+    found = load(tmp_path, {**GOOD, "tiers": [tier], "sandbox_price_per_cpu_s": 1e-5})
+    assert found.prices == Prices({"small": TokenPrice(2.0, 0.25)}, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,12 @@ def test_prices_are_per_token(tmp_path: Path):
         ({**GOOD, "format": 3}, "format is 3, this version reads format 1"),
         ({**GOOD, "tiers": []}, "it has no tiers"),
         ({**GOOD, "tiers": [{**TIER, "style": "xml"}]}, "tier 'small' has style 'xml', allowed are base, alpaca, chatml"),
-        ({**GOOD, "tiers": [{**TIER, "price_per_mtok": float("nan")}]}, "tier 'small' has price_per_mtok nan"),
+        (
+            {**GOOD, "tiers": [{**TIER, "price_per_mtok": float("nan")}]},
+            "price_per_mtok of tier 'small' is nan, allowed are",
+        ),
+        ({**GOOD, "tiers": [{**TIER, "prompt_price_per_mtok": -1}]}, "prompt_price_per_mtok of tier 'small' is -1"),
+        ({**GOOD, "sandbox_price_per_cpu_s": "dear"}, "sandbox_price_per_cpu_s is 'dear', allowed are dollars from 0"),
         ({**GOOD, "tiers": [{**TIER, "context_tokens": 0}]}, "tier 'small' has a limit that is not positive"),
         ({"format": 1}, "'tiers' is missing"),
     ],

@@ -164,7 +164,7 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
         live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
         live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
     assert unjudged(folder, tasks) == {}
-    found = await replay(plan, folder.load(), "t/1", 0, deployment.prices)
+    found = await replay(plan, folder.load(), "t/1", 0)
     assert found.correct
     assert found.answer.trace.answered_by == live.trace.answered_by == answered_by
     assert [timeless(step) for step in found.answer.trace.steps] == [timeless(step) for step in live.trace.steps]

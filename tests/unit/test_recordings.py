@@ -274,6 +274,21 @@ def test_a_recording_resumes_only_as_what_it_was_begun(tmp_path: Path):
         resume_recording(tmp_path / "r", manifest(settings={"k": 3}))
 
 
+def test_a_recording_resumes_though_its_manifest_lacks_what_was_not_written_down_then(tmp_path: Path):
+    known = {"price_per_mtok": 1.0, "prompt_price_per_mtok": 0.0, "weights_sha256": "a" * 64}
+    begun = resume_recording(tmp_path / "r", manifest())
+    assert resume_recording(tmp_path / "r", manifest(tiers={"small": known})) == begun
+    with pytest.raises(RecordingError, match=r"another tiers: small: prompt_price_per_mtok: 0\.0, now 0\.2"):
+        resume_recording(tmp_path / "r", manifest(tiers={"small": {**known, "prompt_price_per_mtok": 0.2}}))
+    with pytest.raises(RecordingError, match="another sandbox_price_per_cpu_s: 0.0, now 1e-05"):
+        resume_recording(tmp_path / "r", manifest(sandbox_price_per_cpu_s=1e-5))
+    resume_recording(tmp_path / "new", manifest(tiers={"small": known}))
+    with pytest.raises(RecordingError, match="another tiers: small: weights_sha256: 'a+', now 'b+'"):
+        resume_recording(tmp_path / "new", manifest(tiers={"small": {**known, "weights_sha256": "b" * 64}}))
+    with pytest.raises(RecordingError, match="another tiers: large: None, now"):
+        resume_recording(tmp_path / "new", manifest(tiers={"small": known, "large": known}))
+
+
 def test_the_columns_are_those_of_the_format_page():
     page = (Path(__file__).parents[2] / "docs" / "recording-format.md").read_text()
     assert [name for name in SAMPLES.names if f"`{name}`" not in page] == []

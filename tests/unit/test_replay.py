@@ -4,11 +4,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from codecascade.plans import PlanFile
-from codecascade.recordings import GREEDY, Recording, RecordingError, Unit
+from codecascade.prices import PICODOLLARS
+from codecascade.recordings import (
+    GREEDY,
+    Draw,
+    Recording,
+    RecordingError,
+    SampleRecording,
+    Stage,
+    StageRecording,
+    StepOption,
+    Unit,
+)
+from codecascade.trace import cost_of
 from codecascade.types import Plan, TierPlan
 from codecascade_client.replay import check_recorded, replay
 from codecascade_client.replay_run import check_same, replay_plans
-from codecascade_client.tabulate import outcome, price, tabulate
+from codecascade_client.tabulate import outcome, tabulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit import synthetic_recordings as synthetic
@@ -32,24 +44,20 @@ def plans(draw: st.DrawFn, tiers: tuple[str, ...] = tuple(synthetic.PRICES_PER_M
 def test_the_table_gives_just_what_the_loop_gives(seed: int, plan: Plan):
     recording = synthetic.recording(seed)
     table = tabulate(recording)
-    prices = recording.manifest.prices
     fast = outcome(table, plan)
     for r, run in enumerate(table.runs):
         for t, task in enumerate(table.tasks):
-            slow = asyncio.run(replay(plan, recording, task, run, prices))
+            slow = asyncio.run(replay(plan, recording, task, run))
             trace = slow.answer.trace
             assert slow.correct == fast.correct[r, t]
             assert trace.answered_by == table.tiers[fast.answered_by[r, t]]
-            spent = {step.tier: step.completion_tokens for step in trace.steps}
-            assert [spent.get(tier, 0) for tier in table.tiers] == fast.tokens[:, r, t].tolist()
-            paid = sum(step.price_usd for step in trace.steps)
-            assert paid == price(fast.tokens[:, r, t].tolist(), [prices[tier] for tier in table.tiers])
+            assert sum(round(step.price_usd * PICODOLLARS) for step in trace.steps) == fast.cost[r, t]
 
 
 def test_replay_returns_the_recorded_text_and_its_truth():
     recording = synthetic.recording(1)
     plan = Plan("one", (TierPlan("large", 0),))
-    found = asyncio.run(replay(plan, recording, "t/2", 0, recording.manifest.prices))
+    found = asyncio.run(replay(plan, recording, "t/2", 0))
     unit = Unit("large", "t/2", GREEDY)
     assert found.answer.candidate.source == recording.draws[unit].solutions[0].text
     assert found.correct == recording.correct[unit][0]
@@ -119,7 +127,7 @@ async def test_a_plan_file_is_replayed_over_everything_recorded():
     (found,) = await replay_plans(plan_file(recording), recording, ["two"])
     fast = outcome(table, found.plan)
     assert (found.cells, found.right) == (12, int(fast.correct.sum()))
-    assert found.cost_usd == pytest.approx(fast.cost_usd([recording.manifest.prices[tier] for tier in table.tiers]))
+    assert found.cost_usd == pytest.approx(fast.cost_usd)
     assert found.answered_by["large"] == int((fast.answered_by == 2).sum())
     with pytest.raises(RecordingError, match="plan 'huge' names tier 'huge', which was not recorded"):
         await replay_plans(plan_file(recording), recording, None)
@@ -132,3 +140,46 @@ def test_plans_of_another_family_or_dataset_are_refused():
         check_same(plan_file(recording, family="other"), recording)
     with pytest.raises(RecordingError, match=r"searched on another dataset \(mbpp\) than was recorded \(tiny\)"):
         check_same(plan_file(recording, provenance={"dataset": {"name": "mbpp", "sha256": "1"}}), recording)
+
+
+def test_a_step_is_charged_for_what_it_reads_writes_and_runs():
+    """By hand: two solutions and two test samples of one line, of units in which everything is known."""
+    recording = synthetic.recording(3)
+    unit = Unit("medium", "t/1", 0)
+    draw, judged = recording.draws[unit], recording.judged[unit, synthetic.LINES]
+    read = draw.solutions[0].prompt_tokens + draw.tests[synthetic.LINES][0].prompt_tokens
+    written = sum(sample.completion_tokens for sample in draw.solutions[:2])
+    written += sum(sample.line_tokens[0] or 0 for sample in draw.tests[synthetic.LINES][:2])
+    seconds = float(judged.cut(2, 1).cpu_s.sum())
+    expected = 3.7e-6 * written + 3.7e-6 * synthetic.PROMPT_SHARE * read + synthetic.SANDBOX_PRICE_PER_CPU_S * seconds
+    found = asyncio.run(replay(Plan("p", (TierPlan("medium", 2, 1),)), recording, "t/1", 0))
+    assert cost_of(found.answer.trace.steps).price_usd == pytest.approx(expected, abs=1e-12)
+    assert seconds > 0
+
+
+def priced(recording: SampleRecording, price_per_mtok: float, **others: float) -> SampleRecording:
+    tiers = {tier: {"price_per_mtok": price_per_mtok, **others} for tier in recording.manifest.tiers}
+    return replace(recording, manifest=replace(recording.manifest, tiers=tiers, sandbox_price_per_cpu_s=0.0))
+
+
+def test_costs_that_cannot_be_counted_exactly_are_refused():
+    recording = synthetic.recording(3)
+    tabulate(priced(recording, 1e5))
+    with pytest.raises(RecordingError, match=r"a plan can cost [\d,]+ dollars .*, it is counted exactly up to 9,007: give lower"):
+        tabulate(priced(recording, 1e7))
+
+
+def test_what_was_not_recorded_is_not_charged_as_nothing():
+    recording = priced(synthetic.recording(3), 1.0, prompt_price_per_mtok=0.1)
+    draws = {unit: Draw(tuple(replace(s, prompt_tokens=0) for s in draw.solutions), {}) for unit, draw in recording.draws.items()}
+    with pytest.raises(RecordingError, match="holds no prompt tokens of tier 'small', prompt_price_per_mtok must be 0"):
+        tabulate(replace(recording, draws=draws))
+    stages = {
+        (Unit(tier, f"t/{n}", GREEDY), StepOption(tier, 0, 0)): Stage(0, 0, 0, 10, correct=True)
+        for tier in recording.manifest.tiers
+        for n in range(4)
+    }
+    manifest = replace(priced(recording, 1.0).manifest, sandbox_price_per_cpu_s=1e-5)
+    with pytest.raises(RecordingError, match="holds no CPU seconds, sandbox_price_per_cpu_s must be 0"):
+        tabulate(StageRecording(manifest, stages))
+    assert tabulate(StageRecording(replace(manifest, sandbox_price_per_cpu_s=0.0), stages)).cost[0, 0, 0] == 10 * 10**6

@@ -30,35 +30,35 @@ def enumerated(table: Table, grid: Grid) -> Iterator[Plan]:
                     yield Plan("p", tuple(TierPlan(t, k, n, v) for t, (k, n), v in zip(tiers, chosen, values, strict=True)))
 
 
-def brute_force(table: Table, prices: dict[str, float], grid: Grid) -> list[tuple[float, int]]:
+def brute_force(table: Table, grid: Grid) -> list[tuple[int, int]]:
     """(cost, correct) of the plans that no other dominates, each evaluated on its own."""
     found = set()
     for plan in enumerated(table, grid):
         result = outcome(table, plan)
-        found.add((result.cost_usd([prices[tier] for tier in table.tiers]), int(result.correct.sum())))
-    best: list[tuple[float, int]] = []
+        found.add((int(result.cost.sum()), int(result.correct.sum())))
+    best: list[tuple[int, int]] = []
     for cost, correct in sorted(found, key=lambda point: (point[0], -point[1])):
         if not best or correct > best[-1][1]:
             best.append((cost, correct))
     return best
 
 
-def as_pairs(points: list[Point]) -> list[tuple[float, int]]:
-    return [(point.cost_usd, point.correct) for point in points]
+def as_pairs(points: list[Point]) -> list[tuple[int, int]]:
+    return [(point.cost, point.correct) for point in points]
 
 
 @given(seed=st.integers(0, 10**6), shared=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool):
     recording = synthetic.recording(seed, tasks=5)
-    table, prices = tabulate(recording), recording.manifest.prices
+    table = tabulate(recording)
     grid = Grid((0.1, 0.5, 1.0), shared=shared, ks=(0, 1, 3))
-    found = pareto_frontier(table, prices, grid)
-    assert as_pairs(found) == brute_force(table, prices, grid)
+    found = pareto_frontier(table, grid)
+    assert as_pairs(found) == brute_force(table, grid)
     for point in found:
         result = outcome(table, point.plan)
         assert int(result.correct.sum()) == point.correct
-        assert result.cost_usd([prices[tier] for tier in table.tiers]) == point.cost_usd
+        assert int(result.cost.sum()) == point.cost
     assert grid.plans(table) == sum(1 for _ in enumerated(table, grid))
 
 
@@ -66,10 +66,10 @@ def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool):
 @settings(max_examples=8, deadline=None)
 def test_five_tiers_are_searched_exactly_too(seed: int):
     recording = synthetic.recording(seed, tasks=4, prices_per_mtok=FIVE)
-    table, prices = tabulate(recording), recording.manifest.prices
+    table = tabulate(recording)
     assert table.tiers == tuple(FIVE)
     grid = Grid((0.3, 1.0), ks=(0, 3), test_lines=(2,))
-    assert as_pairs(pareto_frontier(table, prices, grid)) == brute_force(table, prices, grid)
+    assert as_pairs(pareto_frontier(table, grid)) == brute_force(table, grid)
 
 
 def specialists() -> Table:
@@ -85,15 +85,15 @@ def specialists() -> Table:
         options=options,
         agreement=np.where(own & tested, 18, 0),
         pairs=np.where(tested, 18, 0) * np.ones_like(own, np.int64),
-        tokens=np.full(own.shape, 10, np.int64),
+        cost=np.array([[[round(10e6 * FIVE[option.tier])] * len(tiers)] for option in options], np.int64),
         correct=own,
     )
 
 
 def test_a_plan_of_five_steps_is_found_where_it_takes_five():
     table = specialists()
-    frontier = pareto_frontier(table, FIVE, Grid((1.0,)))
-    assert as_pairs(frontier) == brute_force(table, FIVE, Grid((1.0,)))
+    frontier = pareto_frontier(table, Grid((1.0,)))
+    assert as_pairs(frontier) == brute_force(table, Grid((1.0,)))
     assert [point.correct for point in frontier] == [1, 2, 3, 4, 5]
     assert [step.tier for step in frontier[-1].plan.steps] == list(FIVE)
 
@@ -108,10 +108,10 @@ def test_the_papers_grid_has_its_plans():
 
 
 def test_of_thresholds_that_let_the_same_answers_pass_the_strictest_is_taken():
-    recording = synthetic.recording(11, tasks=30)
+    recording = synthetic.recording(14, tasks=30)
     table = tabulate(recording)
     grid = Grid(tuple(n / 100 for n in range(1, 101)), ks=(0, 3))
-    steps = {step for p in pareto_frontier(table, recording.manifest.prices, grid) for step in p.plan.steps[:-1]}
+    steps = {step for p in pareto_frontier(table, grid) for step in p.plan.steps[:-1]}
     assert any(step.threshold < 1 for step in steps)
     for step in steps:
         option = table.of(option_of(step))
@@ -124,6 +124,4 @@ def test_fewer_tiers_are_searched(tiers: tuple[str, ...]):
     recording = synthetic.recording(5)
     table = tabulate(recording).only(tiers=tiers)
     grid = Grid((0.5, 1.0))
-    assert as_pairs(pareto_frontier(table, recording.manifest.prices, grid)) == brute_force(
-        table, recording.manifest.prices, grid
-    )
+    assert as_pairs(pareto_frontier(table, grid)) == brute_force(table, grid)

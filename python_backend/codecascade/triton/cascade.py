@@ -91,7 +91,7 @@ class _Metrics:
         self._requests = Counters("codecascade_requests", "Requests by plan and outcome", ["plan", "outcome"])
         self._decisions = Counters("codecascade_decisions", "What was decided about each tier's answer", ["tier", "decision"])
         self._tokens = Counters("codecascade_tokens", "Tokens read and written", ["tier", "kind"])
-        self._cost = Counters("codecascade_cost_usd", "Price of the tokens written, US dollars", ["tier"])
+        self._cost = Counters("codecascade_cost_usd", "Price of tokens read and written and of the sandbox, US dollars", ["tier"])
         self._sandbox = Counters("codecascade_sandbox_cpu_seconds", "CPU time of candidates under test", ["tier"])
         self._stages = Counters("codecascade_stage_seconds", "Wall time by stage, summed over requests", ["tier", "stage"])
         self.families = [self._requests, self._decisions, self._tokens, self._cost, self._sandbox, self._stages]
