@@ -14,6 +14,7 @@ from typing import Any
 
 from errors import BuildError
 from google.protobuf import text_format
+from gpu_memory import KV_CACHE_FRACTION
 from paths import RENDERED_MODELS
 from recipes import Checkpoint, GpuRuntime, Recipe, Runtime, Tier
 from render import Rendered, add_contract, model_source, tiers_document, write
@@ -208,6 +209,7 @@ def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_
         gpt_model_type="inflight_fused_batching",
         gpu_device_ids=_ids(engine),
         guided_decoding_backend="",
+        kv_cache_free_gpu_mem_fraction=KV_CACHE_FRACTION,
         max_beam_width=1,
         max_tokens_in_paged_kv_cache=engine.kv_cache_tokens,
         stats_check_period_ms=100,

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from codecascade.types import Plan
 from errors import BuildError
-from gpu_memory import GIB, tier_memory, whole_blocks
+from gpu_memory import GIB, MATRIX_BYTES, tier_memory, whole_blocks
 from gpus import Gpu, gpu
 from placement import MOST_GPUS, Copy, Device, Need, Placement, fits, most_left, place
 from preflight import check_parallelism
@@ -105,10 +105,10 @@ class GpuTier:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One tritonserver. together: its engines' ranks are one MPI world; else each engine is inside the server's process."""
+    """One tritonserver. ranks: MPI processes of its one engine; 0 if its engines are all inside the server's process."""
 
     name: str
-    together: bool
+    ranks: int
     copies: tuple[Copy, ...]
 
 
@@ -121,6 +121,9 @@ class GpuPlan:
     tiers: tuple[GpuTier, ...]
     placement: Placement
     servers: tuple[Server, ...]
+
+    def tier(self, name: str) -> GpuTier:
+        return next(tier for tier in self.tiers if tier.name == name)
 
     @property
     def measured(self) -> bool:
@@ -153,15 +156,19 @@ def plan_gpus(recipe: Recipe, fleet: Fleet, wishes: Wishes) -> GpuPlan:
 
 
 def servers_of(placement: Placement, tiers: Sequence[GpuTier]) -> tuple[Server, ...]:
-    """Tiers on one GPU share a server: the first holds their first copies, a second the second ones, and so on. Each
-    copy of a tensor-parallel tier has a server of its own, whose ranks are one MPI world.
+    """The first copies of the tiers on one GPU share a server, and so do all further ones of a GPU. A copy of a
+    tensor-parallel tier has a server of its own, whose ranks are one MPI world.
     """
-    alone = [copy for tier in tiers if tier.settings.tensor_parallel > 1 for copy in placement.of(tier.name)]
-    sharing = [placement.of(tier.name) for tier in tiers if tier.settings.tensor_parallel == 1]
-    rounds = range(max((len(copies) for copies in sharing), default=0))
-    together = [tuple(copies[turn] for copies in sharing if turn < len(copies)) for turn in rounds]
-    held = [*together, *((copy,) for copy in alone)]
-    return tuple(Server(f"server-{number}", len(copies[0].gpus) > 1, copies) for number, copies in enumerate(held, start=1))
+    parallel = {tier.name for tier in tiers if tier.settings.tensor_parallel > 1}
+    single = [placement.of(tier.name) for tier in tiers if tier.name not in parallel]
+    further: dict[int, list[Copy]] = {}
+    for copy in sorted((copy for copies in single for copy in copies[1:]), key=lambda copy: copy.gpus):
+        further.setdefault(copy.gpus[0], []).append(copy)
+    held = [[copies[0] for copies in single], *further.values(), *([copy] for copy in placement.copies if copy.tier in parallel)]
+    return tuple(
+        Server(f"server-{number}", len(copies[0].gpus) if copies[0].tier in parallel else 0, tuple(copies))
+        for number, copies in enumerate(filter(None, held), start=1)
+    )
 
 
 def _tiers(recipe: Recipe, kind: Gpu, wishes: Wishes) -> tuple[GpuTier, ...]:
@@ -203,21 +210,18 @@ def _shape(tier: Tier, kind: Gpu) -> GpuTier:
 def _demand(tier: GpuTier, wishes: Wishes, per_byte: float) -> Demand:
     step = next((step for step in wishes.plan.steps if step.tier == tier.name), None) if wishes.plan else None
     samples = 2 * step.k if step and step.k else 1  # k solutions and k test samples
-    given = Figure(wishes.reach[tier.name], "given") if tier.name in wishes.reach else None
-    planned = Figure(wishes.plan_reach[tier.name], "plan file") if tier.name in wishes.plan_reach else None
+    first = step is not None and wishes.plan is not None and step is wishes.plan.steps[0]
     return Demand(
-        reach=given or planned or Figure(1.0, "first tier" if step and step is _first(wishes.plan) else "assumed"),
-        tokens=_given(wishes.tokens, tier.name) or Figure(samples * COMPLETION_TOKENS, "assumed"),
-        speed=_given(wishes.speed, tier.name) or Figure(per_byte / tier.need.memory.weights, "assumed"),
+        reach=_known(wishes.reach, tier, "given")
+        or _known(wishes.plan_reach, tier, "plan file")
+        or Figure(1.0, "first tier" if first else "assumed"),
+        tokens=_known(wishes.tokens, tier, "given") or Figure(samples * COMPLETION_TOKENS, "assumed"),
+        speed=_known(wishes.speed, tier, "given") or Figure(per_byte / tier.need.memory.weights, "assumed"),
     )
 
 
-def _first(plan: Plan | None) -> object:
-    return plan.steps[0] if plan else None
-
-
-def _given(figures: Mapping[str, float], tier: str) -> Figure | None:
-    return Figure(figures[tier], "given") if tier in figures else None
+def _known(figures: Mapping[str, float], tier: GpuTier, source: str) -> Figure | None:
+    return Figure(figures[tier.name], source) if tier.name in figures else None
 
 
 def _speed_per_byte(given: Mapping[str, float], tiers: Sequence[GpuTier]) -> float:
@@ -268,7 +272,7 @@ def _help(tiers: Sequence[GpuTier], fleet: Fleet) -> str:
         *_first_of(_fewer(tiers), fleet),
         *_more_gpus(tiers, fleet),
     ]
-    return f"it would fit with {', or '.join(found)}" if found else f"nor would it on {MOST_GPUS} such GPUs"
+    return f"it would fit {', or '.join(found)}" if found else f"nor would it on {MOST_GPUS} such GPUs"
 
 
 Change = tuple[str, Sequence[GpuTier]]
@@ -280,12 +284,13 @@ def _first_of(changes: Iterator[Change], fleet: Fleet) -> list[str]:
 
 
 def _quantized(tiers: Sequence[GpuTier], fleet: Fleet) -> Iterator[Change]:
-    for quantization in ("fp8", "int8", "int4_awq"):
+    gentlest_first: tuple[Quantization, ...] = ("fp8", "int8", "int4_awq")
+    for quantization in gentlest_first:
         for tier in reversed(tiers):
             possible = quantization in QUANTIZATIONS[tier.architecture.model_class] and (quantization != "fp8" or fleet.kind.fp8)
-            if possible and tier.settings.quantization == "none":
+            if possible and MATRIX_BYTES[quantization] < MATRIX_BYTES[tier.settings.quantization]:
                 settings = replace(tier.settings, quantization=quantization)
-                yield from _changed(tiers, tier, settings, f"{quantization} for {tier.name}")
+                yield from _changed(tiers, tier, settings, f"with {quantization} for {tier.name}")
 
 
 def _wider(tiers: Sequence[GpuTier], fleet: Fleet) -> Iterator[Change]:
@@ -293,7 +298,7 @@ def _wider(tiers: Sequence[GpuTier], fleet: Fleet) -> Iterator[Change]:
         wider = 2 * tier.settings.tensor_parallel
         if wider <= fleet.count:
             settings = replace(tier.settings, tensor_parallel=wider)
-            yield from _changed(tiers, tier, settings, f"tensor_parallel {wider} for {tier.name}")
+            yield from _changed(tiers, tier, settings, f"with tensor_parallel {wider} for {tier.name}")
 
 
 def _changed(tiers: Sequence[GpuTier], changed: GpuTier, settings: GpuRuntime, words: str) -> Iterator[Change]:
@@ -306,23 +311,23 @@ def _changed(tiers: Sequence[GpuTier], changed: GpuTier, settings: GpuRuntime, w
 
 def _smaller_caches(tiers: Sequence[GpuTier]) -> Iterator[Change]:
     after = [replace(tier, settings=replace(tier.settings, kv_cache_tokens=tier.settings.context_tokens)) for tier in tiers]
-    yield "a kv_cache_tokens of one sequence (context_tokens) for every tier", after
+    yield "with a KV cache of one sequence for every tier (kv_cache_tokens = context_tokens)", after
 
 
 def _fewer(tiers: Sequence[GpuTier]) -> Iterator[Change]:
     for fewer in range(1, len(tiers)):
         for without in combinations(tiers, fewer):
-            yield f"no {_names(without, ' and no ')}", [tier for tier in tiers if tier not in without]
+            yield f"without {_names(without)}", [tier for tier in tiers if tier not in without]
 
 
 def _more_gpus(tiers: Sequence[GpuTier], fleet: Fleet) -> list[str]:
     needs = [tier.need for tier in tiers]
     larger = (Fleet(fleet.kind, count) for count in range(fleet.count + 1, MOST_GPUS + 1))
-    return next(([f"{more.count} GPUs"] for more in larger if fits(needs, more.devices)), [])
+    return next(([f"on {more.count} GPUs"] for more in larger if fits(needs, more.devices)), [])
 
 
-def _names(tiers: Sequence[GpuTier | Need], between: str = ", ") -> str:
-    return between.join(tier.name if isinstance(tier, GpuTier) else tier.tier for tier in tiers)
+def _names(tiers: Sequence[GpuTier | Need]) -> str:
+    return " and ".join(tier.name if isinstance(tier, GpuTier) else tier.tier for tier in tiers)
 
 
 def gib(count: int) -> str:

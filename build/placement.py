@@ -99,7 +99,7 @@ def place(needs: Sequence[Need], devices: Sequence[Device]) -> Placement | None:
             best = rank, groups
     if best is None:
         return None
-    groups = best[1]
+    groups = {tier: (copies[0], *sorted(copies[1:])) for tier, copies in best[1].items()}
     busy = _busy(needs, len(ordered), groups)
     return Placement(
         copies=tuple(_sized(needs, ordered, groups)),
