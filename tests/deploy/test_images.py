@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -171,6 +172,38 @@ def test_a_split_engine_is_one_process_for_each_gpu(tmp_path: Path) -> None:
 
 
 # The compose file
+
+
+reads_compose = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="the package index has Docker Compose for Python 3.11 and later"
+)
+
+
+def compose(**variables: str) -> subprocess.CompletedProcess[str]:
+    argv = [Path(sys.prefix, "bin", "docker-compose"), "--file", IMAGES / "compose.yaml", "config", "--format", "json"]
+    return subprocess.run(
+        list(map(str, argv)), env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True, check=False
+    )
+
+
+@reads_compose
+def test_docker_compose_reads_it(tmp_path: Path) -> None:
+    done = compose(MODELS=str(tmp_path), TLS=str(tmp_path), FAMILY="wizardcoder")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)["services"]
+    assert found["tiers"]["command"][1].endswith("/wizardcoder-tensorrt_llm")
+    assert found["cascade"]["environment"]["CODECASCADE_DEPLOYMENT"].endswith("/wizardcoder-tensorrt_llm.json")
+    assert {found[name]["user"] for name in found} == {"10001:10001"}
+    assert found["cascade"]["depends_on"]["tiers"]["condition"] == "service_healthy"
+
+
+@reads_compose
+@pytest.mark.parametrize("variable", ["MODELS", "TLS"])
+def test_it_says_which_folder_it_was_not_given(tmp_path: Path, variable: str) -> None:
+    given = {name: str(tmp_path) for name in ("MODELS", "TLS") if name != variable}
+    done = compose(**given)
+    assert done.returncode != 0
+    assert f"required variable {variable} is missing a value: " in done.stderr
 
 
 def test_both_servers_are_restricted() -> None:
