@@ -14,6 +14,7 @@ HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
+GPU ?= h100
 
 BIN := var/venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -24,8 +25,8 @@ LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-in
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record price search report bench check-published check-published-verdicts bench-search clean distclean environment \
-	conversion
+	record price engines search report bench check-published check-published-verdicts bench-search clean distclean environment \
+	conversion plan-gpus
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -77,6 +78,14 @@ record: environment ## Record every tier on HumanEval and judge it: hours on 2 c
 price: environment ## What a token costs on each tier, measured (ARGS="--dollars-per-hour 0.10")
 	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
 		codecascade price --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
+
+engines: environment ## TensorRT-LLM engines of FAMILY, inside its image (GPU, TIER, GPUS, RUNTIME; DRY_RUN=1 prints the commands)
+	@$(BIN)/python build/engines.py build --family $(FAMILY) --gpu $(GPU) --python $(PYTHON) $(addprefix --tier ,$(TIER)) \
+		$(addprefix --gpus ,$(GPUS)) $(addprefix --runtime ,$(RUNTIME)) $(addprefix --quantize ,$(QUANTIZE)) \
+		$(if $(DRY_RUN),--dry-run)
+
+plan-gpus: environment ## Which tiers of FAMILY fit on GPUs, and how, before anything is built (GPU=l40s GPUS=4, ARGS="--render")
+	@$(BIN)/python build/plan_gpus.py --family $(FAMILY) --gpus $(or $(GPUS),1)x$(GPU) $(ARGS)
 
 search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder)
 	@$(BIN)/codecascade search $(RECORDING)
