@@ -10,7 +10,8 @@ from typing import Any
 import helm_python
 import yaml
 from paths import PLANS, ROOT
-from recipes import Tier, load_recipe
+from recipes import load_recipe
+from render import tiers_document
 
 CHART = ROOT / "build" / "charts" / "codecascade"
 RELEASE, NAMESPACE = "blue", "code"
@@ -37,20 +38,9 @@ def with_values(found: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any
 
 
 def deployment(family: str) -> dict[str, Any]:
-    """A deployment file of the family's engine tiers."""
-    tiers = [tier_entry(tier) for tier in load_recipe(family).tiers]
-    return {"format": 1, "family": family, "runtime": "tensorrt_llm", "plans": f"/plans/{family}.json", "tiers": tiers}
-
-
-def tier_entry(tier: Tier) -> dict[str, Any]:
-    assert tier.gpu
-    return {
-        "name": tier.name,
-        "style": tier.style,
-        "context_tokens": tier.gpu.context_tokens,
-        "max_completion_tokens": tier.gpu.max_completion_tokens,
-        "price_per_mtok": tier.gpu.price_per_mtok,
-    }
+    """A deployment file of the family's engine tiers, as the build writes it."""
+    recipe = load_recipe(family)
+    return tiers_document(recipe, "tensorrt_llm", {tier.name: tier.gpu for tier in recipe.tiers if tier.gpu})
 
 
 def plans(family: str) -> str:
@@ -99,6 +89,11 @@ def of_kind(objects: list[Object], kind: str) -> list[Object]:
 def container(workload: Object) -> Object:
     (only,) = workload["spec"]["template"]["spec"]["containers"]
     return dict(only)
+
+
+def containers(workload: Object) -> list[Object]:
+    pod = workload["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", []), *pod["containers"]]
 
 
 def environment(workload: Object) -> dict[str, str]:

@@ -13,10 +13,13 @@ import helm_python
 import kubernetes_validate
 import pytest
 import yaml
-from chart import FULLNAME, NAMESPACE, Object, container, environment, named, of_kind, rendered, values
+from chart import FULLNAME, NAMESPACE, Object, container, containers, environment, named, of_kind, rendered, values
 from codecascade.deployment import load_deployment
 from codecascade.plans import load_plans
 from codecascade.triton import remote_sandbox, remote_tiers
+from gpu_plan import Fleet, Wishes, plan_gpus
+from gpus import GPUS
+from paths import RENDERED_MODELS, ROOT, VAR, cache_dir
 from recipes import families, load_recipe
 
 CHART_YAML = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
@@ -53,6 +56,12 @@ def groups(family: str) -> dict[str, list[str]]:
     return {group["name"]: group["tiers"] for group in values(family)["tierGroups"]}
 
 
+def complete_groups(family: str) -> list[dict[str, Any]]:
+    """With what they take from the defaults."""
+    defaults = yaml.safe_load((chart.CHART / "values.yaml").read_text())["tierDefaults"]
+    return [{**defaults, **group} for group in values(family)["tierGroups"]]
+
+
 def test_there_is_a_values_file_for_every_family() -> None:
     assert {f"values-{family}.yaml" for family in FAMILIES} == {path.name for path in chart.CHART.glob("values-*.yaml")}
 
@@ -87,19 +96,17 @@ def test_every_tier_of_the_recipe_is_in_one_group(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_group_fits_its_gpus(family: str) -> None:
-    """Of 80 GB, with a tenth left alone: weights of two bytes, KV caches as the recipe wants them at least."""
-    tiers = {tier.name: tier for tier in load_recipe(family).tiers}
-    for names in groups(family).values():
-        needed = 0
-        for name in names:
-            gpu, checkpoint = tiers[name].gpu, tiers[name].checkpoint
-            assert gpu
-            assert checkpoint
-            shape = checkpoint.architecture
-            kv_token = 2 * shape.layers * shape.kv_heads * shape.head_dim * 2
-            needed += 2 * shape.parameters + kv_token * gpu.kv_cache_tokens
-        assert needed < 0.9 * 80e9
+def test_a_group_fits_its_gpus_as_one_server_of_as_many_ranks(family: str) -> None:
+    for each in complete_groups(family):
+        wishes = Wishes(tiers=tuple(each["tiers"]))
+        (server,) = plan_gpus(load_recipe(family), Fleet(GPUS[each["gpu"]], each["gpus"]), wishes).servers
+        assert {copy.tier for copy in server.copies} == set(each["tiers"])
+        assert max(server.ranks, 1) == each["ranks"]
+
+
+def test_the_kinds_of_gpu_are_those_that_engines_are_built_for() -> None:
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    assert schema["definitions"]["group"]["properties"]["gpu"]["enum"] == list(GPUS)
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
@@ -153,7 +160,7 @@ def test_probes_ask_what_triton_answers_and_wait_for_engines(family: str, varian
         assert found["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
         assert found["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
         waits = found["startupProbe"]["periodSeconds"] * found["startupProbe"]["failureThreshold"]
-        engines = "CODECASCADE_TIERS" in environment(each)
+        engines = "initContainers" in each["spec"]["template"]["spec"]
         assert waits == (1800 if engines else 120)
 
 
@@ -193,7 +200,7 @@ def test_what_the_standard_forbids_would_be_seen(change: Any, violation: str) ->
 def test_nothing_is_written_outside_tmp_and_shared_memory(family: str, variant: str) -> None:
     for each in of_kind(release(family, variant), "Deployment"):
         found, pod = container(each), each["spec"]["template"]["spec"]
-        assert found["securityContext"]["readOnlyRootFilesystem"] is True
+        assert all(every["securityContext"]["readOnlyRootFilesystem"] is True for every in containers(each))
         assert [mount["mountPath"] for mount in found["volumeMounts"] if not mount.get("readOnly")] == ["/tmp", "/dev/shm"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert {mount["name"] for mount in found["volumeMounts"]} == set(volumes)
@@ -287,27 +294,51 @@ def test_as_many_candidates_run_as_the_sandbox_has_cores() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_group_gets_gpus_and_serves_its_tiers_of_the_shared_folder(family: str) -> None:
+def test_a_group_gets_gpus_and_renders_its_tiers_for_them(family: str) -> None:
     objects = release(family)
-    for group, tiers in groups(family).items():
-        found = named(objects, "Deployment", group)
-        variables, resources = environment(found), container(found)["resources"]
-        assert variables["CODECASCADE_TIERS"].split(",") == tiers
-        assert variables["CODECASCADE_TIER_MODELS"] == f"/opt/codecascade/var/model_repository/{family}-tensorrt_llm"
-        assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == 1
-        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in found["spec"]["template"]["spec"][
-            "tolerations"
+    for group in complete_groups(family):
+        found = named(objects, "Deployment", group["name"])
+        resources = container(found)["resources"]
+        assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == group["gpus"]
+        pod = found["spec"]["template"]["spec"]
+        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
+        (render,) = pod["initContainers"]
+        script, command, *options = render["args"][1:]
+        assert (Path(script).name, command) == ("engines.py", "render")
+        wanted = [
+            f"--family={family}",
+            f"--gpu={group['gpu']}",
+            f"--gpus={group['gpus']}",
+            *(f"--tier={tier}" for tier in group["tiers"]),
         ]
+        assert options == wanted
+        assert render["image"] == container(found)["image"]
     for name in ("cascade", "sandbox"):
-        assert "nvidia.com/gpu" not in container(named(objects, "Deployment", name))["resources"]["limits"]
+        other = named(objects, "Deployment", name)
+        assert "nvidia.com/gpu" not in container(other)["resources"]["limits"]
+        assert "initContainers" not in other["spec"]["template"]["spec"]
+
+
+def test_a_group_serves_what_its_own_init_container_rendered() -> None:
+    found = named(release(), "Deployment", "small")
+    (render,) = found["spec"]["template"]["spec"]["initContainers"]
+    places = {mount["name"]: mount["mountPath"] for mount in render["volumeMounts"]}
+    (served,) = [flag for flag in container(found)["args"] if flag.startswith("--model-repository=")]
+    assert served == f"--model-repository={places['rendered']}/qwen2.5-coder-tensorrt_llm"
+    assert {"name": "rendered", "mountPath": places["rendered"], "readOnly": True} in container(found)["volumeMounts"]
+    assert places["rendered"] == f"/opt/codecascade/{RENDERED_MODELS.relative_to(ROOT)}"
+    engines = {mount["mountPath"]: mount["subPath"] for mount in container(found)["volumeMounts"] if mount["name"] == "models"}
+    assert engines == {f"/opt/codecascade/{place.relative_to(ROOT)}": place.name for place in (VAR / "engines", cache_dir({}))}
 
 
 def test_an_engine_that_is_split_has_a_group_a_rank_for_each_gpu() -> None:
     given = values("wizardcoder-python")
-    given["tierGroups"][1] |= {"gpus": 4, "ranks": 4}
+    given["tierGroups"][1] |= {"gpu": "rtx3090", "gpus": 4, "ranks": 4}
     found = named(rendered(given), "Deployment", "large")
     assert environment(found)["CODECASCADE_RANKS"] == "4"
+    assert environment(found)["CODECASCADE_RANK_MODEL"] == "wizardcoder-python-34b-tensorrt_llm"
     assert container(found)["resources"]["limits"]["nvidia.com/gpu"] == 4
+    assert "CODECASCADE_RANKS" not in environment(named(rendered(given), "Deployment", "small"))
 
 
 def test_engines_come_from_a_claim_or_from_an_image() -> None:

@@ -107,13 +107,6 @@ def flags(line: str) -> list[str]:
     return line.split()[1:]
 
 
-def models(folder: Path, *tiers: str) -> Path:
-    for tier in tiers:
-        for part in ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing"):
-            (folder / f"{tier}{part}").mkdir(parents=True)
-    return folder
-
-
 def test_the_flags_are_those_of_the_server_that_the_tests_start(tmp_path: Path) -> None:
     """All that concern how requests are served; where files and ports are is the caller's."""
     line = started(tmp_path, "--model-repository=/models").stdout
@@ -128,47 +121,21 @@ def test_the_time_to_drain_is_a_variable(tmp_path: Path) -> None:
     assert "--exit-timeout-secs=120" in flags(started(tmp_path, CODECASCADE_DRAIN_S="120").stdout)
 
 
-def test_only_the_named_tiers_are_served(tmp_path: Path) -> None:
-    folder = models(tmp_path / "models", "a", "b", "c")
-    line = started(tmp_path, "--x=1", CODECASCADE_TIERS="a,c", CODECASCADE_TIER_MODELS=str(folder)).stdout
-    (repository,) = [flag.partition("=")[2] for flag in flags(line) if flag.startswith("--model-repository=")]
-    served = {path.name: path.resolve().parent for path in Path(repository).iterdir()}
-    assert set(served) == {
-        f"{tier}{part}" for tier in "ac" for part in ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
-    }
-    assert set(served.values()) == {folder}
-    assert "--x=1" in flags(line)
-
-
-@pytest.mark.parametrize(
-    ("variables", "sentence"),
-    [
-        ({"CODECASCADE_TIERS": "a"}, "CODECASCADE_TIER_MODELS: must name the folder of the models of CODECASCADE_TIERS"),
-        ({"CODECASCADE_TIERS": "a,x"}, "where tier x has no model x"),
-        ({"CODECASCADE_RANKS": "2"}, "CODECASCADE_TIERS is '', with CODECASCADE_RANKS=2 it must name one tier"),
-        ({"CODECASCADE_RANKS": "2", "CODECASCADE_TIERS": "a,b"}, "CODECASCADE_TIERS is 'a,b', with CODECASCADE_RANKS=2"),
-    ],
-)
-def test_what_cannot_be_served_stops_it_with_one_sentence(tmp_path: Path, variables: dict[str, str], sentence: str) -> None:
-    folder = models(tmp_path / "models", "a")
-    if "CODECASCADE_TIER_MODELS" not in sentence:
-        variables = {**variables, "CODECASCADE_TIER_MODELS": str(folder)}
-    done = started(tmp_path, **variables)
-    assert done.returncode != 0
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stdout == ""
-
-
 def test_a_split_engine_is_one_process_for_each_gpu(tmp_path: Path) -> None:
-    folder = models(tmp_path / "models", "a")
-    done = started(tmp_path, "--x=1", CODECASCADE_TIERS="a", CODECASCADE_TIER_MODELS=str(folder), CODECASCADE_RANKS="2")
+    done = started(tmp_path, "--x=1", CODECASCADE_RANKS="2", CODECASCADE_RANK_MODEL="a-tensorrt_llm")
     first, second = done.stdout.splitlines()
     assert (first.split()[0], second.split()[0]) == ("rank=0", "rank=1")
     assert "--model-control-mode=explicit" not in flags(first)
     assert {"--model-control-mode=explicit", "--load-model=a-tensorrt_llm", "--x=1"} <= set(flags(second))
     regions = [re.findall(r"shm-region-prefix-name=(\S+)", line) for line in (first, second)]
     assert regions == [["rank0_"], ["rank1_"]]
+
+
+def test_a_split_engine_without_a_name_stops_it_with_one_sentence(tmp_path: Path) -> None:
+    done = started(tmp_path, CODECASCADE_RANKS="2")
+    assert done.returncode != 0
+    assert done.stderr.endswith("CODECASCADE_RANK_MODEL: must name the model that 2 processes share\n")
+    assert done.stdout == ""
 
 
 # The compose file

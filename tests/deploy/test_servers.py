@@ -9,11 +9,12 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,16 +134,13 @@ async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod
         async with CascadeClient(
             f"localhost:{pod.ports.grpc}", Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")
         ) as known:
-            found[name] = {
-                model.removesuffix("-tensorrt_llm")
-                for model in await known.models()
-                if not model.endswith("ing") and "ensemble" not in model
-            }
+            found[name] = set(await known.models())
+    parts = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
     assert found == {
         "cascade": {"cascade"},
         "sandbox": {"sandbox"},
-        "small": {"codegen-350m-mono", "codegen-2b-mono", "codegen-6b-mono"},
-        "large": {"codegen-16b-mono"},
+        "small": {f"codegen-{size}-mono{part}" for size in ("350m", "2b", "6b") for part in parts},
+        "large": {f"codegen-16b-mono{part}" for part in parts},
     }
 
 
@@ -182,6 +180,7 @@ def _pod(
     environ |= {key: value for key, value in dockerfile.environment(image).items() if key != "HOME"}
     environ |= {key: here(value) for key, value in environment(workload).items()}
     environ["CODECASCADE_DRAIN_S"] = "2"
+    _render(workload, root, here, environ)
     argv = [*RESTRICTED, "setpriv", "--pdeathsig", "TERM", "--no-new-privs", *map(here, container(workload)["args"])]
     argv += [f"--backend-directory={triton.backends}"]
     argv += [
@@ -202,7 +201,7 @@ def _pod(
 
 
 def _mount(objects: list[Object], workload: Object, root: Path) -> None:
-    """What the pod's volumes hold; for the engines scripted tiers."""
+    """What the pod's volumes hold; no engines."""
     volumes = {each["name"]: each for each in workload["spec"]["template"]["spec"]["volumes"]}
     for mount in container(workload)["volumeMounts"]:
         volume, place = volumes[mount["name"]], root / mount["mountPath"].lstrip("/")
@@ -214,19 +213,21 @@ def _mount(objects: list[Object], workload: Object, root: Path) -> None:
         elif "secret" in volume:
             for name, source in SECRET.items():
                 shutil.copy(source, place / name)
-        elif "persistentVolumeClaim" in volume:
-            _scripted_tiers(place / "model_repository" / "codegen-mono-tensorrt_llm")
 
 
-def _scripted_tiers(folder: Path) -> None:
-    """Every tier of the family, each with the five models of an engine tier: all of them the scripted one."""
-    tiers = [tier["name"] for tier in json.loads(values("codegen-mono")["deployment"])["tiers"]]
-    parts = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
-    names = [f"{tier}{part}" for tier in tiers for part in parts]
-    render(folder.parent / "scripted", [ScriptedTier(name) for name in names], {"p": []}, default="p")
-    folder.mkdir()
-    for name in names:
-        (folder.parent / "scripted" / "models" / name).rename(folder / name)
+def _render(workload: Object, root: Path, here: Callable[[str], str], environ: dict[str, str]) -> None:
+    """What a pod's init container does; then scripted models, of the same names, in the place of those that want a GPU."""
+    for init in workload["spec"]["template"]["spec"].get("initContainers", []):
+        python, *arguments = map(here, init["args"])
+        assert python == "python3"
+        subprocess.run([sys.executable, *arguments], env=environ, check=True, capture_output=True)
+        (folder,) = (root / "opt/codecascade/var/model_repository").glob("*/")
+        names = [path.name for path in folder.iterdir()]
+        shutil.rmtree(folder)
+        render(root / "scripted", [ScriptedTier(name) for name in names], {"p": []}, default="p")
+        for extra in ("cascade", "sandbox"):
+            shutil.rmtree(root / "scripted" / "models" / extra)
+        (root / "scripted" / "models").rename(folder)
 
 
 def _wait_until_ready(pod: Pod, probe: dict[str, Any], log: Path) -> None:

@@ -1,7 +1,7 @@
 {{- /* The deployment file with what only the release knows: where each tier is, and where the plans are. */}}
 {{- define "codecascade.deployment" -}}
 {{- $family := required "family is not set: the model family, as in build/families" .Values.family }}
-{{- $text := required "deployment is not set: --set-file deployment=var/model_repository/<family>-tensorrt_llm.json" .Values.deployment }}
+{{- $text := required "deployment is not set: --set-file deployment=FILE, as make plan-gpus ARGS=--render writes it" .Values.deployment }}
 {{- $deployment := fromJson $text }}
 {{- if hasKey $deployment "Error" }}{{ fail (printf "deployment is not a JSON object: %s" $deployment.Error) }}{{ end }}
 {{- if ne (toString $deployment.family) $family }}

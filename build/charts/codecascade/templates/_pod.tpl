@@ -1,7 +1,7 @@
 {{- /*
 The Deployment of one server and what goes with it. dict:
   root, server (its name), settings (replicas, resources, …), image (of .Values.images), args (Triton's flags),
-  env, mounts, volumes (YAML texts, may be empty), annotations (dict), gpus, gpuResource
+  env, mounts, volumes, init (YAML texts, may be empty), annotations (dict), gpus, gpuResource
 */}}
 {{- define "codecascade.deploymentOf" -}}
 {{- $name := include "codecascade.server" . }}
@@ -70,6 +70,10 @@ spec:
         fsGroup: 10001
         fsGroupChangePolicy: OnRootMismatch
         seccompProfile: {type: RuntimeDefault}
+      {{- with .init }}
+      initContainers:
+        {{- . | nindent 8 }}
+      {{- end }}
       containers:
         - name: triton
           image: {{ include "codecascade.image" (dict "root" .root "image" .image) }}
