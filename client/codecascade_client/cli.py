@@ -17,13 +17,11 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from codecascade.plans import load_plans
 from codecascade.types import CascadeError
-from pydantic import ValidationError
 
-from codecascade_client.client import CascadeClient, Completion, RequestFailed
+from codecascade_client.client import BadSettings, CascadeClient, Completion, RequestFailed, read_settings
 from codecascade_client.datasets import DatasetMissing, UnknownTask, humaneval, humaneval_task
 from codecascade_client.doctor import examine
 from codecascade_client.evaluate import evaluate, print_results
-from codecascade_client.settings import Settings
 from codecascade_client.tables import print_plans, print_trace
 
 app = typer.Typer(
@@ -63,7 +61,7 @@ def complete(
     else:
         benchmark = humaneval_task(str(task))
         prompt, entry_point = benchmark.prompt, entry_point or benchmark.entry_point
-    settings = _settings(url)
+    settings = read_settings(url)
 
     async def ask() -> Completion:
         async with CascadeClient.from_settings(settings) as client:
@@ -94,7 +92,7 @@ def plans(
 @app.command()
 def doctor(url: Url = None) -> None:
     """What this machine can run and what is missing; run it in a checkout. Exit code 0 if the CPU deployment can run."""
-    raise typer.Exit(0 if asyncio.run(examine(_settings(url), Path.cwd())) else 1)
+    raise typer.Exit(0 if asyncio.run(examine(read_settings(url), Path.cwd())) else 1)
 
 
 @app.command("eval")
@@ -108,7 +106,7 @@ def eval_(
     """HumanEval through a running server, checked with HumanEval's own tests."""
     everything = list(humaneval().values())
     first, last = _range(tasks, len(everything))
-    settings = _settings(url)
+    settings = read_settings(url)
 
     async def ask() -> int:
         async with CascadeClient.from_settings(settings) as client:
@@ -137,7 +135,7 @@ if find_spec("pyarrow"):  # the extra `offline`
 def main() -> None:
     try:
         app()
-    except (DatasetMissing, UnknownTask) as error:
+    except (BadSettings, DatasetMissing, UnknownTask) as error:
         _fail(str(error), code=2)
     except RequestFailed as error:
         _fail(f"{error.sentence} ({error.code.name})")
@@ -153,18 +151,6 @@ def _run(work: Coroutine[Any, Any, Value]) -> Value:
         _fail(f"{error.sentence} ({error.code.name})")
     except (CascadeError, OSError) as error:
         _fail(str(error))
-
-
-def _settings(url: str | None) -> Settings:
-    try:
-        settings = Settings(url=url) if url is not None else Settings()
-        CascadeClient.from_settings(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        _fail(f"CODECASCADE_{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}", code=2)
-    except ValueError as error:
-        _fail(str(error), code=2)
-    return settings
 
 
 def _prompt(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -54,9 +55,37 @@ class Tls:
     private_key: Path | None = None
     certificate_chain: Path | None = None
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Tls | None:
+        """None: a connection without TLS."""
+        if not (settings.tls or settings.root_certificates):
+            return None
+        return cls(settings.root_certificates, settings.private_key, settings.certificate_chain)
+
     def credentials(self) -> grpc.ChannelCredentials:
         """Raises OSError if a file cannot be read."""
         return grpc.ssl_channel_credentials(*map(_read, (self.root_certificates, self.private_key, self.certificate_chain)))
+
+
+class BadSettings(Exception):
+    """A setting that cannot be used: its name, its value and what is wrong."""
+
+
+def read_settings(url: str | None = None) -> Settings:
+    """From the environment; url comes before its own. Raises BadSettings, also for a certificate that cannot be read."""
+    try:
+        settings = Settings(url=url) if url is not None else Settings()
+        CascadeClient.from_settings(settings)
+        if tls := Tls.from_settings(settings):
+            tls.credentials()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadSettings(f"CODECASCADE_{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
+    except OSError as error:
+        raise BadSettings(f"{error.filename} cannot be read for TLS: {error.strerror}") from error
+    except ValueError as error:
+        raise BadSettings(str(error)) from error
+    return settings
 
 
 class CascadeClient:
@@ -74,9 +103,7 @@ class CascadeClient:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> CascadeClient:
-        if not (settings.tls or settings.root_certificates):
-            return cls(settings.url)
-        return cls(settings.url, Tls(settings.root_certificates, settings.private_key, settings.certificate_chain))
+        return cls(settings.url, Tls.from_settings(settings))
 
     async def __aenter__(self) -> CascadeClient:
         self._triton = InferenceServerClient(self.url, creds=self._tls.credentials() if self._tls else None)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.plans import load_plans
-from codecascade.recordings import RecordingError
+from codecascade.recordings import Recording, RecordingError
 from codecascade.sandbox import SandboxPool
 
 from codecascade_client.bench_run import bench_plans, load_promises
+from codecascade_client.client import read_settings
 from codecascade_client.dataset_files import HUMANEVAL, load_dataset
-from codecascade_client.endpoints import TierEndpoints
+from codecascade_client.endpoints import endpoints_from_settings
 from codecascade_client.parts import write_whole
 from codecascade_client.plan_search import Rules, SearchResult, plan_file
 from codecascade_client.plan_search import search as search_plans
-from codecascade_client.price import measure_speeds, price_cells, price_of, sandbox_usd_per_cpu_s
+from codecascade_client.price import Speed, measure_speeds, price_cells, price_of, sandbox_usd_per_cpu_s, speed_in_words
 from codecascade_client.progress import RunProgress
 from codecascade_client.published import import_published as import_published_runs
 from codecascade_client.record import Recorded, RecordSettings, Refused, manifest_for, plan_units
@@ -28,10 +30,10 @@ from codecascade_client.record import record as record_units
 from codecascade_client.recording_store import open_recording, resume_recording
 from codecascade_client.replay_run import print_replayed, replay_plans
 from codecascade_client.report import write_report
+from codecascade_client.reprice import reprice
 from codecascade_client.search import PAPER, WHOLE
 from codecascade_client.search_tables import print_search
 from codecascade_client.selection import PROBABILITY
-from codecascade_client.settings import Settings
 from codecascade_client.tables import console, new_table
 from codecascade_client.verdicts import judge, unjudged
 
@@ -39,6 +41,12 @@ Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_def
 Deployed = Annotated[Path, typer.Option("--deployment", help="The deployment file, var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
     str, typer.Option(help="humaneval, mbpp:FILE, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
+]
+
+
+PricesFile = Annotated[
+    Path | None,
+    typer.Option(help="Instead of the recording's prices: TOML, [tiers.NAME] with price_per_mtok, prompt_price_per_mtok."),
 ]
 
 
@@ -63,6 +71,7 @@ def record(
     tiers = _tiers(deployed, tier)
     tasks = load_dataset(dataset)
     settings = RecordSettings(k, test_lines, seed)
+    servers = endpoints_from_settings(url)
     store = resume_recording(folder, manifest_for(deployment, tasks, settings))
     wanted = plan_units(tasks, tiers, runs=runs, split_seed=split_seed, limit=limit)
     refusals: list[Refused] = []
@@ -82,7 +91,7 @@ def record(
                     else:
                         progress.advance(1, found.tokens, note=name)
 
-                async with TierEndpoints(url or [Settings().url]) as endpoints:
+                async with servers as endpoints:
                     await record_units(
                         store, deployed, tasks, left, settings, endpoints.generate, concurrency=concurrency, on_unit=on_unit
                     )
@@ -127,9 +136,10 @@ def replay(
     plans: Annotated[Path, typer.Argument(help="A plan file.", show_default=False)],
     folder: Folder,
     plan: Annotated[list[str] | None, typer.Option(help="Repeatable; default: every plan of the file.")] = None,
+    prices: PricesFile = None,
 ) -> None:
     """What plans would have answered to everything that was recorded, and at what cost."""
-    print_replayed(asyncio.run(replay_plans(load_plans(plans), open_recording(folder).load(), plan)))
+    print_replayed(asyncio.run(replay_plans(load_plans(plans), _loaded(folder, prices), plan)))
 
 
 Paper = Annotated[bool, typer.Option("--paper", help="The paper's grid: its k, l and θ, one θ for all steps.")]
@@ -145,9 +155,10 @@ def search(
     probability: Probability = PROBABILITY,
     split_seed: SplitSeed = 0,
     splits: Splits = 20,
+    prices: PricesFile = None,
 ) -> None:
     """Search the plans of a recording: the exact frontier on the validation tasks, and what held-out tasks say of it."""
-    result = _searched(folder, paper, probability, split_seed, splits)
+    result = _searched(folder, paper, probability, split_seed, splits, prices)
     path = out or Path("plans") / f"{result.manifest.family}.json"
     write_whole(path, plan_file(result).encode())
     print_search(result)
@@ -163,17 +174,23 @@ def report(
     probability: Probability = PROBABILITY,
     split_seed: SplitSeed = 0,
     splits: Splits = 20,
+    prices: PricesFile = None,
 ) -> None:
     """The same search as one self-contained HTML page."""
-    print(write_report(_searched(folder, paper, probability, split_seed, splits), out))
+    print(write_report(_searched(folder, paper, probability, split_seed, splits, prices), out))
 
 
-def _searched(folder: Path, paper: bool, probability: float, split_seed: int, splits: int) -> SearchResult:
-    rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits)
-    result = search_plans(open_recording(folder).load(), rules)
+def _searched(folder: Path, paper: bool, probability: float, split_seed: int, splits: int, prices: Path | None) -> SearchResult:
+    rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None)
+    result = search_plans(_loaded(folder, prices), rules)
     for tier, accuracy in result.weak.items():
         print(f"tier {tier} is left out: it is right in {accuracy:.1%} of the validation tasks", file=sys.stderr)
     return result
+
+
+def _loaded(folder: Path, prices: Path | None) -> Recording:
+    store = open_recording(folder)
+    return (replace(store, manifest=reprice(store.manifest, prices)) if prices else store).load()
 
 
 def bench(
@@ -191,7 +208,7 @@ def bench(
     """Run plans live on the tasks they were not chosen on, and compare with what the plan file promised."""
     asyncio.run(
         bench_plans(
-            Settings(url=url) if url else Settings(),
+            read_settings(url),
             load_promises(plans),
             plan,
             load_dataset(dataset),
@@ -215,15 +232,17 @@ def price(
     tasks = [load_dataset(HUMANEVAL).task(task_id) for task_id in load_dataset(HUMANEVAL).tasks]
     rows = new_table("tier", right=("concurrency", "s/1000 prompt", "s/1000 generated", "$/1M prompt", "$/1M generated"))
 
+    def on_speed(speed: Speed) -> None:
+        print(f"  {speed_in_words(speed)}", file=sys.stderr)
+
     async def run() -> None:
-        async with TierEndpoints([url or Settings().url]) as endpoints:
+        async with endpoints_from_settings([url] if url else None) as endpoints:
             for name in _tiers(deployed, tier):
-                speeds = await measure_speeds(
-                    endpoints.generate, deployed.tiers[name], tasks, lambda s: print(s, file=sys.stderr)
-                )
+                print(name, file=sys.stderr)
+                speeds = await measure_speeds(endpoints.generate, deployed.tiers[name], tasks, on_speed)
                 rows.add_row(name, *price_cells(price_of(speeds, dollars_per_hour), paper))
 
     asyncio.run(run())
     console(sys.stdout).print(rows)
     cpu_s = sandbox_usd_per_cpu_s(dollars_per_hour, os.cpu_count() or 1)
-    print(f"sandbox: {1e6 * cpu_s:.3f} µ$ per CPU second on a machine like this one at that price")
+    print(f"sandbox_price_per_cpu_s: {cpu_s:.3g} $ on a machine like this one at that price")

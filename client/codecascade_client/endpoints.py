@@ -15,6 +15,8 @@ from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from codecascade_client.client import Tls, read_settings
+
 CALL_TIMEOUT_S = 3600.0  # a call may wait long for its turn on a busy tier
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # waits while no endpoint can be reached; then it is given up
 _UNAVAILABLE = "StatusCode.UNAVAILABLE"
@@ -28,6 +30,12 @@ class _EndpointUnavailable(Exception):
 Sleep = Callable[[float], Awaitable[None]]
 
 
+def endpoints_from_settings(urls: Sequence[str] | None) -> TierEndpoints:
+    """urls: none for that of the settings; their TLS is used either way. Raises BadSettings."""
+    settings = [read_settings(url) for url in urls or (None,)]
+    return TierEndpoints([each.url for each in settings], tls=Tls.from_settings(settings[0]))
+
+
 class TierEndpoints:
     """`generate` over servers that all have the same tiers. An async context manager.
 
@@ -35,15 +43,17 @@ class TierEndpoints:
     round all of them it waits, longer each time. Every other failure is the caller's.
     """
 
-    def __init__(self, urls: Sequence[str], sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, urls: Sequence[str], sleep: Sleep = asyncio.sleep, tls: Tls | None = None) -> None:
         if not urls:
             raise InvalidRequest("no endpoint is given, at least one host:port is needed")
         self._urls = tuple(urls)
         self._sleep = sleep
+        self._tls = tls
         self._turn = itertools.count()
 
     async def __aenter__(self) -> TierEndpoints:
-        self._servers = [InferenceServerClient(url) for url in self._urls]
+        credentials = self._tls.credentials() if self._tls else None
+        self._servers = [InferenceServerClient(url, creds=credentials) for url in self._urls]
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -11,6 +11,7 @@ from codecascade.plans import FORMAT
 from codecascade.recordings import Manifest, Recording, RecordingError
 from codecascade.types import Plan
 
+from codecascade_client.reprice import price_ratio
 from codecascade_client.savings import MeanSaving, mean_savings
 from codecascade_client.search import Grid, Point, pareto_frontier
 from codecascade_client.selection import Bootstrap, Choice, Estimate, Measured, choose, measure, single_plans, weak_tiers
@@ -22,12 +23,16 @@ DEFAULT_PLAN = "balanced"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How to search. split_seed: of the validation tasks. splits: seeded ones that the savings are averaged over."""
+    """How to search. split_seed: of the validation tasks. splits: seeded ones that the savings are averaged over.
+
+    prices_from: the file that gave the manifest its prices, None where they are the recording's own.
+    """
 
     grid: Grid
     probability: float
     split_seed: int
     splits: int
+    prices_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,11 @@ def provenance(result: SearchResult) -> dict[str, Any]:
         "method": "searched: exact Pareto frontier on the validation tasks, replayed from a recording",
         "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
         "recording": {"settings": dict(manifest.settings), **manifest.provenance},
-        "prices_per_mtok": {tier: manifest.tiers[tier]["price_per_mtok"] for tier in manifest.tiers},
+        "prices": {
+            "from": result.rules.prices_from or "the recording",
+            "ratio": price_ratio(manifest.prices),
+            **asdict(manifest.prices),
+        },
         "excluded_tiers": {tier: round(accuracy, 4) for tier, accuracy in result.weak.items()},
         "split": {
             "seed": result.rules.split_seed,

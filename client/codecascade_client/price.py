@@ -95,6 +95,15 @@ def sandbox_usd_per_cpu_s(dollars_per_hour: float, cores: int) -> float:
     return dollars_per_hour / cores / _SECONDS_PER_HOUR
 
 
+def speed_in_words(speed: Speed) -> str:
+    """`4 calls at a time: 0.52 s per 1,000 prompt tokens, 33.90 s per 1,000 generated (36.20 s, prompts included)`."""
+    calls = "1 call" if speed.concurrency == 1 else f"{speed.concurrency} calls"
+    return (
+        f"{calls} at a time: {speed.prompt:.2f} s per 1,000 prompt tokens, {speed.generated:.2f} s per 1,000 generated "
+        f"({speed.generated_only:.2f} s, prompts included)"
+    )
+
+
 def price_cells(price: Price, paper: bool) -> tuple[str, str, str, str, str]:
     """Concurrency, seconds per 1,000 prompt and generated tokens, dollars per 1M of both."""
     speed = price.speed

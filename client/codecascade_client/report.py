@@ -12,7 +12,7 @@ from codecascade_client.charts import Chart, charts
 from codecascade_client.parts import write_whole
 from codecascade_client.plan_search import Evaluated, SearchResult, provenance
 from codecascade_client.savings import MeanSaving
-from codecascade_client.search_tables import interval, percent
+from codecascade_client.search_tables import interval, percent, prices_in_words
 from codecascade_client.selection import in_words
 
 _DPI = 144
@@ -64,6 +64,11 @@ def _page(result: SearchResult, drawn: Sequence[Chart]) -> str:
 measured on {len(result.held_out.tasks)} held-out tasks, {len(result.held_out.runs)} sampled runs.</p>
 {weak}{_plans([found for _, found in result.choices])}
 <ul>{rules}</ul>
+<h2>Prices</h2>
+<p class="note">{escape(prices_in_words(result))}. Which plans pay depends on this ratio: where the larger tier is many times
+as dear, a plan can afford more solutions and tests of the smaller one. The same recording can be searched at other prices
+(<code>--prices FILE</code>), for instance those of the machines that are to serve it.</p>
+{_prices(result)}
 {sections}
 <h2>What the chosen plans save</h2>
 <p class="note">Mean of {result.rules.splits} seeded splits of the recorded tasks: chosen on the validation tasks of each,
@@ -77,7 +82,7 @@ there was one.</p>
 {_plans(result.singles)}
 <h2>How this was measured</h2>
 <p class="note">Every tier answered every task once per run; each plan was replayed from that recording, by the rules of the
-cascade. Cost is generated tokens times the price of the tier that wrote them.</p>
+cascade. Cost is what the tokens read and written and the sandbox's CPU time cost at the prices above.</p>
 <pre>{escape(json.dumps(provenance(result), indent=1, ensure_ascii=False))}</pre>
 </body>
 </html>
@@ -98,6 +103,13 @@ def _plans(plans: Iterable[Evaluated]) -> str:
         for found in plans
     ]
     return _table(("plan", "steps"), ("validation $/1000", "accuracy", "held out $/1000", "accuracy", "95 %"), rows)
+
+
+def _prices(result: SearchResult) -> str:
+    prices = result.manifest.prices
+    rows = [(name, f"{price.price_per_mtok:g}", f"{price.prompt_price_per_mtok:g}") for name, price in prices.tiers.items()]
+    sandbox = f'<p class="note">Sandbox: {prices.sandbox_price_per_cpu_s:g} $ per CPU second.</p>'
+    return _table(("tier",), ("$ per 1M generated tokens", "$ per 1M prompt tokens"), rows) + sandbox
 
 
 def _savings(savings: Iterable[tuple[str, MeanSaving]]) -> str:

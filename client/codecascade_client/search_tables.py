@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from codecascade_client.plan_search import Evaluated, SearchResult
+from codecascade_client.reprice import price_ratio
 from codecascade_client.selection import Estimate, in_words
 from codecascade_client.tables import new_table
 
@@ -24,6 +25,7 @@ def print_search(result: SearchResult) -> None:
             f"held out: {len(result.held_out.tasks)} tasks, {len(result.held_out.runs)} runs, 95 % intervals"
         )
     )
+    out.print(Text(prices_in_words(result)))
     for title, plans in (
         ("frontier", result.frontier),
         ("single tiers", result.singles),
@@ -64,6 +66,18 @@ def _print_savings(out: Console, result: SearchResult) -> None:
             percent(saving.against_cheapest) + _where(saving.against_cheapest_splits, saving.splits),
         )
     out.print(rows)
+
+
+def prices_in_words(result: SearchResult) -> str:
+    """The ratio that decides which plans pay, and where it is from."""
+    prices = result.manifest.prices
+    charged = ["generated tokens"]
+    charged += ["prompt tokens"] if any(price.prompt_price_per_mtok for price in prices.tiers.values()) else []
+    charged += ["the sandbox's CPU time"] if prices.sandbox_price_per_cpu_s else []
+    return (
+        f"prices of {result.rules.prices_from or 'the recording'}: a generated token costs {price_ratio(prices)} "
+        f"({', '.join(prices.tiers)}); charged: {', '.join(charged)}"
+    )
 
 
 def interval(estimate: Estimate) -> str:

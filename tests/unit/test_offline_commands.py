@@ -8,7 +8,9 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from codecascade.plans import load_plans
 from codecascade_client.recording_store import open_recording
@@ -16,6 +18,7 @@ from unit.sums_deployment import write_deployment
 from unit.tier_server import ScriptedTier, serving
 
 TASKS = 12
+TLS = Path(__file__).parent / "tls"
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,50 @@ async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path
     assert "held out" in searched.out
     assert load_plans(plans).family == "sums"
 
+    prices = tmp_path / "elsewhere.toml"
+    prices.write_text("[tiers.small]\nprice_per_mtok = 0.5\n[tiers.large]\nprice_per_mtok = 10\n")
+    repriced = await codecascade("search", folder, "--out", tmp_path / "other.json", "--splits", 2, "--prices", prices)
+    assert "prices of elsewhere.toml: a generated token costs 1 : 20 (small, large)" in repriced.out, repriced.err
+    assert load_plans(tmp_path / "other.json").provenance["prices"]["from"] == "elsewhere.toml"
+    own, other = [
+        await codecascade("replay", plans, folder, "--plan", "small-alone", *more) for more in ([], ["--prices", prices])
+    ]
+    assert float(own.out.split()[-1]) == pytest.approx(2 * float(other.out.split()[-1]), abs=1e-4)
+
     reported = await codecascade("report", folder, "--out", tmp_path / "report", "--splits", 2)
     assert reported.out.strip() == str(tmp_path / "report" / "report.html")
+
+
+class Talkative(ScriptedTier):
+    """Writes as many tokens as it may."""
+
+    def text(self, inputs: dict[str, Any], sequence: int) -> str:
+        return "x " * int(inputs["max_tokens"])
+
+
+@pytest.mark.parametrize("command", ["record", "price"])
+async def test_tiers_are_asked_over_tls(
+    tmp_path: Path, dataset: Path, deployment: Path, command: str, monkeypatch: pytest.MonkeyPatch
+):
+    pair = [((TLS / "key.pem").read_bytes(), (TLS / "certificate.pem").read_bytes())]
+    arguments: dict[str, list[object]] = {
+        "record": ["record", tmp_path / "recording", "--dataset", dataset, "--limit", 1, "--tier", "small"],
+        "price": ["price", "--dollars-per-hour", 1, "--tier", "small"],
+    }
+    tier = Talkative()
+    async with serving(tier, credentials=grpc.ssl_server_credentials(pair)):
+        asked = [*arguments[command], "--deployment", deployment, "--url", tier.address]
+        monkeypatch.setenv("CODECASCADE_ROOT_CERTIFICATES", str(tmp_path / "nowhere.pem"))
+        unread = await codecascade(*asked)
+        assert (unread.code, tier.asked) == (2, [])
+        assert unread.err == f"error: {tmp_path / 'nowhere.pem'} cannot be read for TLS: No such file or directory\n"
+        monkeypatch.setenv("CODECASCADE_ROOT_CERTIFICATES", str(TLS / "certificate.pem"))
+        done = await codecascade(*asked)
+    assert done.code == 0, done.err
+    assert tier.asked
+    if command == "price":
+        assert "1 call at a time: " in done.err
+        assert "Speed(" not in done.err
 
 
 @pytest.fixture
@@ -109,6 +154,7 @@ async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path
         ([*record, "--test-lines", 2], "was begun with another settings: test_lines: 4, now 2"),
         (["verdicts", begun, "--dataset", other], "is of dataset 'sums', not of this 'other'"),
         (["search", begun], "holds nothing judged of tier 'small'"),
+        (["search", begun, "--prices", tmp_path / "no.toml"], "no.toml cannot be used: No such file or directory"),
         (["search", tmp_path], "is not a recording: it has no manifest.json"),
         (["record", tmp_path / "new", "--deployment", other], "cannot be used"),
         (["import-published", tmp_path, tmp_path / "new"], "cannot be read as published runs: No such file"),

@@ -4,7 +4,7 @@ import pytest
 from codecascade.deployment import Tier
 from codecascade.sampling import GenerateRequest, Generation
 from codecascade.types import InvalidRequest, Sample, Task
-from codecascade_client.price import Load, Speed, measure_speeds, price_of, sandbox_usd_per_cpu_s, speed_of
+from codecascade_client.price import Load, Speed, measure_speeds, price_of, sandbox_usd_per_cpu_s, speed_in_words, speed_of
 from codecascade_client.published_prices import PUBLISHED
 
 TIER = Tier("small", "base", context_tokens=2048, max_completion_tokens=64, price_per_mtok=0.0)
@@ -38,6 +38,29 @@ def test_a_tier_that_writes_nothing_has_no_price():
     load = Load(1, prompt_tokens=100, generated_tokens=1, seconds=1.0)
     with pytest.raises(InvalidRequest, match="generated too little"):
         speed_of(load, load)
+
+
+class ColdMachine(Machine):
+    """Its first call takes a minute more: the weights come from the disk."""
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        self.busy_s += 0.0 if self.busy_s else 60.0
+        return await super().generate(request)
+
+
+async def test_what_the_first_call_takes_longer_is_not_measured():
+    machine = ColdMachine()
+    seen: list[Speed] = []
+    first, *_ = await measure_speeds(machine.generate, TIER, TASKS, seen.append, Ticks(machine, seen))
+    assert first.prompt == pytest.approx(1e3 * PROMPT_S)
+    assert first.generated == pytest.approx(1e3 * GENERATED_S)
+
+
+def test_a_speed_is_told_in_words():
+    assert speed_in_words(Speed(1, 0.5, 33.0, 36.0)) == (
+        "1 call at a time: 0.50 s per 1,000 prompt tokens, 33.00 s per 1,000 generated (36.00 s, prompts included)"
+    )
+    assert speed_in_words(Speed(4, 0.5, 33.0, 36.0)).startswith("4 calls at a time: ")
 
 
 async def test_concurrency_rises_until_it_brings_nothing():

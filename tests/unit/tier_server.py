@@ -46,10 +46,13 @@ class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 @asynccontextmanager
-async def serving(tier: ScriptedTier, address: str = "127.0.0.1:0") -> AsyncIterator[grpc.aio.Server]:
+async def serving(
+    tier: ScriptedTier, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[grpc.aio.Server]:
     server = grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(tier, server)
-    tier.address = f"127.0.0.1:{server.add_insecure_port(address)}"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    tier.address = f"127.0.0.1:{port}"
     await server.start()
     try:
         yield server
