@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from checksum import sha256_of
-from engine_steps import IMAGE, Places, Step, relative
+from engine_steps import IMAGE, MANIFEST, Places, Step, relative
 from errors import BuildError
 from gpus import MIB, Gpu
 from paths import ROOT, VAR
@@ -278,7 +278,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _forget(step: Step, later: Sequence[Step]) -> None:
-    """Removes what a step is about to make, and what others made of it: nothing that looks whole is of something older."""
+    """Removes what a step is about to make, and the manifests of what is made of it: until it is whole, no server takes it."""
     gone = set(step.outputs)
     for path in step.outputs:
         stamp_path(path).unlink(missing_ok=True)
@@ -288,8 +288,7 @@ def _forget(step: Step, later: Sequence[Step]) -> None:
         if gone.intersection(other.inputs):
             gone.update(other.outputs)
             for path in other.outputs:
-                stamp_path(path).unlink(missing_ok=True)
-                if path.name.endswith(".json"):  # a manifest; folders go when their step runs
+                if path.name == MANIFEST:
                     _remove(path)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from engine_models import check_llm_api
 from errors import BuildError
-from gpu_memory import NUM_TOKENS, TierMemory, tier_memory, usable_bytes
+from gpu_memory import NUM_TOKENS, TierMemory, tier_memory, usable_bytes, whole_blocks
 from gpus import GPUS, Gpu
 from paths import ROOT, VAR, cache_dir
 from preflight import check_parallelism, check_sequence_length
@@ -335,7 +335,7 @@ def _checkpoint(recipe: Recipe, tier: Tier) -> Checkpoint:
 
 
 def _check_memory(at: str, memory: TierMemory, settings: GpuRuntime, gpu: Gpu) -> None:
-    needed, usable = memory.total(settings.kv_cache_tokens), usable_bytes(gpu.memory_bytes)
+    needed, usable = memory.total(whole_blocks(settings.kv_cache_tokens)), usable_bytes(gpu.memory_bytes)
     if needed > usable:
         raise BuildError(
             f"{at} needs {_gib(needed)} of each GPU (weights {_gib(memory.weights)}, run time {_gib(memory.runtime)}, "
