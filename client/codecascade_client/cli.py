@@ -22,6 +22,7 @@ from codecascade_client.client import BadSettings, CascadeClient, Completion, Re
 from codecascade_client.datasets import DatasetMissing, UnknownTask, humaneval, humaneval_task
 from codecascade_client.doctor import examine
 from codecascade_client.evaluate import evaluate, print_results
+from codecascade_client.placement import run_planner
 from codecascade_client.tables import print_plans, print_trace
 
 app = typer.Typer(
@@ -93,6 +94,15 @@ def plans(
 def doctor(url: Url = None) -> None:
     """What this machine can run and what is missing; run it in a checkout. Exit code 0 if the CPU deployment can run."""
     raise typer.Exit(0 if asyncio.run(examine(read_settings(url), Path.cwd())) else 1)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="[OPTIONS: plan-gpus --help]",
+)
+def plan_gpus(context: typer.Context) -> None:
+    """Which tiers fit on which GPUs, before anything is built; run it in a checkout."""
+    raise typer.Exit(run_planner(context.args, Path.cwd()))
 
 
 @app.command("eval")
