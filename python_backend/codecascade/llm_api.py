@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from codecascade.types import TierUnavailable
 # What mpirun leaves in the environment of a server that it started. The LLM API starts its own ranks, which must not take it
 # for theirs.
 _MPI_JOB = ("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_SIZE", "PMIX_RANK", "PMIX_NAMESPACE", "PMIX_SERVER_", "PMI_", "ORTE_")
+_STOP_WORDS_KEPT = 256  # lists of stop words whose tokens are kept; a style of prompts has two
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class LlmApi:
     def __init__(self, settings: LlmApiSettings, tokenizer: Tokenizer) -> None:
         self._settings = settings
         self._tokenizer = tokenizer
+        self._stop_sequences = lru_cache(_STOP_WORDS_KEPT)(partial(stop_sequences, tokenizer))
         prepare_environment(os.environ, settings.gpu_device_ids)
         try:
             from tensorrt_llm import SamplingParams  # reads the environment: not before it is prepared
@@ -51,7 +54,7 @@ class LlmApi:
             self._sampling_params = SamplingParams
             self._llm = _load(settings)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).split("\n", 1)[0]
+            reason = _sentence(error)
             raise TierUnavailable(f"the checkpoint {settings.checkpoint} cannot be loaded by TensorRT-LLM: {reason}") from error
 
     async def generate(self, request: GenerateRequest) -> Generation:
@@ -61,7 +64,7 @@ class LlmApi:
         """
         ids = prompt_ids(self._tokenizer, request.text_input, self._settings.max_input_tokens)
         limit = min(request.max_tokens, self._settings.context_tokens - len(ids))
-        sequences = stop_sequences(self._tokenizer, request.stop_words)
+        sequences = self._stop_sequences(request.stop_words)
         answers = [
             self._llm.generate_async(
                 list(ids), sampling_params=self._sampling(request, limit, sequences, sequence_seed(request.seed, sequence))
@@ -74,7 +77,7 @@ class LlmApi:
             for answer in answers:
                 answer.abort()
             if isinstance(error, Exception):
-                raise TierUnavailable(f"TensorRT-LLM failed: {str(error).split(chr(10), 1)[0]}") from error
+                raise TierUnavailable(f"TensorRT-LLM failed: {_sentence(error)}") from error
             raise
         samples = (
             completion(self._tokenizer, list(output.token_ids), limit=limit, stop_words=request.stop_words, sequences=sequences)
@@ -125,3 +128,8 @@ def _load(settings: LlmApiSettings) -> Any:
         max_seq_len=settings.context_tokens,
         kv_cache_config=KvCacheConfig(enable_block_reuse=True, max_tokens=settings.kv_cache_tokens),
     )
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of an error that came with many, or its kind if it says nothing."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -12,10 +12,12 @@ from codecascade.deployment import load_deployment
 from engine_models import EngineTier, render_engines
 from errors import BuildError
 from google.protobuf import text_format
+from paths import ROOT
 from recipes import Recipe, Runtime, families, load_recipe
 from render import Rendered
 from tritonclient.grpc import model_config_pb2
 
+CONTRACT = json.loads((ROOT / "build" / "contracts" / "1.2.1.json").read_text())
 GPUS = ("h100", "a100", "l40s", "rtx3090")
 PARTS = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
 ON_THE_LLM_API = ("qwen2.5-coder", "wizardcoder-python")
@@ -120,6 +122,8 @@ def test_the_tier_model_meets_the_tier_contract(recipe: Recipe, rendered: Render
         }
         assert parameters(parsed)["ensemble"] == f"{tier.name}-ensemble"
         assert parameters(parsed)["engine_model"] == f"{tier.name}-tensorrt_llm"
+        assert parameters(parsed)["engine"] == f"/engines/{tier.name}"  # whose manifest it checks
+        assert parameters(parsed)["gpu_device_ids"] == parameters(config(rendered, f"{tier.name}-tensorrt_llm"))["gpu_device_ids"]
 
 
 def test_the_engine_s_model_is_told_what_the_recipe_and_the_placement_say(recipe: Recipe, gpu: str, rendered: Rendered) -> None:
@@ -152,6 +156,32 @@ def test_scalars_reach_the_engine_without_a_dimension(recipe: Recipe, rendered: 
         for tensor in config(rendered, f"{tier.name}-tensorrt_llm").input:
             assert tensor.HasField("reshape") == (list(tensor.dims) == [1]), tensor.name
             assert tensor.allow_ragged_batch == (tensor.name in ("input_ids", "stop_words_list"))
+
+
+def test_tensors_and_parameters_of_the_engine_s_model_are_those_of_its_template(recipe: Recipe, rendered: Rendered) -> None:
+    template = CONTRACT["models"]["tensorrt_llm"]
+    for tier in recipe.tiers:
+        parsed = config(rendered, f"{tier.name}-tensorrt_llm")
+        for kind, found in (("inputs", parsed.input), ("outputs", parsed.output)):
+            for name, (data_type, dims) in tensors(found).items():
+                there = template[kind][name]
+                assert dims == there["dims"], name
+                assert data_type == there["type"].replace("${logits_datatype}", "TYPE_FP32"), name
+        for tensor in parsed.input:
+            assert tensor.optional == template["inputs"][tensor.name].get("optional", False), tensor.name
+        for name, value in parameters(parsed).items():
+            there = template["parameters"][name]
+            assert there.startswith("${") or there == value, name
+
+
+def test_the_ensemble_speaks_as_tensorrt_llm_s_own_does(recipe: Recipe, rendered: Rendered) -> None:
+    """Whoever calls that one can call this one: the inputs have its names and types, the text comes out by the same name."""
+    template = CONTRACT["models"]["ensemble"]
+    for tier in recipe.tiers:
+        parsed = config(rendered, f"{tier.name}-ensemble")
+        for name, (data_type, dims) in tensors(parsed.input).items():
+            assert (data_type, dims) == (template["inputs"][name]["type"], template["inputs"][name]["dims"]), name
+        assert tensors(parsed.output)["text_output"][0] == template["outputs"]["text_output"]["type"]
 
 
 def test_nothing_is_left_to_fill_in(rendered: Rendered) -> None:

@@ -1,6 +1,7 @@
 """Imports point one way: codecascade_client → codecascade → standard library, numpy."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,3 +39,10 @@ def test_the_core_needs_the_standard_library_and_numpy_alone(path: Path):
     if path.parent.name == "triton":
         allowed = allowed | {"triton_python_backend_utils"}
     assert foreign(path) <= allowed
+
+
+def test_nothing_large_is_imported_before_it_is_used():
+    """What the CPU tiers and the client import needs neither transformers nor torch nor TensorRT-LLM."""
+    modules = sorted(f"codecascade.{path.stem}" for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "tokenizer"))
+    program = f"import sys; import {', '.join(modules)}; print(*{{'transformers', 'torch', 'tensorrt_llm'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "\n"
