@@ -309,6 +309,7 @@ def test_a_group_gets_gpus_and_renders_its_tiers_for_them(family: str) -> None:
             f"--family={family}",
             f"--gpu={group['gpu']}",
             f"--gpus={group['gpus']}",
+            "--runtime=tensorrt_llm",
             *(f"--tier={tier}" for tier in group["tiers"]),
         ]
         assert options == wanted
@@ -329,6 +330,15 @@ def test_a_group_serves_what_its_own_init_container_rendered() -> None:
     assert places["rendered"] == f"/opt/codecascade/{RENDERED_MODELS.relative_to(ROOT)}"
     engines = {mount["mountPath"]: mount["subPath"] for mount in container(found)["volumeMounts"] if mount["name"] == "models"}
     assert engines == {f"/opt/codecascade/{place.relative_to(ROOT)}": place.name for place in (VAR / "engines", cache_dir({}))}
+
+
+def test_a_group_may_run_on_the_llm_api() -> None:
+    given = values("qwen2.5-coder")
+    given["tierGroups"][2] |= {"runtime": "llm_api"}
+    found = named(rendered(given), "Deployment", "large")
+    (render,) = found["spec"]["template"]["spec"]["initContainers"]
+    assert "--runtime=llm_api" in render["args"]
+    assert "--model-repository=/opt/codecascade/var/model_repository/qwen2.5-coder-llm_api" in container(found)["args"]
 
 
 def test_an_engine_that_is_split_has_a_group_a_rank_for_each_gpu() -> None:
@@ -477,6 +487,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "more ranks than GPUs": (
         {"tierGroups": [{"name": "a", "tiers": ["x"], "ranks": 2}]},
         "a splits its engine over 2 GPUs and has 1",
+    ),
+    "ranks of the LLM API": (
+        {"tierGroups": [{"name": "a", "tiers": ["x"], "ranks": 2, "gpus": 2, "runtime": "llm_api"}]},
+        "a has ranks 2, with the runtime llm_api allowed is 1: it starts its own",
     ),
     "a tier twice": (
         {"tierGroups": [{"name": "a", "tiers": ["x"]}, {"name": "b", "tiers": ["x"]}]},

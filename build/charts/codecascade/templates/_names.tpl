@@ -45,6 +45,9 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- if has $group.name (list "cascade" "sandbox") }}
 {{- fail (printf "tierGroups: a group cannot be named %s" $group.name) }}
 {{- end }}
+{{- if and (gt (int $group.ranks) 1) (ne $group.runtime "tensorrt_llm") }}
+{{- fail (printf "tierGroups: %s has ranks %d, with the runtime %s allowed is 1: it starts its own" $group.name (int $group.ranks) $group.runtime) }}
+{{- end }}
 {{- if and (gt (int $group.ranks) 1) (gt (len $group.tiers) 1) }}
 {{- fail (printf "tierGroups: %s splits its engine over %d GPUs and has %d tiers, allowed is 1" $group.name (int $group.ranks) (len $group.tiers)) }}
 {{- end }}
