@@ -58,8 +58,7 @@ def command(
     if gpus is None:
         raise BuildError("--gpus is missing: a number, an x and a kind of GPU, as in 2xa100.")
     fleet = parse_fleet(gpus)
-    wishes = _wishes(family, plan, tier or (), reach or (), tokens or (), speed or ())
-    found = plan_gpus(load_recipe(family), fleet, wishes)
+    found = plan_gpus(load_recipe(family), fleet, wishes(family, plan, tier or (), reach or (), tokens or (), speed or ()))
     if as_json:
         print(json.dumps(document(found), indent=2))
     else:
@@ -110,26 +109,15 @@ def url_of(tier: str) -> str:
     return f"{tier.replace('.', '-')}:{GRPC_PORT}"
 
 
-def _engines(plan: GpuPlan, server: Server) -> dict[str, EngineTier]:
-    """Where `make engines` puts them."""
-    recipe, places = load_recipe(plan.family), Places()
-    engines = {}
-    for copy in server.copies:
-        tier = next(tier for tier in recipe.tiers if tier.name == copy.tier)
-        assert tier.checkpoint, "a placed tier has one"
-        engine = places.engine(recipe, tier, plan.fleet.kind)
-        engines[tier.name] = EngineTier(engine, places.download(tier.checkpoint), copy.gpus, copy.kv_cache_tokens)
-    return engines
-
-
-def _wishes(
+def wishes(
     family: str,
     plan: str | None,
-    tiers: Sequence[str],
-    reach: Sequence[str],
-    tokens: Sequence[str],
-    speed: Sequence[str],
+    tiers: Sequence[str] = (),
+    reach: Sequence[str] = (),
+    tokens: Sequence[str] = (),
+    speed: Sequence[str] = (),
 ) -> Wishes:
+    """The options as they were typed, checked. Raises BuildError."""
     path = PLANS / f"{family}.json"
     try:
         chosen = load_plans(path).choose(plan) if plan else None
@@ -143,6 +131,18 @@ def _wishes(
         tokens=_figures("--tokens", tokens),
         speed=_figures("--speed", speed),
     )
+
+
+def _engines(plan: GpuPlan, server: Server) -> dict[str, EngineTier]:
+    """Where `make engines` puts them."""
+    recipe, places = load_recipe(plan.family), Places()
+    engines = {}
+    for copy in server.copies:
+        tier = next(tier for tier in recipe.tiers if tier.name == copy.tier)
+        assert tier.checkpoint, "a placed tier has one"
+        engine = places.engine(recipe, tier, plan.fleet.kind)
+        engines[tier.name] = EngineTier(engine, places.download(tier.checkpoint), copy.gpus, copy.kv_cache_tokens)
+    return engines
 
 
 def _plan_reach(path: Path, plan: str) -> dict[str, float]:

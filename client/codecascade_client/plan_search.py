@@ -151,7 +151,7 @@ def _entry(found: Evaluated) -> dict[str, Any]:
 
 def _measured(found: Measured) -> dict[str, Any]:
     cost = Estimate(*(1e3 * value for value in (found.cost_usd.mean, found.cost_usd.low, found.cost_usd.high)))
-    return {"usd_per_1000": _rounded(asdict(cost)), "accuracy": _rounded(asdict(found.accuracy))}
+    return {"usd_per_1000": _rounded(asdict(cost)), "accuracy": _rounded(asdict(found.accuracy)), "reach": _rounded(found.reach)}
 
 
 def _chosen(choice: Choice) -> dict[str, Any]:

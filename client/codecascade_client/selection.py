@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,10 +32,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A plan on a set of tasks. cost_usd: per request. accuracy: 0…1."""
+    """A plan on a set of tasks. cost_usd: per request. accuracy: 0…1. reach: tier → share of the requests that it sees."""
 
     cost_usd: Estimate
     accuracy: Estimate
+    reach: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,14 @@ class Bootstrap:
 def measure(table: Table, plan: Plan, bootstrap: Bootstrap) -> Measured:
     """A plan on all tasks of a table."""
     found = outcome(table, plan)
-    return Measured(bootstrap.estimate(cost_per_task(found)), bootstrap.estimate(right_per_task(found)))
+    return Measured(
+        bootstrap.estimate(cost_per_task(found)), bootstrap.estimate(right_per_task(found)), _reach(table, plan, found)
+    )
+
+
+def _reach(table: Table, plan: Plan, found: Outcome) -> dict[str, float]:
+    answered = [float((found.answered_by == table.tiers.index(step.tier)).mean()) for step in plan.steps]
+    return {step.tier: sum(answered[position:]) for position, step in enumerate(plan.steps)}
 
 
 def right_per_task(found: Outcome) -> NDArray[np.float64]:

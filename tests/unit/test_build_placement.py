@@ -39,7 +39,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
 from placement import MOST_GPUS, Copy, Device, Need, Placement, fits, place
-from plan_gpus import FLEETS, all_tables, render_plan, url_of
+from plan_gpus import FLEETS, all_tables, render_plan, url_of, wishes
 from recipes import Architecture, families, load_recipe
 from tritonclient.grpc import model_config_pb2
 
@@ -306,8 +306,8 @@ def test_ranks_of_a_group_have_caches_of_one_size() -> None:
 # --- recipes on GPUs
 
 
-def on(family: str, gpus: str, **wishes: Any) -> GpuPlan:
-    return plan_gpus(load_recipe(family), parse_fleet(gpus), Wishes(**wishes))
+def on(family: str, gpus: str, **wished: Any) -> GpuPlan:
+    return plan_gpus(load_recipe(family), parse_fleet(gpus), Wishes(**wished))
 
 
 @pytest.mark.parametrize("gpus", FLEETS)
@@ -442,9 +442,25 @@ def test_a_plan_s_tiers_and_its_measured_reach_are_taken() -> None:
     assert demands(plan) == {"wizardcoder-1b": (1.0, "plan file"), "wizardcoder-15b": (0.3, "plan file")}
 
 
+def test_the_reach_of_a_plan_file_is_read_where_a_search_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = {"tier": "wizardcoder-1b", "k": 0}
+    reach = {"validation": {"reach": {"wizardcoder-1b": 0.9}}, "held_out": {"reach": {"wizardcoder-1b": 0.8}}}
+    plans = {
+        "both": {"steps": [step], **reach},
+        "validation": {"steps": [step], "validation": reach["validation"]},
+        "written": {"steps": [step]},
+        "older": {"steps": [step], "held_out": {}},
+    }
+    content = {"format": 1, "family": "wizardcoder", "provenance": {}, "default": "both", "plans": plans}
+    (tmp_path / "wizardcoder.json").write_text(json.dumps(content))
+    monkeypatch.setattr("plan_gpus.PLANS", tmp_path)
+    found = {name: wishes("wizardcoder", name).plan_reach for name in plans}
+    assert found == {"both": {"wizardcoder-1b": 0.8}, "validation": {"wizardcoder-1b": 0.9}, "written": {}, "older": {}}
+
+
 def test_what_is_given_goes_before_what_the_plan_file_says() -> None:
-    wishes = {"plan": BALANCED, "plan_reach": {"wizardcoder-15b": 0.3}, "reach": {"wizardcoder-15b": 0.2}}
-    plan = on("wizardcoder", "1xh100", **wishes)
+    shares = {"plan_reach": {"wizardcoder-15b": 0.3}, "reach": {"wizardcoder-15b": 0.2}}
+    plan = on("wizardcoder", "1xh100", plan=BALANCED, **shares)
     assert demands(plan) == {"wizardcoder-1b": (1.0, "first tier"), "wizardcoder-15b": (0.2, "given")}
 
 

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from codecascade.plans import load_plans
 from codecascade.recordings import RecordingError, SampleRecording
 from codecascade.types import InvalidRequest, Plan, TierPlan
 from codecascade_client.plan_search import Rules, plan_file, search
+from codecascade_client.replay import replay
 from codecascade_client.savings import FRONTIER, Held, mean_savings, saving
 from codecascade_client.search import Grid, Point, pareto_frontier
 from codecascade_client.selection import Bootstrap, choose, in_words, measure, single_plans, weak_tiers
@@ -136,6 +138,21 @@ def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on():
 def never_right(recording: SampleRecording, tier: str) -> SampleRecording:
     correct = {unit: found & (unit.tier != tier) for unit, found in recording.correct.items()}
     return replace(recording, correct=correct)
+
+
+def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees():
+    recording = synthetic.recording(7, tasks=40)
+    result = search(recording, RULES)
+    longest = max(result.frontier, key=lambda found: len(found.plan.steps))
+    cells = [(task, run) for task in result.held_out.tasks for run in result.held_out.runs]
+    steps = [
+        step.tier for task, run in cells for step in asyncio.run(replay(longest.plan, recording, task, run)).answer.trace.steps
+    ]
+    assert len(longest.plan.steps) > 1
+    for step in longest.plan.steps:
+        assert longest.held_out.reach[step.tier] == pytest.approx(steps.count(step.tier) / len(cells))
+    written = json.loads(plan_file(result))["plans"][longest.plan.name]["held_out"]["reach"]
+    assert written == {tier: round(share, 6) for tier, share in longest.held_out.reach.items()}
 
 
 def test_a_tier_that_is_hardly_ever_right_is_left_out_and_named():
