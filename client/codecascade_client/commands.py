@@ -40,7 +40,7 @@ from codecascade_client.verdicts import judge, unjudged
 Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
 Deployed = Annotated[Path, typer.Option("--deployment", help="The deployment file, var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
-    str, typer.Option(help="humaneval, mbpp:FILE, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
+    str, typer.Option(help="humaneval, mbpp:PATH, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
 ]
 
 

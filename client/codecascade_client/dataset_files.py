@@ -10,7 +10,15 @@ from pathlib import Path
 
 from codecascade.types import CascadeError, Task
 
-from codecascade_client.dataset_forms import apps_records, apps_task, mbpp_task
+from codecascade_client.dataset_forms import (
+    APPS_COLUMNS,
+    MBPP_COLUMNS,
+    apps_records,
+    apps_task,
+    mbpp_task,
+    parquet_files,
+    parquet_records,
+)
 from codecascade_client.datasets import BenchmarkTask, humaneval
 
 HUMANEVAL = "humaneval"
@@ -42,8 +50,8 @@ class Dataset:
 
 
 def load_dataset(name: str) -> Dataset:
-    """`humaneval`; `mbpp:FILE` or `apps:PATH`, as published or as JSON Lines from Hugging Face; or the path of a JSON Lines
-    file with task_id, prompt, entry_point and test (which defines `check`).
+    """`humaneval`; `mbpp:PATH` or `apps:PATH`, as published or as JSON Lines or Parquet from Hugging Face; or the path of a JSON
+    Lines file with task_id, prompt, entry_point and test (which defines `check`).
 
     Raises DatasetError, DatasetMissing.
     """
@@ -57,24 +65,32 @@ def load_dataset(name: str) -> Dataset:
 
 
 def _published(path: Path, tasks_of: Callable[[Path], list[BenchmarkTask]]) -> dict[str, BenchmarkTask]:
+    tasks: dict[str, BenchmarkTask] = {}
     try:
-        tasks = {task.task_id: task for task in tasks_of(path)}
+        for task in tasks_of(path):
+            if task.task_id in tasks:
+                raise ValueError(f"task {task.task_id!r} is there twice")
+            tasks[task.task_id] = task
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
-        raise DatasetError(f"dataset {path} cannot be read: {what}") from error
+        raise DatasetError(f"dataset {path} cannot be read: {what.splitlines()[0]}") from error
     if not tasks:
         raise DatasetError(f"dataset {path} holds no task")
     return tasks
 
 
 def _mbpp(path: Path) -> list[BenchmarkTask]:
+    if files := parquet_files(path):
+        return [mbpp_task(record) for record in parquet_records(files, MBPP_COLUMNS)]
     text = path.read_text(encoding="utf-8")
     records = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line]
     return [mbpp_task(record) for record in records]
 
 
 def _apps(path: Path) -> list[BenchmarkTask]:
-    return [task for record in apps_records(path) if (task := apps_task(record))]
+    files = parquet_files(path)
+    records = parquet_records(files, APPS_COLUMNS) if files else apps_records(path)
+    return [task for record in records if (task := apps_task(record))]
 
 
 def _json_lines(path: Path) -> Dataset:

@@ -9,11 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from codecascade_client.datasets import BenchmarkTask
 
 APPS_DIFFICULTY = "introductory"
 STDIN_ENTRY_POINT = "solve"
+# What is read of the Parquet files of google-research-datasets/mbpp (sanitized) and codeparrot/apps on Hugging Face.
+MBPP_COLUMNS = ("task_id", "prompt", "code", "test_imports", "test_list")
+APPS_COLUMNS = ("problem_id", "question", "input_output", "difficulty", "starter_code")
 _MAX_TEST_CHARS = 32_000  # of one task's tests: the sandbox takes programs up to 64 KiB
+_BATCH = 256  # records in memory at a time: a file of APPS has more than a gigabyte of tests
 _CALLED = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 
 
@@ -28,7 +34,7 @@ def mbpp_task(record: Mapping[str, Any]) -> BenchmarkTask:
     name = next((called for called in _CALLED.findall(tests) if called in defined), None)
     if name is None:
         raise ValueError("its tests call no function that its code defines")
-    imports = "".join(f"{line}\n" for line in record.get("test_imports", []))
+    imports = "".join(f"{line}\n" for line in record.get("test_imports") or [])
     header = f"def {name}({ast.unparse(defined[name].args)}):"
     check = "".join(f"    {line}\n" for line in tests.splitlines())
     return BenchmarkTask(
@@ -38,6 +44,21 @@ def mbpp_task(record: Mapping[str, Any]) -> BenchmarkTask:
         canonical_solution=record["code"],
         test=f"def check(candidate):\n{check}",
     )
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """The Parquet file at `path`, or those in the folder there, by name; none if it is something else. Raises OSError."""
+    if path.is_dir():
+        return sorted(path.glob("*.parquet"))
+    return [path] if path.suffix == ".parquet" else []
+
+
+def parquet_records(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Some columns of every row, file by file. Raises OSError, ValueError."""
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(_BATCH, columns=list(columns)):
+                yield from batch.to_pylist()
 
 
 def apps_records(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -57,14 +78,16 @@ def apps_records(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
-    """An introductory problem; None for another difficulty.
+    """An introductory problem; None for another difficulty, or one that nothing tests.
 
     A problem that reads standard input is asked as `solve(text)`, a function from all of the input to what it prints; a method
     of `class Solution` as a function. Tests beyond 32,000 characters are left out. Raises KeyError or ValueError.
     """
-    if record["difficulty"] != APPS_DIFFICULTY:
+    if record["difficulty"] != APPS_DIFFICULTY or not record["input_output"].strip():
         return None
     cases = json.loads(record["input_output"])
+    if not cases["inputs"]:
+        return None
     name = cases.get("fn_name")
     task_id = f"APPS/{record.get('problem_id', record.get('id'))}"
     if name is None:

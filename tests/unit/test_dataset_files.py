@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from codecascade.extract import functions
 from codecascade.sandbox import SandboxPool
@@ -91,6 +93,59 @@ def test_apps_as_a_folder_is_what_it_is_as_json_lines(tmp_path: Path):
     lines = load_dataset(f"apps:{write(tmp_path / 'test.jsonl', [CALLED, STDIN])}")
     assert list(folder.tasks) == ["APPS/0004", "APPS/0005"]
     assert [task.prompt for task in folder.tasks.values()] == [task.prompt for task in lines.tasks.values()]
+
+
+def parquet(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(records), path)
+    return path
+
+
+MBPP_HUB = {**MBPP, "source_file": "Benchmark Questions Verification V2.ipynb"}
+APPS_HUB = {"solutions": "[]", "url": "https://example.org/4"}
+
+
+def test_mbpp_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path):
+    other = {**MBPP_HUB, "task_id": 3, "test_imports": []}
+    lines = load_dataset(f"mbpp:{write(tmp_path / 'mbpp.jsonl', [MBPP, other])}")
+    one = load_dataset(f"mbpp:{parquet(tmp_path / 'both.parquet', [MBPP_HUB, other])}")
+    parquet(tmp_path / "sanitized" / "train-00000-of-00001.parquet", [other])
+    parquet(tmp_path / "sanitized" / "test-00000-of-00001.parquet", [MBPP_HUB])
+    folder = load_dataset(f"mbpp:{tmp_path / 'sanitized'}")
+    assert list(folder.tasks) == ["MBPP/7", "MBPP/3"], "file by file"
+    assert lines.sha256 == one.sha256 == folder.sha256
+
+
+def test_apps_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path):
+    rows = [{**APPS_HUB, **record} for record in (CALLED, STDIN, {**CALLED, "problem_id": 6, "difficulty": "competition"})]
+    found = load_dataset(f"apps:{parquet(tmp_path / 'apps' / '0000.parquet', rows)}")
+    assert list(found.tasks) == ["APPS/4", "APPS/5"]
+    assert found.sha256 == load_dataset(f"apps:{write(tmp_path / 'apps.jsonl', [CALLED, STDIN])}").sha256
+    assert found.sha256 == load_dataset(f"apps:{tmp_path / 'apps'}").sha256
+
+
+@pytest.mark.parametrize("untested", ["", json.dumps({"inputs": [], "outputs": []})])
+def test_an_apps_problem_that_nothing_tests_is_left_out(tmp_path: Path, untested: str):
+    rows = [{**APPS_HUB, **record} for record in (CALLED, {**STDIN, "input_output": untested})]
+    assert list(load_dataset(f"apps:{parquet(tmp_path / 'a.parquet', rows)}").tasks) == ["APPS/4"]
+
+
+def test_parquet_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path):
+    truncated = tmp_path / "cut.parquet"
+    truncated.write_bytes(parquet(tmp_path / "whole.parquet", [MBPP_HUB]).read_bytes()[:-9])
+    full = parquet(tmp_path / "full.parquet", [{"task_id": 1, "text": "x", "code": "def f(): pass", "test_list": ["assert f()"]}])
+    for number in range(2):
+        parquet(tmp_path / "twice" / f"{number}.parquet", [MBPP_HUB])
+    for path, sentence in (
+        (truncated, "cannot be read: Parquet magic bytes not found"),
+        (full, "'prompt' is missing"),
+        (tmp_path / "twice", "task 'MBPP/7' is there twice"),
+        (tmp_path / "no.parquet", "No such file or directory"),
+    ):
+        with pytest.raises(DatasetError) as refused:
+            load_dataset(f"mbpp:{path}")
+        assert sentence in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 def test_the_datasets_hash_follows_what_is_asked_and_what_is_right(tmp_path: Path):
