@@ -249,6 +249,7 @@ def llm_api_config(name: str, checkpoint: Checkpoint, settings: GpuRuntime, engi
         dtype=settings.dtype,
         gpu_device_ids=_ids(engine),
         kv_cache_tokens=engine.kv_cache_tokens,
+        kv_cache_share=KV_CACHE_FRACTION,
         max_batch_size=settings.max_batch_size,
         max_input_tokens=settings.max_input_tokens,
         context_tokens=settings.context_tokens,

@@ -28,7 +28,8 @@ _STOP_WORDS_KEPT = 256  # lists of stop words whose tokens are kept; a style of 
 class LlmApiSettings:
     """checkpoint: a folder as on the hub. gpu_device_ids: as many as the model is split over.
 
-    max_input_tokens: of a prompt. context_tokens: prompt and completion. kv_cache_tokens: of all sequences under way.
+    max_input_tokens: of a prompt. context_tokens: prompt and completion. kv_cache_tokens: of all sequences under way, in at most
+    kv_cache_share of the memory that is free when the model is loaded.
     """
 
     checkpoint: Path
@@ -38,6 +39,7 @@ class LlmApiSettings:
     max_input_tokens: int
     context_tokens: int
     kv_cache_tokens: int
+    kv_cache_share: float
 
 
 class LlmApi:
@@ -126,7 +128,11 @@ def _load(settings: LlmApiSettings) -> Any:
         max_batch_size=settings.max_batch_size,
         max_input_len=settings.max_input_tokens,
         max_seq_len=settings.context_tokens,
-        kv_cache_config=KvCacheConfig(enable_block_reuse=True, max_tokens=settings.kv_cache_tokens),
+        kv_cache_config=KvCacheConfig(
+            enable_block_reuse=True,
+            max_tokens=settings.kv_cache_tokens,
+            free_gpu_memory_fraction=settings.kv_cache_share,
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from codecascade.deployment import load_deployment
 from engine_models import EngineTier, render_engines
 from errors import BuildError
 from google.protobuf import text_format
+from gpu_memory import KV_CACHE_FRACTION
 from paths import ROOT
 from recipes import Recipe, Runtime, families, load_recipe
 from render import Rendered
@@ -249,6 +250,7 @@ def test_a_tier_of_the_llm_api_is_one_model(family: str, tmp_path: Path) -> None
         assert {"text_input", "num_return_sequences"} <= set(tensors(parsed.input))
         said = parameters(parsed)
         assert (said["checkpoint"], said["dtype"]) == (f"/engines/{tier.name}", tier.gpu.dtype)
+        assert (said["kv_cache_tokens"], said["kv_cache_share"]) == (str(tier.gpu.kv_cache_tokens), str(KV_CACHE_FRACTION))
         source = (rendered.repository / tier.name / "1" / "model.py").read_text()
         assert source == "from codecascade.triton.llm_api import TritonPythonModel  # noqa: F401\n"
 

@@ -52,6 +52,7 @@ def settings(checkpoint: Path) -> LlmApiSettings:
         max_input_tokens=20,
         context_tokens=24,
         kv_cache_tokens=640,
+        kv_cache_share=0.95,
     )
 
 
@@ -170,6 +171,7 @@ def test_the_settings_reach_the_llm_api(engine: LlmApi, package: Any) -> None:
         "kv_cache_config": None,
     }
     assert (loaded.cache.enable_block_reuse, loaded.cache.max_tokens) == (True, 640)
+    assert loaded.cache.free_gpu_memory_fraction == 0.95
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
     engine.close()
     assert loaded.is_shut_down

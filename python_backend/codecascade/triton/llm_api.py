@@ -27,6 +27,7 @@ class TritonPythonModel:
             max_input_tokens=parameters.positive("max_input_tokens"),
             context_tokens=parameters.positive("context_tokens"),
             kv_cache_tokens=parameters.positive("kv_cache_tokens"),
+            kv_cache_share=parameters.share("kv_cache_share"),
         )
         tokenizer = load_tokenizer(Path(parameters.text("tokenizer")), parameters.texts("end_tokens"))
         self._engine = LlmApi(settings, tokenizer)

@@ -47,6 +47,17 @@ class Parameters:
             raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be a whole number of at least 1")
         return int(value)
 
+    def share(self, name: str) -> float:
+        """A number above 0, of 1."""
+        value = self.text(name)
+        try:
+            found = float(value)
+        except ValueError:
+            found = 0.0
+        if not 0 < found <= 1:
+            raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be a number above 0 and at most 1")
+        return found
+
     def numbers(self, name: str) -> tuple[int, ...]:
         """Whole numbers from 0 on, with commas between them."""
         value = self.text(name)
