@@ -65,6 +65,11 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
     manifest = recording.manifest
     table = tabulate(recording)
     parts = split(manifest.dataset["task_ids"], rules.split_seed)
+    for side, tasks in (("validation", parts.validation), ("held-out", parts.test)):
+        if not set(tasks) & set(table.tasks):
+            raise RecordingError(
+                f"of the {len(tasks)} {side} tasks the recording holds none that every tier answered: record more"
+            )
     weak = weak_tiers(table.only(tasks=parts.validation))
     strong = [tier for tier in table.tiers if tier not in weak]
     if not strong:

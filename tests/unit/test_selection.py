@@ -13,6 +13,7 @@ from codecascade_client.replay import replay
 from codecascade_client.savings import FRONTIER, Held, mean_savings, saving
 from codecascade_client.search import Grid, Point, pareto_frontier
 from codecascade_client.selection import Bootstrap, choose, in_words, measure, single_plans, weak_tiers
+from codecascade_client.splits import split
 from codecascade_client.tabulate import outcome, tabulate
 from unit import synthetic_recordings as synthetic
 
@@ -170,5 +171,10 @@ def test_nothing_to_search_is_said():
         recording = never_right(recording, tier)
     with pytest.raises(RecordingError, match="every tier is right too rarely"):
         search(recording, RULES)
+    begun = synthetic.recording(7, tasks=40)
+    validation = split([f"t/{n}" for n in range(40)], seed=0).validation
+    begun = replace(begun, correct={unit: found for unit, found in begun.correct.items() if unit.task in validation})
+    with pytest.raises(RecordingError, match="of the 28 held-out tasks the recording holds none that every tier answered"):
+        search(begun, RULES)
     with pytest.raises(InvalidRequest, match="a split of 3 tasks at 0.3 leaves a side empty"):
         search(synthetic.recording(7, tasks=3), RULES)
