@@ -35,7 +35,7 @@ def step(tier: str, k: int = 3, test_lines: int = 2, threshold: float = 1.0) -> 
 
 TIERS = [
     ScriptedTier("small", price_per_mtok=1.0),
-    ScriptedTier("large", price_per_mtok=3.0, context_tokens=4096),
+    ScriptedTier("large", price_per_mtok=3.0, prompt_price_per_mtok=0.5, context_tokens=4096),
     ScriptedTier("slow", delay_s=1.0),
     ScriptedTier("mortal", delay_s=0.5),  # both of its calls are under way when it dies
     ScriptedTier("impatient", timeout_s=0.5),
@@ -100,8 +100,9 @@ async def test_escalates_when_the_first_tier_does_not_convince(client: CascadeCl
 
 async def test_the_price_of_every_tier_that_was_asked_is_paid(client: CascadeClient) -> None:
     answer = await client.complete(told("small: wrong"), plan="greedy-last", return_trace=True)
-    tokens = answer.trace["cost"]["completion_tokens"]
-    assert answer.cost_usd == pytest.approx(tokens["small"] * 1e-6 + tokens["large"] * 3e-6)
+    written, read = (answer.trace["cost"][kind] for kind in ("completion_tokens", "prompt_tokens"))
+    assert answer.cost_usd == pytest.approx(written["small"] * 1e-6 + written["large"] * 3e-6 + read["large"] * 0.5e-6)
+    assert read["large"] > 0
 
 
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier(client: CascadeClient) -> None:

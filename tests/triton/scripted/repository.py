@@ -56,7 +56,7 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 
 @dataclass(frozen=True, slots=True)
 class ScriptedTier:
-    """A tier of tier.py. delay_s: what every call takes. price_per_mtok: $ per 1M generated tokens.
+    """A tier of tier.py. delay_s: what every call takes. price_per_mtok, prompt_price_per_mtok: $ per 1M tokens.
 
     timeout_s: after it the cascade takes the tier as failed.
     """
@@ -65,6 +65,7 @@ class ScriptedTier:
     delay_s: float = 0.0
     context_tokens: int = 2048
     price_per_mtok: float = 1.0
+    prompt_price_per_mtok: float = 0.0
     timeout_s: float = 60.0
 
 
@@ -132,6 +133,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "context_tokens": tier.context_tokens,
                 "max_completion_tokens": 512,
                 "price_per_mtok": tier.price_per_mtok,
+                "prompt_price_per_mtok": tier.prompt_price_per_mtok,
                 "timeout_s": tier.timeout_s,
             }
             for tier in tiers
