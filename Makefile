@@ -56,6 +56,7 @@ lock: environment ## Bring the locks up to date with pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
 	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
 
 eval-smoke: environment ## HumanEval/0 to 19 with the shipped plan and the real weights, at least 15 of them right

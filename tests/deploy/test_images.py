@@ -20,6 +20,11 @@ from paths import PLANS, ROOT
 from triton_install import TritonInstall
 from triton_server import LOOPBACK, Ports, server_argv
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 KINDS = ("cpu", "tensorrt_llm")
 START = IMAGES / "codecascade-triton"
 COMPOSE: dict[str, Any] = yaml.safe_load((IMAGES / "compose.yaml").read_text())
@@ -43,14 +48,22 @@ def test_every_stage_is_the_pinned_base(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_packages_have_the_hashes_of_the_lock_and_the_last_stage_asks_no_index(kind: str) -> None:
+def test_packages_have_the_hashes_of_a_lock_and_the_last_stage_asks_no_index(kind: str) -> None:
     build, final = read(kind)[: -len(last_stage(kind))], last_stage(kind)
     (download,) = [text for text in texts(build, "RUN") if "pip download" in text]
-    assert "--constraint requirements.lock" in download
-    assert "--hash=sha256:" in download  # with which pip wants a hash of every other package as well
+    assert "--require-hashes --requirement requirements-images.lock" in download
     installs = [text for text in texts(final, "RUN") if "pip install" in text]
     assert installs
     assert all("--no-index" in text for text in installs)
+
+
+def test_the_images_have_what_the_tests_run_with() -> None:
+    """The same versions, and all that the package needs."""
+    images, tests = (pins(ROOT / name) for name in ("requirements-images.lock", "requirements.lock"))
+    assert images.items() <= tests.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [re.split(r"[^\w-]", each)[0] for each in (*project["dependencies"], *project["optional-dependencies"]["cpu"])]
+    assert set(needed) <= set(images)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,6 +99,14 @@ def test_the_ignore_file_lets_through_what_is_copied_and_nothing_generated() -> 
     copied = {source for kind in KINDS for text in texts(read(kind), "COPY") for source in text.split()[:-1]}
     assert {source.removeprefix("./").split("/")[0] for source in copied} == allowed
     assert all((ROOT / source).exists() for source in copied)
+
+
+def pins(lock: Path) -> dict[str, list[str]]:
+    """Package → its versions; more than one where they differ by Python."""
+    found: dict[str, list[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(version)
+    return found
 
 
 # The program that starts Triton
