@@ -137,7 +137,8 @@ def _weights(root: Path) -> Iterator[Finding]:
     folders = [*([Path(named).expanduser()] if named else []), cache / "weights"]
     for recipe in recipes:
         for tier in _toml(recipe)["tiers"]:
-            yield _weight_file(tier["name"], tier["llama_cpp"]["weights"], folders, cache / "checked")
+            if "llama_cpp" in tier:
+                yield _weight_file(tier["name"], tier["llama_cpp"]["weights"], folders, cache / "checked")
 
 
 def _weight_file(tier: str, weights: dict[str, Any], folders: list[Path], checked: Path) -> Finding:

@@ -24,6 +24,8 @@ name = "tiny-1"
 file = "tiny.gguf"
 bytes = {len(WEIGHTS)}
 sha256 = "{SHA256}"
+[[tiers]]
+name = "tiny-70-that-only-a-gpu-runs"
 """
 
 
