@@ -167,7 +167,7 @@ def engine_manifest(build: EngineBuild, tier: Tier, tensorrt_llm: str, tensorrt:
             {name: BuiltFile(file.bytes, file.sha256) for name, file in contents(folder).items()},
         ),
         files={name: BuiltFile(file.bytes, file.sha256) for name, file in files.items()},
-        commands=tuple(step.argv for step in made if step.name != "manifest"),
+        commands=tuple(step.argv for step in made if step.name not in ("check", "manifest")),
         built=built.strftime("%Y-%m-%dT%H:%M:%SZ"),
         rebuild=rebuild_command(build, tier),
     )

@@ -125,7 +125,7 @@ def test_a_step_of_this_project_does_not_depend_on_the_image(chain: Steps) -> No
 
 def test_a_failed_step_is_named_with_its_last_words_and_its_log(chain: Steps) -> None:
     wrong = chain.step(
-        "wrong", (chain.source,), chain.folder / "made" / "wrong", "print('one'); raise SystemExit('no such GPU.')"
+        "wrong", (chain.source,), chain.folder / "made" / "wrong", "print('one', flush=True); raise SystemExit('no such GPU.')"
     )
     with pytest.raises(BuildError) as raised:
         chain.run(chain.first, wrong)
