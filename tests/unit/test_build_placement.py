@@ -229,6 +229,14 @@ def test_more_memory_and_more_gpus_never_fit_less(needs: list[Need], machine: li
     assert fits(needs, machine) == (place(needs, machine) is not None)
 
 
+@settings(max_examples=150, deadline=None)
+@given(NEEDS, MACHINES)
+def test_further_copies_stay_off_the_gpus_of_first_copies(needs: list[Need], machine: list[Device]) -> None:
+    copies = [placement.of(each.tier) for placement in [place(needs, machine)] if placement for each in needs]
+    first = {gpu for tier in copies for gpu in tier[0].gpus}
+    assert not any(first & set(copy.gpus) for tier in copies for copy in tier[1:])
+
+
 def every_first_copy(needs: Sequence[Need], machine: Sequence[Device]) -> list[int]:
     """The load of the busiest GPU in every placement that fits, by trying all without any cleverness."""
     loads = []
@@ -273,6 +281,8 @@ def test_further_copies_take_only_leftover_gpus_and_only_where_they_help() -> No
     placement = placed([large, small], devices(*[BIG] * 5))
     assert len(placement.of("large")) == 4
     assert len(placement.of("small")) == 1
+    shared = placed([need("large", 9, load=90), need("small", 9, load=80)], devices(BIG, BIG))
+    assert len(shared.copies) == 2, "there is room, but no GPU is left over"
     idle = placed([need("large", 9, load=90, parallel=2), need("small", 9, load=80)], devices(*[BIG] * 4))
     assert [len(idle.of(tier)) for tier in ("large", "small")] == [1, 1], "one more copy of the small does not help the large"
 
