@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from codecascade.types import Plan, Verdict
 
 from codecascade_client.client import CascadeClient
 from codecascade_client.dataset_files import Dataset
+from codecascade_client.estimates import Estimate, wilson
 from codecascade_client.parts import write_whole
-from codecascade_client.selection import Estimate
 from codecascade_client.verdicts import TRUTH_S
-
-_Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,7 @@ class PlanBench:
         """Whether the two 95 % intervals of accuracy, measured and promised, overlap; None if nothing was promised."""
         if self.promised is None:
             return None
-        promised = self.promised["accuracy"]
-        return bool(self.accuracy.low <= promised["high"] and promised["low"] <= self.accuracy.high)
+        return self.accuracy.overlaps(Estimate(**self.promised["accuracy"]))
 
 
 async def run_plan(
@@ -119,14 +115,6 @@ def summary(plan: Plan, answers: Sequence[Answered], promised: Mapping[str, Any]
         tiers=tier_use(answers, last=plan.steps[-1].tier),
         promised=promised,
     )
-
-
-def wilson(right: int, of: int) -> Estimate:
-    """A share with its 95 % Wilson score interval."""
-    share, scale = right / of, 1 + _Z95**2 / of
-    middle = (share + _Z95**2 / (2 * of)) / scale
-    half = _Z95 / scale * math.sqrt(share * (1 - share) / of + _Z95**2 / (4 * of**2))
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def tier_use(answers: Sequence[Answered], last: str) -> dict[str, TierUse]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from codecascade.plans import PlanFile, load_plans
+from codecascade.plans import PlanFile
 from codecascade.sandbox import SandboxPool
 from codecascade.types import Plan
 from rich.console import Console
@@ -28,21 +25,6 @@ _WIDTH = 180
 _SEARCHED_ONLY = "frontier-"  # plans that are run only when they are asked for by name
 
 
-@dataclass(frozen=True, slots=True)
-class Promises:
-    """A plan file, and what it says of each plan on held-out tasks (nothing, where it was written by hand)."""
-
-    file: PlanFile
-    held_out: Mapping[str, Mapping[str, Any]]
-
-
-def load_promises(path: Path) -> Promises:
-    """Raises PlanFileError."""
-    file = load_plans(path)
-    plans = json.loads(path.read_text(encoding="utf-8"))["plans"]
-    return Promises(file, {name: plan["held_out"] for name, plan in plans.items() if "held_out" in plan})
-
-
 def held_out_tasks(file: PlanFile, dataset: Dataset) -> Sequence[str]:
     """The tasks that the plans were not chosen on; all of them if the plans were not searched."""
     tasks = list(dataset.tasks)
@@ -52,7 +34,7 @@ def held_out_tasks(file: PlanFile, dataset: Dataset) -> Sequence[str]:
 
 async def bench_plans(
     settings: Settings,
-    promises: Promises,
+    file: PlanFile,
     names: Sequence[str] | None,
     dataset: Dataset,
     *,
@@ -62,8 +44,8 @@ async def bench_plans(
     out: Path,
 ) -> list[PlanBench]:
     """Run the plans and print what came of them. Raises RequestFailed, SandboxUnavailable, InvalidRequest, RecordingError."""
-    plans = chosen_plans(promises.file, names)
-    tasks = held_out_tasks(promises.file, dataset)[:limit]
+    plans = chosen_plans(file, names)
+    tasks = held_out_tasks(file, dataset)[:limit]
     results = []
     async with CascadeClient.from_settings(settings) as client, SandboxPool(workers=os.cpu_count() or 1) as pool:
         for plan in plans:
@@ -87,7 +69,7 @@ async def bench_plans(
                     on_answer=on_answer,
                 )
             write_samples(answers, dataset, out / f"{plan.name}.samples.jsonl")
-            results.append(summary(plan, answers, promises.held_out.get(plan.name)))
+            results.append(summary(plan, answers, file.promises.get(plan.name)))
     print_bench(results)
     return results
 

@@ -21,7 +21,8 @@ from codecascade.types import CascadeError
 from codecascade_client.client import BadSettings, CascadeClient, Completion, RequestFailed, read_settings
 from codecascade_client.datasets import DatasetMissing, UnknownTask, humaneval, humaneval_task
 from codecascade_client.doctor import examine
-from codecascade_client.evaluate import evaluate, print_results
+from codecascade_client.estimates import wilson
+from codecascade_client.evaluate import comparison, evaluate, print_results, promise_of
 from codecascade_client.placement import run_planner
 from codecascade_client.tables import print_plans, print_trace
 
@@ -111,12 +112,16 @@ def eval_(
     plan: PlanName = None,
     seed: Seed = 0,
     at_least: Annotated[int, typer.Option(help="Exit code 1 if fewer tasks pass.", min=0)] = 0,
+    promised: Annotated[
+        Path | None, typer.Option(help="A searched plan file: exit code 1 if its 95 % interval and the one seen are apart.")
+    ] = None,
     url: Url = None,
 ) -> None:
     """HumanEval through a running server, checked with HumanEval's own tests."""
     everything = list(humaneval().values())
     first, last = _range(tasks, len(everything))
     settings = read_settings(url)
+    promise = promise_of(load_plans(promised), plan) if promised else None
 
     async def ask() -> int:
         async with CascadeClient.from_settings(settings) as client:
@@ -127,6 +132,11 @@ def eval_(
     passed = _run(ask())
     if passed < at_least:
         _fail(f"{passed} tasks passed, at least {at_least} were demanded")
+    if promise:
+        seen = wilson(passed, last + 1 - first)
+        print(comparison(promise, seen))
+        if not seen.overlaps(promise):
+            _fail("the plan file promises something else")
 
 
 if find_spec("pyarrow"):  # the extra `offline`

@@ -15,7 +15,7 @@ from codecascade.plans import load_plans
 from codecascade.recordings import Recording, RecordingError
 from codecascade.sandbox import SandboxPool
 
-from codecascade_client.bench_run import bench_plans, load_promises
+from codecascade_client.bench_run import bench_plans
 from codecascade_client.client import read_settings
 from codecascade_client.dataset_files import HUMANEVAL, load_dataset
 from codecascade_client.endpoints import endpoints_from_settings
@@ -209,7 +209,7 @@ def bench(
     asyncio.run(
         bench_plans(
             read_settings(url),
-            load_promises(plans),
+            load_plans(plans),
             plan,
             load_dataset(dataset),
             limit=limit,

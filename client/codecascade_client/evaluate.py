@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codecascade.plans import PlanFile
 from codecascade.sandbox import SandboxPool
-from codecascade.types import Verdict
+from codecascade.types import InvalidRequest, Verdict
 from rich.text import Text
 
 from codecascade_client.client import CascadeClient
 from codecascade_client.datasets import BenchmarkTask
+from codecascade_client.estimates import Estimate
 from codecascade_client.tables import console, dollars, new_table
 
 _CHECK_S = 10.0  # CPU seconds for all tests of one task
@@ -94,3 +96,21 @@ def totals(results: Sequence[Result]) -> list[str]:
         f"per task: {sum(result.tokens for result in results) / len(results):,.0f} tokens, {dollars(per_task)}, "
         f"{sum(result.seconds for result in results) / len(results):.1f} s",
     ]
+
+
+def promise_of(file: PlanFile, plan: str | None) -> Estimate:
+    """The accuracy that a searched file promises for a plan (None: the default). Raises InvalidRequest if there is none."""
+    name = file.choose(plan).name
+    if name not in file.promises:
+        raise InvalidRequest(f"plan {name!r} promises nothing: it was not searched")
+    return Estimate(**file.promises[name]["accuracy"])
+
+
+def comparison(promised: Estimate, seen: Estimate) -> str:
+    """In words."""
+    between = "overlap" if seen.overlaps(promised) else "are apart"
+    return f"promised on held-out tasks: {_percent(promised)}, seen: {_percent(seen)}; the intervals {between}"
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate.mean:.1%} (95 %: {estimate.low:.1%} to {estimate.high:.1%})"

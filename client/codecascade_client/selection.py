@@ -11,6 +11,7 @@ from codecascade.recordings import StepOption
 from codecascade.types import Plan, TierPlan
 from numpy.typing import NDArray
 
+from codecascade_client.estimates import Estimate
 from codecascade_client.search import Point
 from codecascade_client.tabulate import Outcome, Table, outcome
 
@@ -19,15 +20,6 @@ PROBABILITY = 0.9  # at least, that a chosen plan is not worse than its referenc
 CHEAP_LOSS = 0.05  # of accuracy, that `cheap` may lose against the largest tier
 LEAST_ACCURACY = 0.10  # greedy; a tier below it wastes money
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over tasks with its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)

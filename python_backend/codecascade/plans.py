@@ -21,10 +21,13 @@ class PlanFileError(CascadeError):
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
+    """promises: what a searched file says of its plans on held-out tasks, by name; a plan written by hand promises nothing."""
+
     family: str
     provenance: Mapping[str, Any]
     default: str
     plans: Mapping[str, Plan]
+    promises: Mapping[str, Mapping[str, Any]]
 
     def choose(self, name: str | None) -> Plan:
         """The named plan, or the default one. Raises InvalidRequest naming the plans there are."""
@@ -91,4 +94,5 @@ def _parse(data: Any) -> PlanFile:
         raise ValueError(f"family is {data['family']!r}, allowed is a name")
     if data["default"] not in plans:
         raise ValueError(f"default is {data['default']!r}, which is not among the plans {', '.join(sorted(plans))}")
-    return PlanFile(data["family"], data["provenance"], data["default"], plans)
+    promises = {name: plan["held_out"] for name, plan in data["plans"].items() if "held_out" in plan}
+    return PlanFile(data["family"], data["provenance"], data["default"], plans, promises)

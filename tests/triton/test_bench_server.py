@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from codecascade.deployment import load_deployment
+from codecascade.plans import load_plans
 from codecascade.sandbox import SandboxPool
 from codecascade_client.bench import PlanBench
-from codecascade_client.bench_run import bench_plans, load_promises
+from codecascade_client.bench_run import bench_plans
 from codecascade_client.client import RequestFailed
 from codecascade_client.dataset_files import Dataset
 from codecascade_client.datasets import BenchmarkTask
@@ -65,7 +66,7 @@ def dataset() -> Dataset:
 
 async def bench(server: RunningServer, plans: Path, out: Path, names: list[str] | None = None) -> dict[str, PlanBench]:
     results = await bench_plans(
-        Settings(url=server.grpc), load_promises(plans), names, dataset(), limit=None, concurrency=4, seed=0, out=out
+        Settings(url=server.grpc), load_plans(plans), names, dataset(), limit=None, concurrency=4, seed=0, out=out
     )
     return {result.plan: result for result in results}
 
@@ -129,7 +130,7 @@ async def test_a_server_that_is_not_there_is_said(repository: ScriptedRepository
     with pytest.raises(RequestFailed, match=r"no server answers at 127\.0\.0\.1:1"):
         await bench_plans(
             Settings(url="127.0.0.1:1"),
-            load_promises(repository.plans),
+            load_plans(repository.plans),
             None,
             dataset(),
             limit=1,

@@ -1,6 +1,7 @@
 import pytest
 from codecascade.types import Plan, TierPlan
-from codecascade_client.bench import Answered, summary, tier_use, wilson
+from codecascade_client.bench import Answered, summary, tier_use
+from codecascade_client.estimates import wilson
 from codecascade_client.selection import Estimate
 
 

@@ -207,6 +207,29 @@ def test_plans_says_what_is_wrong_with_a_corrupt_file(command: Command, tmp_path
     assert run.err.startswith(f"error: plan file {path} cannot be read: ")
 
 
+@pytest.mark.parametrize(("low", "code", "words"), [(0.5, 0, "overlap"), (0.99, 1, "are apart")])
+def test_eval_compares_with_what_the_plan_file_promises(
+    command: Command, tmp_path: Path, low: float, code: int, words: str
+) -> None:
+    solutions = {task.prompt: task.prompt + task.canonical_solution for task in humaneval().values()}
+    solutions[humaneval_task("HumanEval/1").prompt] = "x = 1\n"
+    promised = {"steps": [{"tier": "small", "k": 0}], "held_out": {"accuracy": {"mean": 1.0, "low": low, "high": 1.0}}}
+    file = {"format": 1, "family": "tiny", "provenance": {}, "default": "p", "plans": {"p": promised}}
+    (tmp_path / "plans.json").write_text(json.dumps(file))
+    with serving(lambda asked: Answer(solutions[asked["prompt"]], "small", 1.0, 0.0, trace({}))) as server:
+        done = command("eval", "--tasks", "0-2", "--promised", str(tmp_path / "plans.json"), "--url", server.address)
+    assert done.code == code, done.err
+    assert f"promised on held-out tasks: 100.0% (95 %: {low:.1%} to 100.0%), seen: 66.7% (95 %: 20.8% to 93.9%)" in done.out
+    assert done.out.rstrip().endswith(f"the intervals {words}")
+
+
+def test_eval_says_at_once_that_a_plan_written_by_hand_promises_nothing(command: Command, tmp_path: Path) -> None:
+    file = {"format": 1, "family": "tiny", "provenance": {}, "default": "p", "plans": {"p": {"steps": [{"tier": "s", "k": 0}]}}}
+    (tmp_path / "plans.json").write_text(json.dumps(file))
+    done = command("eval", "--tasks", "0-0", "--promised", str(tmp_path / "plans.json"), "--url", "127.0.0.1:1")
+    assert (done.code, done.err.splitlines()[-1]) == (1, "error: plan 'p' promises nothing: it was not searched")
+
+
 def test_eval_checks_the_answers_with_the_benchmarks_own_tests(command: Command) -> None:
     solutions = {task.prompt: task.prompt + task.canonical_solution for task in humaneval().values()}
     wrong = humaneval_task("HumanEval/1").prompt

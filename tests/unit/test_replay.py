@@ -118,7 +118,7 @@ def plan_file(recording: Recording, **changes: object) -> PlanFile:
         "huge": Plan("huge", (TierPlan("huge", 0),)),
     }
     provenance = {"dataset": {"name": "tiny", "sha256": recording.manifest.dataset["sha256"]}}
-    return PlanFile(**{"family": "tiny", "provenance": provenance, "default": "two", "plans": plans, **changes})  # type: ignore[arg-type]
+    return PlanFile(**{"family": "tiny", "provenance": provenance, "default": "two", "plans": plans, "promises": {}, **changes})  # type: ignore[arg-type]
 
 
 async def test_a_plan_file_is_replayed_over_everything_recorded():
