@@ -11,10 +11,11 @@ from codecascade.plans import FORMAT
 from codecascade.recordings import Manifest, Recording, RecordingError
 from codecascade.types import Plan
 
+from codecascade_client.estimates import Estimate
 from codecascade_client.reprice import price_ratio
 from codecascade_client.savings import MeanSaving, mean_savings
 from codecascade_client.search import Grid, Point, pareto_frontier
-from codecascade_client.selection import Bootstrap, Choice, Estimate, Measured, choose, measure, single_plans, weak_tiers
+from codecascade_client.selection import Bootstrap, Choice, Measured, choose, measure, single_plans, weak_tiers
 from codecascade_client.splits import FRACTION, split
 from codecascade_client.tabulate import Table, tabulate
 

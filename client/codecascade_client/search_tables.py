@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
+from codecascade_client.estimates import Estimate
 from codecascade_client.plan_search import Evaluated, SearchResult
 from codecascade_client.reprice import price_ratio
-from codecascade_client.selection import Estimate, in_words
+from codecascade_client.selection import in_words
 from codecascade_client.tables import new_table
 
 _WIDTH = 180  # of output that goes to a file or a pipe

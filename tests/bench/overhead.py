@@ -31,11 +31,11 @@ from tritonclient.grpc import service_pb2
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT / "build"), str(_ROOT / "tests" / "triton")]
 
-from paths import VAR  # noqa: E402
-from scripted.repository import ScriptedRepository, ScriptedTier, render  # noqa: E402
-from triton_install import installed  # noqa: E402
-from triton_release import pinned  # noqa: E402
-from triton_server import RunningServer, running  # noqa: E402
+from paths import VAR
+from scripted.repository import ScriptedRepository, ScriptedTier, render
+from triton_install import installed
+from triton_release import pinned
+from triton_server import RunningServer, running
 
 GOAL = 1.3
 CONCURRENCIES = (1, 32)
