@@ -34,8 +34,8 @@ help: ## What can be made
 setup: environment ## Everything the other targets need: environment, Triton server, weights (they call it themselves)
 	@$(BIN)/python build/stack.py fetch --family $(FAMILY)
 
-run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file)
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade complete --prompt-file "$(PROMPT)"
+run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file, PLAN)
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade complete --prompt-file "$(PROMPT)" $(addprefix --plan ,$(PLAN))
 
 serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	@$(BIN)/python build/stack.py serve --family $(FAMILY) --host $(HOST) \
@@ -59,8 +59,9 @@ lock: environment ## Bring the locks up to date with pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
 	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
 
-eval-smoke: environment ## HumanEval/0 to 19 with the shipped plan and the real weights, at least 15 of them right
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade eval --tasks 0-19 --at-least 15
+eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 15 right and as promised (PLAN=name, default balanced)
+	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
+		codecascade eval --tasks 0-19 --at-least 15 --promised plans/$(FAMILY).json $(addprefix --plan ,$(PLAN))
 
 bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
 	@$(BIN)/python tests/bench/overhead.py
@@ -88,11 +89,11 @@ engines: environment ## TensorRT-LLM engines of FAMILY, inside its image (GPU, T
 plan-gpus: environment ## Which tiers of FAMILY fit on GPUs, and how, before anything is built (GPU=l40s GPUS=4, ARGS="--render")
 	@$(BIN)/python build/plan_gpus.py --family $(FAMILY) --gpus $(or $(GPUS),1)x$(GPU) $(ARGS)
 
-search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder)
-	@$(BIN)/codecascade search $(RECORDING)
+search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder, ARGS)
+	@$(BIN)/codecascade search $(RECORDING) $(ARGS)
 
-report: environment ## The search as one HTML page with charts, in var/report (RECORDING=folder)
-	@$(BIN)/codecascade report $(RECORDING)
+report: environment ## The search as one HTML page with charts, in var/report (RECORDING=folder, ARGS)
+	@$(BIN)/codecascade report $(RECORDING) $(ARGS)
 
 bench: environment ## The chosen plans and each tier alone, live on the held-out tasks, against what was promised (ARGS)
 	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade bench plans/$(FAMILY).json $(ARGS)

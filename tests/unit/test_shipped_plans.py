@@ -1,0 +1,18 @@
+"""The searched plan files that are shipped are what the recordings beside them give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from codecascade_client.plan_search import Rules, plan_file, search
+from codecascade_client.recording_store import open_recording
+from codecascade_client.search import WHOLE
+from codecascade_client.selection import PROBABILITY
+from paths import PLANS
+
+
+@pytest.mark.parametrize("folder", sorted((PLANS / "recordings").iterdir()), ids=lambda folder: folder.name)
+def test_a_shipped_plan_file_is_what_its_recording_gives(folder: Path) -> None:
+    result = search(open_recording(folder).load(), Rules(WHOLE, PROBABILITY, split_seed=0, splits=20))
+    assert plan_file(result) == (PLANS / f"{folder.name}.json").read_text(encoding="utf-8")
