@@ -1,10 +1,11 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from codecascade_client.charts import acceptance
+from codecascade_client.charts import acceptance, chosen_places
 from codecascade_client.plan_search import Rules, SearchResult, search
 from codecascade_client.report import write_report
 from codecascade_client.search import Grid
@@ -65,6 +66,11 @@ def test_the_charts_are_files_too(tmp_path: Path, result: SearchResult):
         ["report.html", *(f"{name}.{kind}" for name in ("acceptance", "frontier", "saving") for kind in ("png", "svg"))]
     )
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_chosen_plans_that_are_the_same_share_a_label(result: SearchResult):
+    same = replace(result, choices=((result.choices[0]), (result.choices[1][0], result.choices[0][1])))
+    assert list(chosen_places(same).values()) == [[choice.plan.name for choice, _ in result.choices[:2]]]
 
 
 def test_the_same_result_gives_the_same_page(tmp_path: Path, result: SearchResult):
