@@ -25,7 +25,7 @@ LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-in
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record price engines search report bench check-published check-published-verdicts bench-search clean distclean environment \
+	record price engines search report bench check-published check-published-verdicts bench-search bench-savings clean distclean environment \
 	conversion plan-gpus
 
 help: ## What can be made
@@ -106,6 +106,11 @@ check-published-verdicts: environment ## The paper's published samples, judged b
 
 bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
 	@$(BIN)/python tests/bench/bench_search.py $(TRACES)
+
+bench-savings: environment ## What plans searched on the published runs save on held-out tasks, mean of 20 splits (TRACES=folder)
+	@rm -rf var/published
+	@$(BIN)/codecascade import-published $(TRACES) var/published --stages
+	@$(BIN)/codecascade search var/published --out var/published-plans.json
 
 clean: ## Remove what was generated, keep the downloads in var/cache
 	@if [ -d var ]; then find var -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +; fi
