@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -43,6 +44,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "20"))
 SLOW_ROUNDS = 3  # of ways that spawn
 TURNS = 5
 FLOOR = "bare fork, no isolation"
+_matrices = itertools.count()
 
 # One verdict per line, for ways that run a script: argv[1] is [source, lines].
 SCRIPT = """
@@ -255,8 +257,10 @@ async def callers(count: int, sandbox: Sandbox, chosen: list[Problem]) -> None:
 
 
 def whole_matrix(problem: Problem, candidates: int = 10) -> tuple[list[Candidate], list[TestLine]]:
-    """Different candidates, and the lines."""
-    return [Candidate(f"{problem.source}\n# {n}") for n in range(candidates)], [TestLine(line) for line in problem.lines]
+    """Different candidates, and the lines; their text is new each time, as in a cascade, so that none is known already."""
+    number = next(_matrices)
+    lines = [TestLine(f"{line}  # {number}") for line in problem.lines]
+    return [Candidate(f"{problem.source}\n# {n}") for n in range(candidates)], lines
 
 
 if __name__ == "__main__":
