@@ -141,3 +141,17 @@ def test_deep_lines_do_not_hurt_the_parent(line: str):
 def test_a_comparison_that_makes_no_sense_raises_as_python_does():
     with pytest.raises(TypeError):
         parse_line("assert f(2) < 3").holds('"text"')
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [
+        ("assert f('é漢')  ==  'é'", "f('é漢')"),
+        ("assert (f(2)) == 4", "f(2)"),
+        ("assert (y := f(2)) == 4", "(y := f(2))"),
+        ("assert f(\n2) == 4", "f(2)"),
+    ],
+)
+def test_the_expression_is_sent_as_it_stands_where_it_can_stand_alone(line: str, sent: str) -> None:
+    assert parse_line(line).sent == sent
+    compile(sent, "<line>", "eval")

@@ -51,9 +51,16 @@ def parse_line(text: str, blind: bool = True) -> Line:
         return Line(TICK, text)
     try:
         hole = find_hole(statement.test)
-        return Line(TICK, text) if hole is None else Line(BLIND, ast.unparse(hole), judge_of(statement.test, hole))
+        return Line(TICK, text) if hole is None else Line(BLIND, _source(hole, text), judge_of(statement.test, hole))
     except RecursionError:
         return Line(TICK, text)
+
+
+def _source(node: ast.expr, text: str) -> str:
+    """An expression as it stands in a statement; where that is not an expression on its own, as Python would write it."""
+    if node.end_lineno != 1 or isinstance(node, ast.NamedExpr):
+        return ast.unparse(node)
+    return text.encode()[node.col_offset : node.end_col_offset].decode()
 
 
 def _only_assert(text: str) -> ast.Assert | None:
