@@ -1,8 +1,8 @@
 """TensorRT-LLM's LLM API in this process, behind the tier contract: a checkpoint as it is on the hub, no engine to build.
 
 Written against the LLM API of TensorRT-LLM 1.2 and 1.3, whose signatures do not differ in what is used here. Whether a seed is
-honoured is the sampler's matter: the PyTorch sampler draws from one stream for all requests up to the release candidates of
-July 2026, and has a stream per request since. Before, sampled texts differ from call to call; greedy ones do not.
+honoured is the sampler's matter: the PyTorch sampler drew from one stream for all requests until NVIDIA/TensorRT-LLM's pull
+request 17172 (August 2026) gave each a stream of its own. Before, sampled texts differ from call to call; greedy ones do not.
 """
 
 from __future__ import annotations
