@@ -195,8 +195,8 @@ def zygote_argv(level: str, limits: Limits) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Equal hashes in every run; the zygote then empties its environment."""
-    environment = {"PYTHONHASHSEED": "0"}
+    """Equal hashes in every run; C symbols found once, not by each child. The zygote then empties its environment."""
+    environment = {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):
         environment["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
     return environment
