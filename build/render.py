@@ -24,10 +24,12 @@ _INPUTS = {
     "seed": ("TYPE_UINT64", 1),
     "stop_words": ("TYPE_STRING", -1),
     "num_return_sequences": ("TYPE_INT32", 1),
+    "max_lines": ("TYPE_INT32", 1),
 }
 _OUTPUTS = {
     "text_output": ("TYPE_STRING", -1),
     "completion_tokens": ("TYPE_INT32", -1),
+    "line_tokens": ("TYPE_INT32", -1),
     "prompt_tokens": ("TYPE_INT32", 1),
     "finish_reason": ("TYPE_STRING", -1),
 }

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
-import numpy as np
 from codecascade.sampling import GenerateRequest, Generation
-from codecascade.types import InvalidRequest, Sample, TierUnavailable
-from numpy.typing import NDArray
-from tritonclient.grpc import InferInput, InferResult
+from codecascade.triton.contract import GENERATED, generate_inputs, generation
+from codecascade.triton.remote import numbers, texts
+from codecascade.types import InvalidRequest, TierUnavailable
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -75,42 +73,11 @@ class TierEndpoints:
 
     async def _ask(self, server: InferenceServerClient, request: GenerateRequest) -> Generation:
         try:
-            answer = await server.infer(request.tier, _inputs(request), client_timeout=CALL_TIMEOUT_S)
+            answer = await server.infer(request.tier, generate_inputs(request, texts, numbers), client_timeout=CALL_TIMEOUT_S)
         except InferenceServerException as error:
             sentence = str(error.message()).strip().split("\n")[0]
             if error.status() == _UNAVAILABLE:
                 raise _EndpointUnavailable(sentence) from error
             kind = InvalidRequest if error.status() == _INVALID else TierUnavailable
             raise kind(f"tier {request.tier}: {sentence}") from error
-        return _generation(request, answer)
-
-
-def _inputs(request: GenerateRequest) -> list[InferInput]:
-    return [
-        _texts("text_input", [request.text_input]),
-        _texts("stop_words", request.stop_words),
-        _tensor("max_tokens", "INT32", np.array([request.max_tokens], np.int32)),
-        _tensor("temperature", "FP32", np.array([request.temperature], np.float32)),
-        _tensor("top_p", "FP32", np.array([request.top_p], np.float32)),
-        _tensor("seed", "UINT64", np.array([request.seed], np.uint64)),
-        _tensor("num_return_sequences", "INT32", np.array([request.num_return_sequences], np.int32)),
-    ]
-
-
-def _generation(request: GenerateRequest, result: InferResult) -> Generation:
-    texts, tokens, reasons = (result.as_numpy(name) for name in ("text_output", "completion_tokens", "finish_reason"))
-    if len(texts) != request.num_return_sequences:
-        raise TierUnavailable(f"tier {request.tier}: {len(texts)} sequences, asked for {request.num_return_sequences}")
-    rows = zip(texts, tokens, reasons, strict=True)
-    samples = tuple(Sample(text.decode("utf-8", "replace"), int(count), reason.decode()) for text, count, reason in rows)
-    return Generation(samples, int(result.as_numpy("prompt_tokens")[0]))
-
-
-def _texts(name: str, texts: Sequence[str]) -> InferInput:
-    return _tensor(name, "BYTES", np.array([text.encode() for text in texts], dtype=np.object_))
-
-
-def _tensor(name: str, datatype: str, values: NDArray[Any]) -> InferInput:
-    tensor = InferInput(name, list(values.shape), datatype)
-    tensor.set_data_from_numpy(values)
-    return tensor
+        return generation(request, {name: answer.as_numpy(name) for name in GENERATED})

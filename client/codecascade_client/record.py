@@ -153,6 +153,7 @@ def _recorded(sample: Sample, request: GenerateRequest, prompt_tokens: int, late
         seed=request.seed,
         temperature=request.temperature,
         finish_reason=sample.finish_reason,
+        line_tokens=sample.line_tokens,
         latency_ms=latency_ms,
     )
 

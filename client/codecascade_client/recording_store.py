@@ -54,6 +54,7 @@ VERDICTS = pa.schema(
         ("asked_lines", pa.int16()),
         ("lines", pa.list_(pa.string())),
         ("line_samples", pa.list_(pa.int16())),
+        ("line_numbers", pa.list_(pa.int16())),
         ("verdicts", pa.binary()),
         ("cpu_s", pa.list_(pa.float64())),
         ("sources_sha256", pa.string()),
@@ -136,6 +137,7 @@ class RecordingFolder:
                 "asked_lines": asked_lines,
                 "lines": found.lines,
                 "line_samples": found.line_samples,
+                "line_numbers": found.line_numbers,
                 "verdicts": found.matrix.verdicts.tobytes(),
                 "cpu_s": found.matrix.cpu_s.tolist(),
                 "sources_sha256": found.sources_sha256,
@@ -241,7 +243,7 @@ def _sample(row: Mapping[str, Any]) -> RecordedSample:
 def _judged(row: Mapping[str, Any]) -> Judged:
     verdicts = np.frombuffer(row["verdicts"], np.int8).reshape(len(row["cpu_s"]), len(row["lines"]))
     matrix = VerdictMatrix(verdicts, np.array(row["cpu_s"], np.float64))
-    return Judged(matrix, tuple(row["lines"]), tuple(row["line_samples"]), row["sources_sha256"])
+    return Judged(matrix, tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"])
 
 
 def _stage(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], Stage]:

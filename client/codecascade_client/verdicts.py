@@ -26,10 +26,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The test lines of one draw: which sample each comes from."""
+    """The test lines of one draw: which sample each comes from, and its line there, from 1."""
 
     lines: tuple[TestLine, ...]
     samples: tuple[int, ...]
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,13 @@ def extract(draw: Draw, task: Task, style: str) -> Sources:
     tests = {}
     for asked, samples in draw.tests.items():
         about = tests_prompt(style, task, asked)
-        lines = [test_lines(task, about, sample.text, asked) for sample in samples]
-        origins = tuple(index for index, found in enumerate(lines) for _ in found)
-        tests[asked] = Pool(tuple(itertools.chain.from_iterable(lines)), origins)
+        found = [
+            (line, index, number)
+            for index, sample in enumerate(samples)
+            for number, line in test_lines(task, about, sample.text, asked, cut=sample.finish_reason == "length").items()
+        ]
+        lines, origins, numbers = zip(*found, strict=True) if found else ((), (), ())
+        tests[asked] = Pool(lines, origins, numbers)
     return Sources(programs, tests)
 
 
@@ -100,6 +105,7 @@ async def _judge(sources: Sources, pool: SandboxPool) -> dict[int, Judged]:
             matrix=await pool.run(sources.programs, tests.lines),
             lines=tuple(line.source for line in tests.lines),
             line_samples=tests.samples,
+            line_numbers=tests.numbers,
             sources_sha256=sources.sha256(asked),
         )
         for asked, tests in sources.tests.items()

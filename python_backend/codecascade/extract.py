@@ -43,17 +43,21 @@ def candidate(task: Task, prompt: Prompt, completion: str) -> Candidate:
     return Candidate(_ended(_without_usage(program, given, task.entry_point)))
 
 
-def test_lines(task: Task, prompt: Prompt, completion: str, limit: int) -> tuple[TestLine, ...]:
-    """The first `limit` single-line asserts about the entry point in a completion of `tests_prompt`. Raises nothing."""
-    if task.entry_point is None:
-        return ()
-    kept: list[TestLine] = []
-    for line in (prompt.prefix + clean(completion[:MAX_COMPLETION_CHARS])).split("\n"):
-        if len(kept) == limit:
-            break
-        if line.startswith("assert") and len(line) <= _MAX_LINE_CHARS and _tests(line, task.entry_point):
-            kept.append(TestLine(line.rstrip()))
-    return tuple(kept)
+def test_lines(task: Task, prompt: Prompt, completion: str, limit: int, *, cut: bool) -> dict[int, TestLine]:
+    """The asserts about the entry point among the first `limit` lines of a completion of `tests_prompt`, by line from 1.
+
+    cut: the token limit ended the completion; its last line is not kept: `== 12` may have become `== 1`. Raises nothing.
+    """
+    name = task.entry_point
+    if name is None:
+        return {}
+    lines = (prompt.prefix + clean(completion[:MAX_COMPLETION_CHARS])).split("\n")
+    whole = lines[:-1] if cut else lines
+    return {
+        number: TestLine(line.rstrip())
+        for number, line in enumerate(whole[:limit], start=1)
+        if line.startswith("assert") and len(line) <= _MAX_LINE_CHARS and _tests(line, name)
+    }
 
 
 @lru_cache(maxsize=4096)

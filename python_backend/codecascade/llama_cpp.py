@@ -55,7 +55,8 @@ class LlamaCpp:
         """One sample per sequence; sequence j is drawn with a seed that follows from (request.seed, j).
 
         Stop words are cut from the text, and are paid for. A text that ends at max_tokens (finish_reason "length") ends
-        before what may have been the beginning of a stop word. Cancelling stops the generation at its next token and gives
+        before what may have been the beginning of a stop word. A line has ended, for max_lines and line_tokens, when its line
+        feed is known not to begin a stop word, often a token later. Cancelling stops the generation at its next token and gives
         its slot to the next call.
         Raises InvalidRequest if the prompt does not fit into the context.
         """
@@ -95,7 +96,7 @@ class _Slot:
         """Leaves the slot's cache holding this prompt, read from its start. Returns the prompt's tokens."""
         if self._read is None or self._read.text != text:
             self._read = None
-            answer = self._ask({"prompt": text, "max_tokens": 0, "cache_prompt": False}, gone)
+            answer = self._ask({"prompt": text, "max_tokens": 0, "cache_prompt": False}, _Answer(gone))
             self._read = _Read(text, answer.prompt_tokens)
         return self._read.tokens
 
@@ -111,23 +112,24 @@ class _Slot:
                 "top_p": request.top_p,
                 "seed": sequence_seed(request.seed, sequence),
             },
-            gone,
+            _Answer(gone, request.max_lines),
         )
-        return Sample(answer.text, answer.completion_tokens, answer.finish_reason)
+        return answer.sample
 
-    def _ask(self, body: dict[str, Any], gone: threading.Event) -> _Answer:
-        """Streams, because between two chunks a request can be given up. Raises Cancelled, InvalidRequest."""
-        chunks: list[dict[str, Any]] = []
-
-        def received(chunk: dict[str, Any]) -> bool:
-            chunks.append(chunk)
-            return gone.is_set()
-
-        stream = {"stream": True, "return_progress": True, "stream_options": {"include_usage": True}}
-        self._server.handle_completions({**body, **stream}, received)
-        if gone.is_set():
+    def _ask(self, body: dict[str, Any], answer: _Answer) -> _Answer:
+        """Streams, because between two chunks an answer can be ended. Raises Cancelled, InvalidRequest, TierUnavailable."""
+        stream = {
+            "stream": True,
+            "return_progress": True,
+            "timings_per_token": True,
+            "stream_options": {"include_usage": True},
+        }
+        self._server.handle_completions({**body, **stream}, answer.receive)
+        if answer.gone.is_set():
             raise Cancelled("the caller cancelled the request")
-        return _answer(chunks)
+        if answer.error is not None:
+            raise _failure(answer.error)
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +140,42 @@ class _Read:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
 class _Answer:
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reason: str  # stop | length
+    """What a stream of completion chunks has brought so far. max_lines: None: it ends by itself."""
 
+    def __init__(self, gone: threading.Event, max_lines: int | None = None) -> None:
+        self.gone = gone
+        self.error: dict[str, Any] | None = None
+        self.prompt_tokens = 0
+        self._max_lines = max_lines
+        self._text = ""
+        self._tokens = 0
+        self._line_tokens: list[int] = []  # of the lines that have ended
+        self._finish_reason = "stop"
 
-def _answer(chunks: list[dict[str, Any]]) -> _Answer:
-    """What a stream of completion chunks says. The last one carries the usage; an error comes alone."""
-    last = chunks[-1]
-    if "error" in last:
-        raise _failure(last["error"])
-    usage = last["usage"]
-    return _Answer(
-        text="".join(chunk["choices"][0]["text"] for chunk in chunks),
-        prompt_tokens=usage["prompt_tokens"],
-        completion_tokens=usage["completion_tokens"],
-        finish_reason=last["choices"][0]["finish_reason"],
-    )
+    def receive(self, chunk: dict[str, Any]) -> bool:
+        """One more chunk: of one token, often without text, or the last one. Returns whether that is enough."""
+        self.error = chunk.get("error")
+        if self.error is None:
+            choice = chunk["choices"][0]
+            self._text += choice["text"]
+            self._tokens = chunk["timings"]["predicted_n"]
+            self._line_tokens += [self._tokens] * choice["text"].count("\n")
+            if "usage" in chunk:
+                self.prompt_tokens = chunk["usage"]["prompt_tokens"]
+                self._finish_reason = choice["finish_reason"]
+        return self.gone.is_set() or self._has_enough_lines
+
+    @property
+    def sample(self) -> Sample:
+        if self._has_enough_lines:
+            lines = self._text.split("\n")[: self._max_lines]
+            return Sample("\n".join(lines), self._tokens, "stop", tuple(self._line_tokens[: self._max_lines]))
+        return Sample(self._text, self._tokens, self._finish_reason, (*self._line_tokens, self._tokens))
+
+    @property
+    def _has_enough_lines(self) -> bool:
+        return self._max_lines is not None and len(self._line_tokens) >= self._max_lines
 
 
 def _failure(error: dict[str, Any]) -> Exception:

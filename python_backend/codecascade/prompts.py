@@ -12,6 +12,7 @@ from codecascade.syntax import Outline, outline
 from codecascade.types import Task
 
 STYLES = ("base", "alpaca", "chatml")
+_LINES_ASKED = 4  # at least: a plan that keeps fewer ends the answer early, and one recording holds for all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,17 @@ def solution_prompt(style: str, task: Task) -> Prompt:
 
 
 def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
-    """Ask for `lines` lines that test the task's entry point. Raises ValueError for an unknown style or no entry point."""
+    """Ask for lines that test the task's entry point, so that `lines` can be kept.
+
+    Raises ValueError for an unknown style or no entry point.
+    """
     if task.entry_point is None:
         raise ValueError("a task without an entry point has nothing to test")
     name = task.entry_point
     code = _closed(outline(task.prompt))
     if style == "base":
         return Prompt(f"{code}\n# check the correctness of {name}\nassert ", prefix="assert ", stop=_AFTER_ASSERTS)
-    request = f"Write {lines} lines of code to test the correctness of {name}:\n{code}"
+    request = f"Write {lines_asked(lines)} lines of code to test the correctness of {name}:\n{code}"
     # Not "assert name(": a model writes "([" or "('" as one token, and an open bracket of our own makes it leave out the next.
     prefix = f"assert {name}"
     if style == "alpaca":
@@ -79,6 +83,11 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
         text = _CHATML.format(request=request, response="```python\n" + prefix)
         return Prompt(text, prefix=prefix, stop=_AFTER_ASSERTS)
     raise _unknown(style)
+
+
+def lines_asked(lines: int) -> int:
+    """How many lines a model is asked for where `lines` are kept."""
+    return max(lines, _LINES_ASKED)
 
 
 def _closed(given: Outline) -> str:

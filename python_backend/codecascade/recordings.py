@@ -33,7 +33,8 @@ class Unit:
 class RecordedSample:
     """One completion. asked_lines: 0 for a solution, else how many test lines were asked for.
 
-    completion_tokens: what the sample cost. line_tokens[i]: tokens up to the end of test line i + 1, None if not measured.
+    completion_tokens: what the sample cost. line_tokens[i]: what it would have cost had it ended after line i + 1, None if
+    that was not measured; it has no more lines than line_tokens, if there are any.
     prompt_tokens: of the call, which its sequences share. latency_ms: of the call.
     """
 
@@ -48,10 +49,11 @@ class RecordedSample:
     latency_ms: float = 0.0
 
     def tokens_at(self, lines: int) -> int | None:
-        """Tokens of a test sample that ends after `lines` lines; None if that was not measured."""
-        if lines == self.asked_lines:
-            return self.completion_tokens
-        return self.line_tokens[lines - 1] if lines <= len(self.line_tokens) else None
+        """Tokens of a test sample that ends after `lines` lines at most; None if that was not measured."""
+        if lines <= min(len(self.line_tokens), self.asked_lines - 1):
+            return self.line_tokens[lines - 1]
+        ended = self.line_tokens and lines < self.asked_lines  # before that line
+        return self.completion_tokens if ended or lines == self.asked_lines else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +68,21 @@ class Draw:
 class Judged:
     """Every solution of a draw against every test line of it.
 
-    lines: (lines,) the asserts, pooled. line_samples: (lines,) the test sample that each comes from.
+    lines: (lines,) the asserts, pooled. line_samples, line_numbers: (lines,) the test sample that each comes from, and the
+    line there, from 1.
     sources_sha256: of the programs and lines that were judged.
     """
 
     matrix: VerdictMatrix
     lines: tuple[str, ...]
     line_samples: tuple[int, ...]
+    line_numbers: tuple[int, ...]
     sources_sha256: str
 
     def cut(self, k: int, test_lines: int) -> VerdictMatrix:
         """The first k solutions against the first `test_lines` lines of the first k test samples."""
-        kept: list[int] = []
-        seen: dict[int, int] = {}
-        for column, sample in enumerate(self.line_samples):
-            seen[sample] = seen.get(sample, 0) + 1
-            if sample < k and seen[sample] <= test_lines:
-                kept.append(column)
+        places = zip(self.line_samples, self.line_numbers, strict=True)
+        kept = [column for column, (sample, number) in enumerate(places) if sample < k and number <= test_lines]
         share = len(kept) / len(self.lines) if self.lines else 0.0
         return VerdictMatrix(self.matrix.verdicts[:k, kept], self.matrix.cpu_s[:k] * share)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codecascade.deployment import Deployment
 from codecascade.extract import candidate, test_lines
-from codecascade.prompts import Prompt, solution_prompt, tests_prompt
+from codecascade.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
 from codecascade.types import InvalidRequest, Plan, Sample, Task, TestLine, TierPlan, TierSamples
 
 TEMPERATURE = 0.8  # of every step that is not greedy, as in the paper
@@ -21,7 +21,7 @@ _TESTS_SEED = 0x9E3779B97F4A7C15  # tests must not be drawn with the seeds of th
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One call of the tier contract."""
+    """One call of the tier contract. max_lines: of each text; None: as many as the model writes."""
 
     tier: str
     text_input: str
@@ -31,6 +31,7 @@ class GenerateRequest:
     top_p: float
     seed: int
     num_return_sequences: int
+    max_lines: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,15 @@ class LiveTiers:
         if step.k == 0:
             return _samples(task, prompt, await solutions)
         about = tests_prompt(tier.style, task, step.test_lines)
-        room = min(TOKENS_PER_TEST_LINE * step.test_lines, tier.max_completion_tokens)
-        tests = self._generate(self._request(step, about, max_tokens=room, seed=self._seed ^ _TESTS_SEED))
+        room = min(TOKENS_PER_TEST_LINE * lines_asked(step.test_lines), tier.max_completion_tokens)
+        asked = self._request(step, about, max_tokens=room, seed=self._seed ^ _TESTS_SEED)
+        tests = self._generate(replace(asked, max_lines=step.test_lines))
         answered, tested = await _both(solutions, tests)
-        lines = tuple(line for sample in tested.samples for line in test_lines(task, about, _whole(sample), step.test_lines))
+        lines = tuple(
+            line
+            for sample in tested.samples
+            for line in test_lines(task, about, sample.text, step.test_lines, cut=sample.finish_reason == "length").values()
+        )
         return _samples(task, prompt, answered, tested, lines)
 
     def _request(self, step: TierPlan, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
@@ -104,11 +110,6 @@ async def _both(solutions: Awaitable[Generation], tests: Awaitable[Generation]) 
             future.cancel()
         await asyncio.gather(*futures, return_exceptions=True)
         raise
-
-
-def _whole(sample: Sample) -> str:
-    """The text without a last line that the token limit cut: `== 12` may have become `== 1`."""
-    return sample.text.rpartition("\n")[0] if sample.finish_reason == "length" else sample.text
 
 
 def _samples(

@@ -103,11 +103,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion as a tier gave it."""
+    """One completion as a tier gave it.
+
+    line_tokens: for every line of the text, what the sample would have cost had it been asked for no more lines; empty where the
+    runtime cannot end a sample at a line: it costs the whole sample then.
+    """
 
     text: str
     completion_tokens: int
     finish_reason: str = "stop"  # stop | length | cancelled
+    line_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def _floor_calls() -> dict[str, Any]:
         "threads": 256,
         "tier": "small",
         "solutions": {"text_input": solutions.text, "stop_words": solutions.stop, "max_tokens": 512, **common},
-        "tests": {"text_input": tests.text, "stop_words": tests.stop, "max_tokens": 128, **common},
+        "tests": {"text_input": tests.text, "stop_words": tests.stop, "max_tokens": 256, "max_lines": 2, **common},
         "candidates": [f"{PROMPT}    # draft {10**9 + j}\n    return a + b\n" for j in range(K)],
         "test_lines": ["assert add(1, 2) == 3", "assert add(3, 4) == 7"] * K,
     }

@@ -51,7 +51,7 @@ TYPES: dict[str, tuple[str, Any]] = {
     "stop_words": ("BYTES", np.object_),
     "num_return_sequences": ("INT32", np.int32),
 }
-OUTPUTS = ("text_output", "completion_tokens", "prompt_tokens", "finish_reason")
+OUTPUTS = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason")
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +119,14 @@ def becomes(server: RunningServer, name: str, value: float) -> None:
 
 
 def test_the_tier_meets_the_contract_of_the_cpu_tiers(client: InferenceServerClient) -> None:
-    """The same call and the same answer as in test_llama_cpp_tier.py."""
+    """The same call and the same answer as in test_llama_cpp_tier.py, but an engine cannot end a text at a line."""
     answer = generate(
         client, text_input=COUNTING, max_tokens=7, num_return_sequences=2, stop_words=["never", "6\n7"], temperature=0.0
     )
     assert answer == {
         "text_output": [b"5\n", b"5\n"],
         "completion_tokens": [5, 5],
+        "line_tokens": [5, 5, 5, 5],
         "prompt_tokens": [8],
         "finish_reason": [b"stop", b"stop"],
     }
@@ -159,6 +160,7 @@ def test_tokens_are_counted_as_generated(client: InferenceServerClient) -> None:
     assert answer == {
         "text_output": [b"5\n6\n"],
         "completion_tokens": [4],
+        "line_tokens": [4, 4, 4],
         "prompt_tokens": [8],
         "finish_reason": [b"length"],
     }
@@ -210,7 +212,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(client: InferenceServerClient
 
 def test_the_ensemble_is_a_model_of_its_own(client: InferenceServerClient) -> None:
     result = client.infer(f"{TIER}-ensemble", inputs(batch=True, text_input=COUNTING, max_tokens=2))
-    assert {name: result.as_numpy(name).tolist() for name in OUTPUTS} == {
+    assert {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs} == {
         "text_output": [[b"5\n"]],
         "completion_tokens": [[2]],
         "prompt_tokens": [[8]],

@@ -30,6 +30,7 @@ TYPES: dict[str, tuple[str, Any]] = {
     "seed": ("UINT64", np.uint64),
     "stop_words": ("BYTES", np.object_),
     "num_return_sequences": ("INT32", np.int32),
+    "max_lines": ("INT32", np.int32),
 }
 
 
@@ -54,7 +55,7 @@ def inputs(**values: Any) -> list[InferInput]:
 
 def generate(client: InferenceServerClient, tier: str = SMALL, **values: Any) -> dict[str, list[Any]]:
     result = client.infer(tier, inputs(**values))
-    names = ("text_output", "completion_tokens", "prompt_tokens", "finish_reason")
+    names = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason")
     return {name: result.as_numpy(name).tolist() for name in names}
 
 
@@ -72,9 +73,15 @@ def test_there_is_one_row_per_sequence(client: InferenceServerClient) -> None:
     assert answer == {
         "text_output": [b"5\n", b"5\n"],
         "completion_tokens": [5, 5],
+        "line_tokens": [2, 5, 2, 5],
         "prompt_tokens": [8],
         "finish_reason": [b"stop", b"stop"],
     }
+
+
+def test_a_text_ends_after_the_lines_that_were_asked_for(client: InferenceServerClient) -> None:
+    answer = generate(client, text_input=COUNTING, max_tokens=20, max_lines=2, temperature=0.0)
+    assert (answer["text_output"], answer["completion_tokens"], answer["line_tokens"]) == ([b"5\n6"], [4], [2, 4])
 
 
 def test_everything_but_the_prompt_has_a_default(client: InferenceServerClient) -> None:
@@ -106,6 +113,7 @@ def test_solutions_and_tests_asked_for_at_the_same_time_are_what_each_is_alone(c
         ({"temperature": -0.1}, "temperature is -0.1, allowed are 0 to 2"),
         ({"temperature": float("nan")}, "temperature is nan, allowed are 0 to 2"),
         ({"top_p": 1.5}, "top_p is 1.5, allowed are 0 to 1"),
+        ({"max_lines": 0}, "max_lines is 0, allowed are 1 to 2147483647"),
         ({"num_return_sequences": 0}, "num_return_sequences is 0, allowed are 1 to 100"),
         ({"num_return_sequences": 101}, "num_return_sequences is 101, allowed are 1 to 100"),
         ({"stop_words": ["\n", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),

@@ -60,6 +60,7 @@ def _tests(rng: np.random.Generator) -> RecordedSample:
 
 
 def _judged(rng: np.random.Generator, k: int) -> Judged:
-    line_samples = tuple(sample for sample in range(k) for _ in range(rng.integers(0, LINES + 1)))
-    verdicts = (rng.random((k, len(line_samples))) < rng.choice([0.1, 0.5, 1.0])).astype(np.int8)
-    return Judged(VerdictMatrix(verdicts, rng.random(k) / 9), ("assert …",) * len(line_samples), line_samples, "")
+    places = [(sample, number) for sample in range(k) for number in range(1, LINES + 1) if rng.random() < 0.7]
+    line_samples, line_numbers = zip(*places, strict=True) if places else ((), ())
+    verdicts = (rng.random((k, len(places))) < rng.choice([0.1, 0.5, 1.0])).astype(np.int8)
+    return Judged(VerdictMatrix(verdicts, rng.random(k) / 9), ("assert …",) * len(places), line_samples, line_numbers, "")

@@ -51,12 +51,14 @@ def test_every_tier_is_a_unary_python_model_of_the_tier_contract(recipe: Recipe,
             "seed": ("TYPE_UINT64", [1]),
             "stop_words": ("TYPE_STRING", [-1]),
             "num_return_sequences": ("TYPE_INT32", [1]),
+            "max_lines": ("TYPE_INT32", [1]),
         }
         assert {tensor.name for tensor in parsed.input if not tensor.optional} == {"text_input"}
         outputs = {tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in parsed.output}
         assert outputs == {
             "text_output": ("TYPE_STRING", [-1]),
             "completion_tokens": ("TYPE_INT32", [-1]),
+            "line_tokens": ("TYPE_INT32", [-1]),
             "prompt_tokens": ("TYPE_INT32", [1]),
             "finish_reason": ("TYPE_STRING", [-1]),
         }

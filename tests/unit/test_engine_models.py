@@ -114,10 +114,12 @@ def test_the_tier_model_meets_the_tier_contract(recipe: Recipe, rendered: Render
             "seed": ("TYPE_UINT64", [1]),
             "stop_words": ("TYPE_STRING", [-1]),
             "num_return_sequences": ("TYPE_INT32", [1]),
+            "max_lines": ("TYPE_INT32", [1]),
         }
         assert tensors(parsed.output) == {
             "text_output": ("TYPE_STRING", [-1]),
             "completion_tokens": ("TYPE_INT32", [-1]),
+            "line_tokens": ("TYPE_INT32", [-1]),
             "prompt_tokens": ("TYPE_INT32", [1]),
             "finish_reason": ("TYPE_STRING", [-1]),
         }

@@ -34,7 +34,9 @@ def defines_add(source: str) -> bool:
 
 
 def lines(completion: str, limit: int = 4, style: str = "chatml") -> list[str]:
-    return [line.source for line in asserts_of(ADD, prompts.tests_prompt(style, ADD, limit), completion, limit)]
+    return [
+        line.source for line in asserts_of(ADD, prompts.tests_prompt(style, ADD, limit), completion, limit, cut=False).values()
+    ]
 
 
 @pytest.mark.parametrize("style", ["base", "chatml"])
@@ -135,6 +137,13 @@ def test_functions_are_the_prompts() -> None:
 def test_single_line_asserts_are_kept_up_to_the_limit() -> None:
     completion = "(1, 2) == 3\nassert add(0, 0) == 0\nassert add(1, 1) == 2\n"
     assert lines(completion, limit=2) == ["assert add(1, 2) == 3", "assert add(0, 0) == 0"]
+
+
+def test_lines_are_counted_whether_kept_or_not() -> None:
+    completion = "(1, 2) == 3\nx = add(1, 2)\nassert x == 3\nassert add(1, 1) == 2"
+    found = asserts_of(ADD, prompts.tests_prompt("chatml", ADD, 4), completion, 4, cut=False)
+    assert {number: line.source for number, line in found.items()} == {1: "assert add(1, 2) == 3", 4: "assert add(1, 1) == 2"}
+    assert lines(completion, limit=3) == ["assert add(1, 2) == 3"]
 
 
 def test_duplicates_are_kept() -> None:

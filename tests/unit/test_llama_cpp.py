@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from codecascade.llama_cpp import LlamaCpp
 from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.types import InvalidRequest, TierUnavailable
+from codecascade.types import InvalidRequest, Sample, TierUnavailable
 from progress import Progress
 from recipes import load_recipe
 from render import settings
@@ -121,6 +121,18 @@ async def test_tokens_are_counted_as_generated(engine: LlamaCpp) -> None:
 async def test_a_stop_word_is_cut_though_it_spans_tokens_and_is_paid_for(engine: LlamaCpp) -> None:
     (sample,) = (await engine.generate(request(COUNTING, stop_words=("never", "6\n7")))).samples
     assert (sample.text, sample.completion_tokens, sample.finish_reason) == ("5\n", 5, "stop")
+
+
+@pytest.mark.parametrize("stop_words", [(), ("\n\n", "\nnever")])
+async def test_a_text_ends_after_its_lines_and_costs_what_was_said(engine: LlamaCpp, stop_words: tuple[str, ...]) -> None:
+    asked = request(COUNTING, max_tokens=12, stop_words=stop_words)
+    (whole,) = (await engine.generate(asked)).samples
+    lines = whole.text.split("\n")
+    assert (len(whole.line_tokens), whole.line_tokens[-1]) == (len(lines), whole.completion_tokens)
+    for count in (2, 1, 4):
+        (cut,) = (await engine.generate(replace(asked, max_lines=count))).samples
+        assert cut == Sample("\n".join(lines[:count]), whole.line_tokens[count - 1], "stop", whole.line_tokens[:count])
+    assert (await engine.generate(replace(asked, max_lines=99))).samples == (whole,)
 
 
 async def test_the_model_itself_may_stop(engine: LlamaCpp) -> None:

@@ -50,4 +50,4 @@ def test_the_program_of_a_real_solution_keeps_the_prompts_own_code_and_tries_not
 def test_the_lines_of_a_real_test_sample_are_its_first_four_whole_asserts(output: dict[str, Any]) -> None:
     task = Task(output["prompt"], output["entry_point"])
     prompt = UNPRIMED if output["style"] == "chat" else prompts.tests_prompt(output["style"], task, 4)
-    assert [line.source for line in asserts_of(task, prompt, output["completion"], 4)] == output["lines"]
+    assert [line.source for line in asserts_of(task, prompt, output["completion"], 4, cut=False).values()] == output["lines"]

@@ -99,6 +99,22 @@ async def test_unavailable_is_tried_again_and_later_each_time():
     assert waits.waited == [0.0, *BACKOFF_S[:3]]
 
 
+@pytest.mark.parametrize("max_lines", [None, 1])
+async def test_a_text_has_as_many_lines_as_were_asked_for_and_says_what_each_cost(max_lines: int | None):
+    tier = ScriptedTier()
+    async with serving(tier), TierEndpoints([tier.address]) as endpoints:
+        samples = (await endpoints.generate(replace(CALL, max_lines=max_lines))).samples
+    assert [sample.line_tokens for sample in samples] == [(5, 9)[:max_lines]] * 2
+    assert tier.asked[0].get("max_lines") == max_lines
+
+
+async def test_lines_that_are_not_those_of_the_texts_are_no_answer():
+    tier = ScriptedTier(line_tokens=[3])
+    async with serving(tier), TierEndpoints([tier.address]) as endpoints:
+        with pytest.raises(TierUnavailable, match="tier small: 1 line_tokens for 4 lines"):
+            await endpoints.generate(CALL)
+
+
 async def test_no_endpoint_at_all_is_said_in_one_sentence():
     async with TierEndpoints(["127.0.0.1:1", "127.0.0.1:2"], Waits()) as endpoints:
         with pytest.raises(TierUnavailable, match=r"small cannot be asked at 127\.0\.0\.1:1, 127\.0\.0\.1:2: failed to connect"):
@@ -149,13 +165,16 @@ async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_pa
     assert (len(greedy.solutions), len(greedy.tests[2]), greedy.solutions[0].temperature) == (1, 1, 0.0)
 
 
-@pytest.mark.parametrize(("threshold", "answered_by"), [(15 / 18, "small"), (0.9, "large")])
+@pytest.mark.parametrize(
+    ("lines", "threshold", "answered_by"), [(2, 15 / 18, "small"), (2, 0.9, "large"), (1, 2 / 3, "small"), (1, 0.7, "large")]
+)
 async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
-    tmp_path: Path, deployment_file: Path, threshold: float, answered_by: str
+    tmp_path: Path, deployment_file: Path, lines: int, threshold: float, answered_by: str
 ):
+    """Also a plan that keeps fewer lines than were recorded."""
     tasks, deployment = dataset(), load_deployment(deployment_file)
     folder = new_recording(tmp_path, deployment_file, tasks)
-    plan = Plan("p", (TierPlan("small", 3, 2, threshold), TierPlan("large", 0)))
+    plan = Plan("p", (TierPlan("small", 3, lines, threshold), TierPlan("large", 0)))
     tier = ScriptedTier()
     async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
         units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)

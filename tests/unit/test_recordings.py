@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def draw(mark: str = "a") -> Draw:
 
 def judged() -> Judged:
     verdicts = np.array([[0, 1, 0], [0, 0, 3]], np.int8)
-    return Judged(VerdictMatrix(verdicts, np.array([0.3, 0.6])), ("x", "y", "z"), (0, 0, 1), "5" * 64)
+    return Judged(VerdictMatrix(verdicts, np.array([0.3, 0.6])), ("x", "y", "z"), (0, 0, 1), (1, 2, 1), "5" * 64)
 
 
 def test_what_is_added_is_what_is_loaded(tmp_path: Path):
@@ -78,7 +79,8 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path):
     recording = again.load()
     assert isinstance(recording, SampleRecording)
     found = recording.judged[UNIT, 2]
-    assert (found.lines, found.line_samples, found.sources_sha256) == (("x", "y", "z"), (0, 0, 1), "5" * 64)
+    assert (found.lines, found.line_samples, found.line_numbers) == (("x", "y", "z"), (0, 0, 1), (1, 2, 1))
+    assert found.sources_sha256 == "5" * 64
     assert found.matrix.verdicts.tolist() == [[0, 1, 0], [0, 0, 3]]
     assert found.matrix.cpu_s.tolist() == [0.3, 0.6]
     assert recording.correct[UNIT].tolist() == [True, False]
@@ -86,7 +88,7 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path):
 
 def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path):
     folder = create_recording(tmp_path / "r", manifest())
-    folder.add_judged({(UNIT, 2): Judged(VerdictMatrix(np.zeros((2, 0), np.int8), np.zeros(2)), (), (), "")})
+    folder.add_judged({(UNIT, 2): Judged(VerdictMatrix(np.zeros((2, 0), np.int8), np.zeros(2)), (), (), (), "")})
     assert folder.judged()[UNIT, 2].matrix.verdicts.shape == (2, 0)
 
 
@@ -109,17 +111,31 @@ def test_fewer_solutions_are_tested_by_fewer_test_samples():
 def test_an_l_whose_tokens_were_not_measured_is_not_offered():
     sample = RecordedSample("x\ny\nz\nw", 9, asked_lines=4, line_tokens=(None, 4, None, 9))
     draws = {UNIT: Draw((RecordedSample("a", 1),) * 2, {4: (sample,) * 2})}
-    verdicts = Judged(VerdictMatrix(np.zeros((2, 8), np.int8), np.zeros(2)), ("x",) * 8, (0,) * 4 + (1,) * 4, "")
+    verdicts = Judged(
+        VerdictMatrix(np.zeros((2, 8), np.int8), np.zeros(2)), ("x",) * 8, (0,) * 4 + (1,) * 4, (1, 2, 3, 4) * 2, ""
+    )
     recording = SampleRecording(manifest(), draws, {(UNIT, 4): verdicts}, {UNIT: np.ones(2, np.bool_)})
     assert recording.options("small") == (StepOption("small", 2, 2), StepOption("small", 2, 4))
     with pytest.raises(RecordingError, match="no 2 × 3 judged test lines"):
         recording.step(UNIT, StepOption("small", 2, 3))
 
 
+def test_a_text_that_ended_early_costs_the_same_for_every_further_line():
+    sample = RecordedSample("x\ny", 9, asked_lines=4, line_tokens=(5, 9))
+    assert [sample.tokens_at(lines) for lines in range(1, 6)] == [5, 9, 9, 9, None]
+    assert [replace(sample, line_tokens=()).tokens_at(lines) for lines in range(1, 6)] == [None, None, None, 9, None]
+
+
+def test_lines_that_are_no_tests_count_as_lines():
+    verdicts = VerdictMatrix(np.array([[0, 1]], np.int8), np.zeros(1))
+    judged = Judged(verdicts, ("x", "y"), (0, 0), (1, 3), "")
+    assert [judged.cut(1, lines).verdicts.tolist() for lines in (1, 2, 3)] == [[[0]], [[0]], [[0, 1]]]
+
+
 def test_greedy_answers_serve_k_0_and_k_1():
     unit = Unit("small", "t/0", GREEDY)
     draws = {unit: Draw((RecordedSample("a", 3),), {2: (RecordedSample("x", 2, asked_lines=2),)})}
-    verdicts = Judged(VerdictMatrix(np.zeros((1, 1), np.int8), np.zeros(1)), ("x",), (0,), "")
+    verdicts = Judged(VerdictMatrix(np.zeros((1, 1), np.int8), np.zeros(1)), ("x",), (0,), (1,), "")
     recording = SampleRecording(manifest(), draws, {(unit, 2): verdicts}, {unit: np.ones(1, np.bool_)})
     assert recording.options("small") == (StepOption("small", 0, 0), StepOption("small", 1, 2))
     assert recording.step(unit, StepOption("small", 0, 0)).completion_tokens == 3

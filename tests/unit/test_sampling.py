@@ -1,5 +1,5 @@
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +96,18 @@ async def test_when_both_calls_fail_the_solutions_speak_whichever_fails_first():
 
     with pytest.raises(TierUnavailable, match="tier small: no solutions"):
         await LiveTiers(DEPLOYMENT, generate, seed=0).sample(TASK, TierPlan("small", k=3, test_lines=2))
+
+
+async def test_tests_end_after_the_lines_that_are_kept_and_a_shorter_plan_draws_the_same():
+    generate = ScriptedGenerate()
+    for lines in (1, 4, 6):
+        await tiers(generate).sample(TASK, TierPlan("small", k=1, test_lines=lines))
+    assert [request.max_lines for request in generate.asked] == [None, 1, None, 4, None, 6]
+    one, four, six = generate.asked[1::2]
+    assert replace(one, max_lines=4) == four, "recorded once, four lines serve a plan of one"
+    assert (four.max_tokens, six.max_tokens) == (256, 384)
+    assert "Write 4 lines" in four.text_input
+    assert "Write 6 lines" in six.text_input
 
 
 @pytest.mark.parametrize("max_tokens", [-1, 0, 1025, 2**31 - 1])

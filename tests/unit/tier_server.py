@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     refusals: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    line_tokens: list[int] = field(default_factory=list)  # instead of the right ones
     address: str = ""
 
     async def ModelInfer(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -29,10 +31,12 @@ class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):
         if self.refusals:
             await context.abort(*self.refusals.pop(0))
         count = int(inputs["num_return_sequences"])
-        texts = [self.text(inputs, sequence) for sequence in range(count)]
+        texts = ["\n".join(self.text(inputs, sequence).split("\n")[: inputs.get("max_lines")]) for sequence in range(count)]
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         _add(response, "text_output", "BYTES", serialize_byte_tensor(np.array([t.encode() for t in texts], object)).item(), count)
         _add(response, "completion_tokens", "INT32", np.array([len(t.split()) for t in texts], np.int32).tobytes(), count)
+        line_tokens = self.line_tokens or [tokens for text in texts for tokens in _line_tokens(text)]
+        _add(response, "line_tokens", "INT32", np.array(line_tokens, np.int32).tobytes(), len(line_tokens))
         _add(response, "prompt_tokens", "INT32", np.array([PROMPT_TOKENS], np.int32).tobytes(), 1)
         _add(response, "finish_reason", "BYTES", serialize_byte_tensor(np.array([b"stop"] * count, object)).item(), count)
         return response
@@ -58,6 +62,11 @@ async def serving(
         yield server
     finally:
         await server.stop(0)
+
+
+def _line_tokens(text: str) -> Iterator[int]:
+    """Words are tokens."""
+    return itertools.accumulate(len(line.split()) for line in text.split("\n"))
 
 
 def _inputs(request: Any) -> dict[str, Any]:

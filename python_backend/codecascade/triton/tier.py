@@ -1,19 +1,22 @@
 """The tier contract, as every tier model reads it and answers it.
 
 Inputs, all but the first optional: text_input, max_tokens (what the tier writes at most), temperature (0: greedy),
-top_p (1), seed (0), stop_words (none), num_return_sequences (1).
+top_p (1), seed (0), stop_words (none), num_return_sequences (1), max_lines (no limit). A tier that cannot end a text at a line
+writes on: its line_tokens say that fewer lines would have cost as much.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from codecascade.sampling import GenerateRequest, Generation
+from codecascade.triton.contract import lines_of
 from codecascade.triton.tensors import Inputs, numbers, texts
-from codecascade.types import CascadeError
+from codecascade.types import CascadeError, Sample
 
 _MAX_SEQUENCES = 100  # of one call; the largest k of a plan
 
@@ -77,6 +80,7 @@ def asked(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequ
         top_p=inputs.real("top_p", 0, 1, default=1.0),
         seed=inputs.integer("seed", 0, 2**64 - 1, default=0),
         num_return_sequences=inputs.integer("num_return_sequences", 1, _MAX_SEQUENCES, default=1),
+        max_lines=inputs.integer("max_lines", 1, 2**31 - 1, default=None),
     )
 
 
@@ -86,6 +90,11 @@ def answered(generation: Generation) -> list[Any]:
     return [
         texts("text_output", [sample.text for sample in samples]),
         numbers("completion_tokens", [sample.completion_tokens for sample in samples], np.int32),
+        numbers("line_tokens", [tokens for sample in samples for tokens in _line_tokens(sample)], np.int32),
         numbers("prompt_tokens", [generation.prompt_tokens], np.int32),
         texts("finish_reason", [sample.finish_reason for sample in samples]),
     ]
+
+
+def _line_tokens(sample: Sample) -> Sequence[int]:
+    return sample.line_tokens or (sample.completion_tokens,) * lines_of(sample.text)

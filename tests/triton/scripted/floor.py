@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-_TIER_OUTPUTS = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
+_TIER_OUTPUTS = ["text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason"]
 
 
 class TritonPythonModel:
@@ -66,6 +66,7 @@ def _tier_inputs(call: dict[str, Any]) -> list[Any]:
         _number(call, "top_p", np.float32),
         _number(call, "seed", np.uint64),
         _number(call, "num_return_sequences", np.int32),
+        *([_number(call, "max_lines", np.int32)] if "max_lines" in call else []),
     ]
 
 

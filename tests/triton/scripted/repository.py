@@ -22,11 +22,13 @@ input [
   { name: "top_p" data_type: TYPE_FP32 dims: [ 1 ] optional: true },
   { name: "seed" data_type: TYPE_UINT64 dims: [ 1 ] optional: true },
   { name: "stop_words" data_type: TYPE_STRING dims: [ -1 ] optional: true },
-  { name: "num_return_sequences" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
+  { name: "num_return_sequences" data_type: TYPE_INT32 dims: [ 1 ] optional: true },
+  { name: "max_lines" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
 ]
 output [
   { name: "text_output" data_type: TYPE_STRING dims: [ -1 ] },
   { name: "completion_tokens" data_type: TYPE_INT32 dims: [ -1 ] },
+  { name: "line_tokens" data_type: TYPE_INT32 dims: [ -1 ] },
   { name: "prompt_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
   { name: "finish_reason" data_type: TYPE_STRING dims: [ -1 ] }
 ]

@@ -15,11 +15,12 @@ Model parameters: delay_s (how long every call takes), context_tokens. A token i
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,12 @@ class TritonPythonModel:
         drafts = [_marked(text, seed, j) if sampled else text for j in range(count)]
         stop_words = inputs.texts("stop_words")
         max_tokens = inputs.integer("max_tokens", 1, 4096, default=256)
-        answers = [_cut(draft, stop_words, max_tokens) for draft in drafts]
+        max_lines = inputs.integer("max_lines", 1, 100, default=None)
+        answers = [_cut("\n".join(draft.split("\n")[:max_lines]), stop_words, max_tokens) for draft in drafts]
         return [
             _texts("text_output", [answer for answer, _ in answers]),
             _numbers("completion_tokens", [len(answer.split()) for answer, _ in answers]),
+            _numbers("line_tokens", [tokens for answer, _ in answers for tokens in _line_tokens(answer)]),
             _numbers("prompt_tokens", [prompt_tokens]),
             _texts("finish_reason", [reason for _, reason in answers]),
         ]
@@ -119,6 +122,11 @@ def _cut(text: str, stop_words: Sequence[str], max_tokens: int) -> tuple[str, st
     if len(words) > max_tokens:
         return "".join(words[:max_tokens]), "length"
     return text, "stop"
+
+
+def _line_tokens(text: str) -> Iterator[int]:
+    """Words are tokens."""
+    return itertools.accumulate(len(line.split()) for line in text.split("\n"))
 
 
 def _texts(name: str, rows: Sequence[str]) -> Any:
