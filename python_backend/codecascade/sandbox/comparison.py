@@ -22,6 +22,7 @@ class _Opaque:
 
 
 OPAQUE = _Opaque()
+_UNKNOWN = object()  # what an expression is worth that only the candidate can compute
 
 
 class _Refused(Exception):
@@ -50,6 +51,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+_PERHAPS_CONSTANT = (ast.Tuple, ast.List, ast.Set, ast.Dict, ast.UnaryOp, ast.BinOp)
 _TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, dict)}
 
 
@@ -131,21 +133,33 @@ def _types(node: ast.expr) -> tuple[type, ...]:
 
 
 def _is_known(node: ast.expr) -> bool:
-    try:
-        _constant(node)
-    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
-        return False
-    return True
+    return _constant(node) is not _UNKNOWN
 
 
 def _constant(node: ast.expr) -> Any:
-    """A literal, or small arithmetic on numbers (1 / 3, 10**9 + 7). Raises ValueError, TypeError, ArithmeticError."""
+    """The value of a literal, or of small arithmetic on numbers (1 / 3, 10**9 + 7); _UNKNOWN for anything else."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if not isinstance(node, _PERHAPS_CONSTANT) and not _is_empty_set(node):
+        return _UNKNOWN
+    try:
+        return _evaluated(node)
+    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
+        return _UNKNOWN
+
+
+def _is_empty_set(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and not node.args and not node.keywords and _name(node.func) == "set"
+
+
+def _evaluated(node: ast.expr) -> Any:
+    """Raises ValueError, TypeError, ArithmeticError."""
     try:
         return ast.literal_eval(node)
     except ValueError:
         if not isinstance(node, ast.BinOp) or type(node.op) not in _ARITHMETIC:
             raise
-    left, right = _constant(node.left), _constant(node.right)
+    left, right = _evaluated(node.left), _evaluated(node.right)
     if not all(type(side) in (int, float) and abs(side) < 1e30 for side in (left, right)):
         raise ValueError("not small numbers")
     if isinstance(node.op, ast.Pow) and not (abs(right) <= 64 and abs(left) <= 1e9):
@@ -156,8 +170,8 @@ def _constant(node: ast.expr) -> Any:
 def _term(node: ast.expr, hole: ast.expr) -> Term:
     if node is hole:
         return _shown
-    if _is_known(node):
-        constant = _constant(node)
+    constant = _constant(node)
+    if constant is not _UNKNOWN:
         return lambda value: constant
     if isinstance(node, ast.Compare):
         return _comparison(node, hole)
