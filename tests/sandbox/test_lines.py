@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
-from codecascade.sandbox.lines import parse_line
+from codecascade.sandbox.lines import Line, parse_lines
 from codecascade.sandbox.values import NotAValue, decode
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def parse_line(text: str, blind: bool = True) -> Line:
+    return parse_lines([text], blind)[0]
+
 
 SPLIT = {
     "assert f(2) == [1, 2]": "f(2)",
@@ -155,3 +163,92 @@ def test_a_comparison_that_makes_no_sense_raises_as_python_does():
 def test_the_expression_is_sent_as_it_stands_where_it_can_stand_alone(line: str, sent: str) -> None:
     assert parse_line(line).sent == sent
     compile(sent, "<line>", "eval")
+
+
+# Each changes what the lines next to it are, if they are read as one program.
+ODD = [
+    "assert f(1) == (",
+    "assert 2)",
+    "assert f(1) == [1,",
+    "assert f(1) == '''",
+    "assert ''' == f(2)",
+    'assert f(1) == """a',
+    "assert f(1) == \\",
+    "assert f(1) == 2 \\",
+    "assert f(1) == 2; assert f(2) == 3",
+    "assert f(1) == 2;",
+    "assert f(1) == 2  # '''",
+    "assert f(1) == 2  # \\",
+    "assert f(1) == 'a\\d'",
+    "assert f(1) == 2\fassert f(2) == 2",
+    "assert f(1) == 2\u2028assert f(2) == 2",
+    "assert f(1) == 2\rassert f(2) == 2",
+    "assert (f(1)\r== 2)",
+    "\\\nassert f(1) == 2",
+    "# assert\nassert f(1) == 2",
+    "\ufeffassert f(1) == 2",
+    "assertion = 1",
+    "assert(f(1))",
+    "assert f(1) == 'é' != f",
+    "assert f('é漢') == 'é'",
+    "if True: assert f(1)",
+    "else: assert f(1)",
+    "from __future__ import annotations",
+    "@assert_",
+    "def f(): pass",
+    "assert " + "(" * 190 + ")" * 190,
+    "assert f(1) == " + "-" * 300 + "1",
+    "assert f(1) == '" + "x" * 3000 + "'",
+]
+# As many statements as lines, but not one on each.
+SHIFTED = [
+    ("assert f(1) == '''", "assert ''' == f(2); assert f(3)"),
+    ("assert f(1); assert f(2)", "assert f(3) == '''", "assert '''"),
+    ("", "assert f(1); assert f(2)"),
+    ("assert f(1)", "# assert", "assert f(2); assert f(3)"),
+    ("assert f(1)\\", "", "assert f(2); assert f(3)"),
+    ("assert f(1)\nassert f(2)", "assert f(3) == '''", "assert '''"),
+]
+SHOWN = [None, '"a"', "1", "2", '["l",1,2]', '["l"]', '"\\u00e9"', "-1.5", "null", "true"]
+
+
+def said_of(line: Line) -> list[object]:
+    """What a line is, and what it says of some values."""
+    return [line.mode, line.sent, *(judged(line, text) for text in SHOWN if line.judge)]
+
+
+def judged(line: Line, text: str | None) -> object:
+    try:
+        return line.holds(text)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("blind", [True, False])
+@given(texts=st.lists(st.sampled_from([*ODD, *SPLIT, *WHOLE, *NOT_LINES]), max_size=24))
+def test_a_line_is_the_same_among_others_as_alone(blind: bool, texts: list[str]):
+    assert [said_of(line) for line in parse_lines(texts, blind)] == [said_of(parse_line(text, blind)) for text in texts]
+
+
+@pytest.mark.parametrize("texts", SHIFTED)
+def test_lines_are_not_taken_for_each_other(texts: tuple[str, ...]):
+    assert [said_of(line) for line in parse_lines(texts)] == [said_of(parse_line(text)) for text in texts]
+
+
+@given(texts=st.lists(st.text("(['\"\\;#,f=1 ", max_size=8).map("assert f(1) == {}".format), min_size=2, max_size=6))
+def test_no_text_changes_what_its_neighbours_are(texts: list[str]):
+    assert [said_of(line) for line in parse_lines(texts)] == [said_of(parse_line(text)) for text in texts]
+
+
+def test_equal_lines_are_one():
+    first, other, again = parse_lines(["assert f(1) == 2", "assert f(2) == 2", "assert f(1) == 2"])
+    assert first is again
+    assert first is not other
+
+
+@pytest.mark.parametrize("texts", [["assert f(1) == '\\d'", "assert f(2) == 2"], ["assert f(1) == '\\d'\n"]])
+def test_doubtful_escapes_are_no_warning(texts: list[str]):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert parse_lines(texts)[0].mode == "blind"
+    assert seen == []

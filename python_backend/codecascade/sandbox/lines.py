@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import ast
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from codecascade.sandbox.comparison import OPAQUE, Judge, find_hole, judge_of
 from codecascade.sandbox.values import decode
 
 MAX_LINE_CHARS = 4096
 _MAX_BLIND_CHARS = 2048  # what the parent computes with stays small
+_PARSED_TOGETHER = 16  # lines; one odd line among them has all of them parsed one by one
 
 BLIND, TICK, INVALID = "blind", "tick", "invalid"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """One per text, so that equal lines are the same object (parse_line).
+    """One per text, so that equal lines are the same object (parse_lines).
 
     mode: blind (an expression is sent, `holds` judges its value), tick (the whole line is sent) or invalid (nothing is).
     """
@@ -41,10 +42,19 @@ class Line:
         return self.judge(OPAQUE if text is None else decode(text))
 
 
-@lru_cache(maxsize=4096)
-def parse_line(text: str, blind: bool = True) -> Line:
-    """Only one whole assert statement is a test line; anything else is invalid and passes for nobody."""
-    statement = _only_assert(text)
+def parse_lines(texts: Sequence[str], blind: bool = True) -> list[Line]:
+    """A line for each text, in order. Only one whole assert statement is a test line; anything else is invalid and passes
+    for nobody."""
+    distinct = list(dict.fromkeys(texts))
+    lines = {}
+    for start in range(0, len(distinct), _PARSED_TOGETHER):
+        group = distinct[start : start + _PARSED_TOGETHER]
+        for text, statement in zip(group, _asserts(group), strict=True):
+            lines[text] = _line(text, statement, blind)
+    return [lines[text] for text in texts]
+
+
+def _line(text: str, statement: ast.Assert | None, blind: bool) -> Line:
     if statement is None:
         return Line(INVALID, "")
     if not blind or len(text) > _MAX_BLIND_CHARS:
@@ -58,18 +68,40 @@ def parse_line(text: str, blind: bool = True) -> Line:
 
 def _source(node: ast.expr, text: str) -> str:
     """An expression as it stands in a statement; where that is not an expression on its own, as Python would write it."""
-    if node.end_lineno != 1 or isinstance(node, ast.NamedExpr):
+    if "\n" in text or "\r" in text or isinstance(node, ast.NamedExpr):
         return ast.unparse(node)
     return text.encode()[node.col_offset : node.end_col_offset].decode()
 
 
+def _asserts(texts: list[str]) -> Sequence[ast.Assert | None]:
+    """The statement that each text is, None where it is something else or more than one."""
+    with warnings.catch_warnings():  # of doubtful escapes and the like
+        warnings.simplefilter("ignore")
+        return _parsed_together(texts) or [_only_assert(text) for text in texts]
+
+
+def _parsed_together(texts: list[str]) -> list[ast.Assert] | None:
+    """The same as parsing each alone, and faster; None unless every text is a line and every line one assert statement."""
+    if max(map(len, texts)) > MAX_LINE_CHARS:
+        return None
+    body = _parsed("\n".join(texts))
+    asserts = [node for line, node in enumerate(body, 1) if isinstance(node, ast.Assert) and _lines(node) == (line, line)]
+    return asserts if len(asserts) == len(body) == len(texts) else None
+
+
 def _only_assert(text: str) -> ast.Assert | None:
-    if len(text) > MAX_LINE_CHARS:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            body = ast.parse(text).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
+    body = _parsed(text) if len(text) <= MAX_LINE_CHARS else []
     return body[0] if len(body) == 1 and isinstance(body[0], ast.Assert) else None
+
+
+def _parsed(text: str) -> list[ast.stmt]:
+    """The statements; none if it does not parse."""
+    try:
+        return ast.parse(text).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return []
+
+
+def _lines(node: ast.stmt) -> tuple[int, int | None]:
+    """The first and the last."""
+    return node.lineno, node.end_lineno

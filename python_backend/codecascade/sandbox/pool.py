@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codecascade.sandbox.limits import Limits
-from codecascade.sandbox.lines import INVALID, TICK, Line, parse_line
+from codecascade.sandbox.lines import INVALID, TICK, Line, parse_lines
 from codecascade.sandbox.probes import LEVELS, probe_level
 from codecascade.sandbox.values import NotAValue
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
@@ -120,7 +120,7 @@ class SandboxPool:
         """
         _at_most("candidates", len(candidates), MAX_CANDIDATES)
         _at_most("test lines", len(test_lines), MAX_LINES)
-        lines = [parse_line(line.source.strip(), self._blind) for line in test_lines]
+        lines = parse_lines([line.source.strip() for line in test_lines], self._blind)
         unique_lines = _unique(lines)
         sources = list(dict.fromkeys(candidate.source for candidate in candidates))
         runnable = [source for source in sources if _problem(source) is None] if unique_lines else []
