@@ -7,6 +7,7 @@ request 17172 (August 2026) gave each a stream of its own. Before, sampled texts
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.tokens import Tokenizer, completion, engine_sampling, prompt_ids, stop_sequences
+from codecascade.tokens import Tokenizer, completion, engine_sampling, line_ends, prompt_ids, stop_sequences
 from codecascade.types import TierUnavailable
 
 # What mpirun leaves in the environment of a server that it started. The LLM API starts its own ranks, which must not take it
@@ -62,6 +63,7 @@ class LlmApi:
     async def generate(self, request: GenerateRequest) -> Generation:
         """One sample per sequence; sequence j is drawn with a seed that follows from (request.seed, j).
 
+        A sequence that has max_lines lines is aborted: what TensorRT-LLM wrote until it knew of that is neither seen nor counted.
         Cancelling aborts the sequences that are under way. Raises InvalidRequest if the prompt is too long, TierUnavailable.
         """
         ids = prompt_ids(self._tokenizer, request.text_input, self._settings.max_input_tokens)
@@ -69,12 +71,14 @@ class LlmApi:
         sequences = self._stop_sequences(request.stop_words)
         answers = [
             self._llm.generate_async(
-                list(ids), sampling_params=self._sampling(request, limit, sequences, sequence_seed(request.seed, sequence))
+                list(ids),
+                sampling_params=self._sampling(request, limit, sequences, sequence_seed(request.seed, sequence)),
+                streaming=request.max_lines is not None,
             )
             for sequence in range(request.num_return_sequences)
         ]
         try:
-            outputs = [(await answer).outputs[0] for answer in answers]
+            written = await asyncio.gather(*(self._written(answer, request.max_lines) for answer in answers))
         except BaseException as error:
             for answer in answers:
                 answer.abort()
@@ -82,10 +86,32 @@ class LlmApi:
                 raise TierUnavailable(f"TensorRT-LLM failed: {_sentence(error)}") from error
             raise
         samples = (
-            completion(self._tokenizer, list(output.token_ids), limit=limit, stop_words=request.stop_words, sequences=sequences)
-            for output in outputs
+            completion(
+                self._tokenizer,
+                tokens,
+                limit=limit,
+                stop_words=request.stop_words,
+                sequences=sequences,
+                max_lines=request.max_lines,
+            )
+            for tokens in written
         )
         return Generation(tuple(samples), len(ids))
+
+    async def _written(self, answer: Any, max_lines: int | None) -> list[int]:
+        """The tokens of an answer, which has max_lines lines at most."""
+        if max_lines is None:
+            return list((await answer).outputs[0].token_ids)
+        tokens: list[int] = []
+        lines = 0
+        async for so_far in answer:
+            more = so_far.outputs[0].token_ids[len(tokens) :]
+            tokens += more
+            lines += len(line_ends(self._tokenizer, more))
+            if lines >= max_lines:
+                answer.abort()
+                break
+        return tokens
 
     def close(self) -> None:
         self._llm.shutdown()

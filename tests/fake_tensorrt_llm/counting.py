@@ -9,12 +9,13 @@ END_TOKENS = ("<end>", "<other end>")  # in the order of their ids, which is aft
 
 
 def counting_checkpoint(folder: Path) -> Path:
-    """a, b, c … z, the end tokens, then everything else."""
+    """a, b, c … z with a line feed behind p, the end tokens, then everything else."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    others = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(string.ascii_lowercase))
-    vocabulary = {piece: each for each, piece in enumerate([*string.ascii_lowercase, *END_TOKENS, *others])}
+    counted = string.ascii_lowercase.replace("p", "pĊ")
+    others = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(counted))
+    vocabulary = {piece: each for each, piece in enumerate([*counted, *END_TOKENS, *others])}
     library = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()

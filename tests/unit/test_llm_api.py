@@ -91,22 +91,32 @@ def test_other_keywords_of_the_llm_api_are_among_those_that_it_takes(engine: Llm
 
 
 async def test_greedy_counts_on(engine: LlmApi) -> None:
-    assert await engine.generate(request("xa")) == Generation((Sample("bcdefg", 6, "length"),), 2)
+    assert await engine.generate(request("xa")) == Generation((Sample("bcdefg", 6, "length", (6,)),), 2)
 
 
 async def test_a_stop_word_is_cut_and_paid_for_and_the_model_is_stopped_there(engine: LlmApi) -> None:
-    assert (await engine.generate(request("a", stop_words=("zz", "de")))).samples == (Sample("bc", 4, "stop"),)
+    assert (await engine.generate(request("a", stop_words=("zz", "de")))).samples == (Sample("bc", 4, "stop", (4,)),)
 
 
 async def test_a_text_ends_before_what_may_have_been_a_stop_word(engine: LlmApi) -> None:
-    assert (await engine.generate(request("a", stop_words=("fgh",)))).samples == (Sample("bcde", 6, "length"),)
+    assert (await engine.generate(request("a", stop_words=("fgh",)))).samples == (Sample("bcde", 6, "length", (6,)),)
+
+
+async def test_a_sequence_is_aborted_after_the_lines_that_were_asked_for(engine: LlmApi, package: Any) -> None:
+    whole = await engine.generate(request("n"))
+    assert whole.samples == (Sample("op\nqrs", 6, "length", (3, 6)),)
+    assert (await engine.generate(request("n", max_lines=2))) == whole
+    assert package.ABORTED == []
+    cut = await engine.generate(request("n", max_lines=1, num_return_sequences=2))
+    assert cut.samples == (Sample("op", 3, "stop", (3,)),) * 2
+    assert package.ABORTED == [3, 4]
 
 
 @pytest.mark.parametrize("end_tokens", [END_TOKENS, END_TOKENS[::-1]], ids=["kept to itself", "returned"])
 async def test_the_model_s_own_end_is_counted(package: Any, checkpoint: Path, end_tokens: tuple[str, str]) -> None:
     """The end token that comes after z is the end_id, or one of the others."""
     engine = LlmApi(settings(checkpoint), load_tokenizer(checkpoint, end_tokens))
-    assert (await engine.generate(request("x"))).samples == (Sample("yz", 3, "stop"),)
+    assert (await engine.generate(request("x"))).samples == (Sample("yz", 3, "stop", (3,)),)
 
 
 async def test_every_sequence_has_a_seed_of_its_own_and_the_same_for_the_same_request(engine: LlmApi, package: Any) -> None:
@@ -126,12 +136,12 @@ async def test_greedy_is_top_k_1_and_no_value_that_is_refused(engine: LlmApi, pa
 async def test_the_first_end_token_is_the_end_id_and_the_others_stop_the_model_too(engine: LlmApi, package: Any) -> None:
     await engine.generate(request("a"))
     (told,) = package.LOADED[0].asked
-    assert (told.end_id, told.stop_token_ids) == (26, [27])
+    assert (told.end_id, told.stop_token_ids) == (27, [28])
 
 
 async def test_a_completion_ends_where_the_context_does(engine: LlmApi) -> None:
     generation = await engine.generate(request("a" * 20, max_tokens=30))
-    assert generation == Generation((Sample("bcde", 4, "length"),), 20)
+    assert generation == Generation((Sample("bcde", 4, "length", (4,)),), 20)
 
 
 async def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(engine: LlmApi) -> None:

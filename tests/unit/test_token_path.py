@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from codecascade.tokens import (
@@ -52,7 +54,17 @@ def ids(*words: bytes) -> list[int]:
 
 
 def written(given: list[int], limit: int = 99, stop_words: tuple[str, ...] = ()) -> Sample:
-    return completion(TOKENIZER, given, limit=limit, stop_words=stop_words, sequences=stop_sequences(TOKENIZER, stop_words))
+    sequences = stop_sequences(TOKENIZER, stop_words)
+    sample = completion(TOKENIZER, given, limit=limit, stop_words=stop_words, sequences=sequences)
+    return replace(sample, line_tokens=())
+
+
+def test_a_line_costs_the_tokens_up_to_its_line_feed_and_the_last_one_all() -> None:
+    given = ids(b"x", b")\n", b"y", b"\n\n", b"x", b"\n", b"```")
+    words = {"stop_words": ("\n```",), "sequences": stop_sequences(TOKENIZER, ("\n```",))}
+    assert completion(TOKENIZER, given, limit=99, **words) == Sample("x)\ny\n\nx", 7, "stop", (2, 4, 4, 7))
+    assert completion(TOKENIZER, given[:4], limit=99, max_lines=2, **words) == Sample("x)\ny", 4, "stop", (2, 4))
+    assert completion(TOKENIZER, given, limit=99, max_lines=9, **words) == Sample("x)\ny\n\nx", 7, "stop", (2, 4, 4, 7))
 
 
 def test_an_engine_that_keeps_its_end_token_to_itself_wrote_one_token_more() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class LLM:
     ) -> RequestOutput:
         assert sampling_params is not None
         self.asked.append(sampling_params)
-        return RequestOutput(len(self.asked), inputs, sampling_params, self._words(sampling_params))
+        return RequestOutput(len(self.asked), inputs, sampling_params, self._words(sampling_params), streaming)
 
     def shutdown(self) -> None:
         self.is_shut_down = True
@@ -85,10 +86,12 @@ class CompletionOutput:
 
 
 class RequestOutput:
-    def __init__(self, request_id: int, prompt: list[int], params: SamplingParams, words: list[list[int]]) -> None:
+    def __init__(
+        self, request_id: int, prompt: list[int], params: SamplingParams, words: list[list[int]], streaming: bool
+    ) -> None:
         self.request_id = request_id
         self.outputs: list[CompletionOutput] = []
-        self._prompt, self._params, self._words = prompt, params, words
+        self._prompt, self._params, self._words, self._streaming = prompt, params, words, streaming
         self._aborted = False
 
     def __await__(self) -> Any:
@@ -99,6 +102,17 @@ class RequestOutput:
         ABORTED.append(self.request_id)
 
     async def aresult(self) -> RequestOutput:
+        async for _ in self._writing():
+            pass
+        return self
+
+    async def __aiter__(self) -> AsyncIterator[RequestOutput]:
+        assert self._streaming, "the real one then gives the whole answer once"
+        async for _ in self._writing():
+            yield self
+
+    async def _writing(self) -> AsyncIterator[None]:
+        """Between two tokens, and at the end."""
         params, ids, token = self._params, [], self._prompt[-1]
         if params.max_tokens == FAILS_AT:
             raise RuntimeError("the executor died\nof a long story")
@@ -111,9 +125,11 @@ class RequestOutput:
             if any(ids[-len(word) :] == word for word in self._words):
                 ids = ids if params.include_stop_str_in_output else ids[: -len(self._words[0])]
                 break
+            self.outputs = [CompletionOutput(0, "", list(ids))]
+            yield
             await asyncio.sleep(0)
-        self.outputs = [CompletionOutput(0, "", ids)]
-        return self
+        self.outputs = [CompletionOutput(0, "", list(ids))]
+        yield
 
 
 FAILS_AT = 13  # max_tokens of a request that fails, as one of the real LLM API may
