@@ -134,7 +134,7 @@ async def unisolated():
 async def test_reaches_its_target_where_nothing_is_isolated(unisolated: Worker, targets, case: Case):
     job = {"sources": [case.aimed(targets)], "lines": [[True, "attack()"]], "line_s": 5.0, "cpu_s": 5.0}
     (report,) = await unisolated.run(job, 60)
-    assert report["lines"] == [[protocol.VALUE, '"reached"']]
+    assert report.lines == [(protocol.VALUE, '"reached"')]
 
 
 async def test_there_are_at_least_two_levels_here():

@@ -13,6 +13,7 @@ import numpy as np
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.lines import INVALID, TICK, Line, parse_lines
 from codecascade.sandbox.probes import LEVELS, probe_level
+from codecascade.sandbox.reports import Report
 from codecascade.sandbox.values import NotAValue
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
 from codecascade.sandbox.zygote import protocol
@@ -174,17 +175,13 @@ class SandboxPool:
         self.stats.cpu_s += sum(one.cpu_s for one in judged)
         return judged
 
-    async def _run_on_idle(self, job: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    async def _run_on_idle(self, job: dict[str, Any], seconds: float) -> list[Report]:
         asked = time.monotonic()
         worker = await self._idle.get()
         self.stats.queue_s += (time.monotonic() - asked) * len(job["sources"])
         try:
             worker = await self._living(worker)
-            reports = await worker.run(job, seconds)
-            if not _is_sound(reports, job):
-                worker.kill()
-                raise ZygoteDied
-            return reports
+            return await worker.run(job, seconds)
         finally:
             self._idle.put_nowait(worker)
 
@@ -230,14 +227,9 @@ def _problem(source: str) -> str | None:
     return f"the source has {size} bytes, allowed are {MAX_SOURCE_BYTES}" if size > MAX_SOURCE_BYTES else None
 
 
-def _is_sound(reports: list[dict[str, Any]], job: dict[str, Any]) -> bool:
-    """Whether a sound zygote could have answered this."""
-    return len(reports) == len(job["sources"]) and all(len(report["lines"]) == len(job["lines"]) for report in reports)
-
-
-def _judged(report: dict[str, Any], lines: list[Line]) -> _Judged:
-    verdicts = [_verdict(line, status, text) for line, (status, text) in zip(lines, report["lines"], strict=True)]
-    return _Judged(verdicts, _VERDICTS[report["module"]], report["cpu_s"], report["ending"])
+def _judged(report: Report, lines: list[Line]) -> _Judged:
+    verdicts = [_verdict(line, status, text) for line, (status, text) in zip(lines, report.lines, strict=True)]
+    return _Judged(verdicts, _VERDICTS[report.module], report.cpu_s, report.ending)
 
 
 def _verdict(line: Line, status: int, text: str) -> Verdict:

@@ -133,9 +133,9 @@ async def _reached(level: str, limits: Limits, program: str) -> set[str] | Level
         return LevelReport(level, False, "the sandbox ended while it was probed")
     finally:
         worker.kill()
-    if report["module"] != protocol.OK:
+    if report.module != protocol.OK:
         return LevelReport(level, False, "the probes themselves do not run")
-    return {name for name, (status, text) in zip(names, report["lines"], strict=True) if (status, text) == _REACHED}
+    return {name for name, (status, text) in zip(names, report.lines, strict=True) if (status, text) == _REACHED}
 
 
 _REACHED = (protocol.VALUE, '"reached"')

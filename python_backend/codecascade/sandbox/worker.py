@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.sandbox.limits import Limits
+from codecascade.sandbox.reports import NeverStarted, Report
 from codecascade.sandbox.zygote import protocol
+from codecascade.sandbox.zygote.supervise import WALL_STRETCH
 
 _log = logging.getLogger(__name__)
 
@@ -85,22 +87,41 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, job: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    async def run(self, job: dict[str, Any], seconds: float) -> list[Report]:
         """A report for each of the job's sources, in order. Raises ZygoteDied.
 
+        job: sources, lines ([blind, text] each), and the CPU seconds for a line (line_s) and for a candidate (cpu_s).
         seconds: wall time after which a missing answer means that the zygote hangs.
         When the caller is cancelled the running child is killed and the zygote stays usable.
         """
+        sources, wall_s = job["sources"], job["cpu_s"] * WALL_STRETCH
+        reports = [Report(len(job["lines"]), job["cpu_s"], wall_s) for _ in sources]
         try:
-            await self._write(protocol.pack(job))
-            reports: list[dict[str, Any]] = (await self._next(seconds))["reports"]
+            await self._attempt({**job, "start": 0, "wall_s": wall_s}, reports, seconds)
+            for source, report in zip(sources, reports, strict=True):
+                while not report.done:
+                    rest = {"start": len(report.lines), "cpu_s": report.cpu_left_s, "wall_s": report.wall_left_s}
+                    await self._attempt({**job, "sources": [source], **rest}, [report], seconds)
         except asyncio.CancelledError:
             await self._cancel()
             raise
-        except (ZygoteDied, KeyError) as error:
+        except ZygoteDied:
+            self.kill()
+            raise
+        except NeverStarted as error:
+            _log.warning("a zygote failed: %s", error)
             self.kill()
             raise ZygoteDied(str(error)) from None
         return reports
+
+    async def _attempt(self, job: dict[str, Any], reports: list[Report], seconds: float) -> None:
+        """One child for each source; adds what it did to the source's report. Raises ZygoteDied, NeverStarted."""
+        await self._write(protocol.pack(job))
+        attempts = await self._next(seconds)
+        if not isinstance(attempts, list) or len(attempts) != len(reports):
+            raise ZygoteDied("it answered something else")
+        for report, attempt in zip(reports, attempts, strict=True):
+            report.add(attempt)
 
     def kill(self) -> None:
         """End the zygote and with it, by the kernel, its child."""
@@ -134,7 +155,7 @@ class Worker:
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
-    async def _next(self, seconds: float) -> dict[str, Any]:
+    async def _next(self, seconds: float) -> Any:
         """The next message. Raises ZygoteDied after so many seconds without one."""
         if not self._messages:
             self._arrival = self._loop.create_future()
@@ -146,10 +167,10 @@ class Worker:
         message = self._messages.popleft()
         if message is None:
             raise ZygoteDied
-        if "failed" in message:
+        if isinstance(message, dict) and "failed" in message:
             _log.warning("a zygote failed: %s", message["failed"])
             raise ZygoteDied(message["failed"])
-        return dict(message)
+        return message
 
     async def _write(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -1,7 +1,7 @@
 """Runs one candidate and its lines in the child, beside code that may do anything.
 
 Nothing here decides a verdict that a candidate could not also bring about by being right, and nothing here is trusted:
-whatever arrives is checked by the frame reader of the zygote, and values are compared by the parent.
+whatever arrives is checked by the parent's frame reader, and values are compared there.
 """
 
 import builtins

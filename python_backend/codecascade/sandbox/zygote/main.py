@@ -148,18 +148,16 @@ def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch
 
 def _run(job: dict[str, Any], answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
     """A job is a chunk of candidates against the same lines; they are answered together."""
-    bounds = supervise.Bounds(job["line_s"], job["cpu_s"], job["cpu_s"] * supervise.WALL_STRETCH)
-    reports = []
+    attempts = []
     for source in job["sources"]:
         try:
-            report = supervisor.judge(source, job["lines"], bounds)
+            attempts.append(supervisor.attempt(source, job))
         except supervise.Cancelled:
             return  # the message that says so is read next
         finally:
             if scratch:
                 _wipe(".")
-        reports.append({"module": report.module, "lines": report.lines, "cpu_s": report.cpu_s, "ending": report.ending})
-    _send(answers, {"reports": reports})
+    _write(answers, protocol.pack_attempts(attempts))
 
 
 def _wipe(folder: str) -> None:
@@ -173,7 +171,11 @@ def _wipe(folder: str) -> None:
             os.unlink(entry.path)
 
 
-def _send(answers: int, message: Any) -> None:
-    data = memoryview(protocol.pack(message))
+def _send(answers: int, message: dict[str, Any]) -> None:
+    _write(answers, protocol.pack(message))
+
+
+def _write(answers: int, message: bytes) -> None:
+    data = memoryview(message)
     while data:
         data = data[os.write(answers, data) :]

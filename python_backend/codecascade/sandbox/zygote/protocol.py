@@ -1,14 +1,14 @@
 """What crosses the two boundaries.
 
-Parent and zygote trust each other: JSON with a length in front. A child is not trusted: it sends fixed frames with a
-nonce that only its own run knows, accepted in order and nothing else.
+Parent and zygote trust each other: messages with a length in front, JSON but for attempts. A child is not trusted: it sends
+fixed frames with a nonce that only its own run knows, accepted in order and nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 # A frame's status, and what became of a line that sent none.
 OK = 0  # the module or the statement ran to its end
@@ -30,20 +30,37 @@ FIRST_LINE = 2
 
 NONCE_BYTES = 16
 FRAME = struct.Struct("<16sIBH")  # nonce, position, status, payload bytes
-_LENGTH = struct.Struct("<I")
 READ_BYTES = 1 << 14  # at a time: a larger buffer is a mapping of its own, made and faulted in for every read
+
+_LENGTH = struct.Struct("<I")
+_ATTEMPT = struct.Struct("<16sddi?I")  # an Attempt, with the bytes of its frames in place of them
+_ATTEMPTS = b"\0"  # no JSON starts like this
 
 
 class Tampered(Exception):
     """The child sent something that its runner would not send."""
 
 
-class FrameReader:
-    """Takes a child's bytes apart. Raises Tampered at the first thing that does not fit."""
+class Attempt(NamedTuple):
+    """What the zygote saw of one child: its nonce, seconds, wait status, whether it was out of time, and what it wrote."""
 
-    def __init__(self, nonce: bytes, positions: list[int]) -> None:
+    nonce: bytes
+    cpu_s: float
+    wall_s: float
+    status: int
+    timed_out: bool
+    frames: bytes
+
+
+class FrameReader:
+    """Takes a child's bytes apart. Raises Tampered at the first thing that does not fit.
+
+    It expects a frame for READY, one for MODULE, and one for each line from `start` to `end`.
+    """
+
+    def __init__(self, nonce: bytes, start: int, end: int) -> None:
         self._nonce = nonce
-        self._positions = positions
+        self._positions = [READY, MODULE, *range(start + FIRST_LINE, end + FIRST_LINE)]
         self._rest = b""
         self.frames: list[tuple[int, str]] = []  # status, payload; one for each position so far
 
@@ -89,13 +106,36 @@ def pack(message: Any) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
+def pack_attempt(nonce: bytes, cpu_s: float, wall_s: float, status: int, timed_out: bool, frames: bytes | bytearray) -> bytes:
+    """The fields of an Attempt."""
+    return _ATTEMPT.pack(nonce, cpu_s, wall_s, status, timed_out, len(frames)) + frames
+
+
+def pack_attempts(packed: list[bytes]) -> bytes:
+    """One message of packed attempts."""
+    body = _ATTEMPTS + b"".join(packed)
+    return _LENGTH.pack(len(body)) + body
+
+
 def unpack(buffer: bytearray) -> list[Any]:
-    """All whole messages at the front of the buffer, which keeps the rest."""
-    messages = []
+    """All whole messages at the front of the buffer, which keeps the rest. Raises ValueError for what is none."""
+    messages: list[Any] = []
     while len(buffer) >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(buffer)
         if len(buffer) < _LENGTH.size + length:
             break
-        messages.append(_decode(buffer[_LENGTH.size : _LENGTH.size + length].decode())[0])
+        body = bytes(buffer[_LENGTH.size : _LENGTH.size + length])
+        messages.append(_attempts(body) if body.startswith(_ATTEMPTS) else _decode(body.decode())[0])
         del buffer[: _LENGTH.size + length]
     return messages
+
+
+def _attempts(body: bytes) -> list[Attempt]:
+    attempts, start = [], len(_ATTEMPTS)
+    while start < len(body):
+        if len(body) < start + _ATTEMPT.size:
+            raise ValueError("half an attempt")
+        *fields, length = _ATTEMPT.unpack_from(body, start)
+        start += _ATTEMPT.size + length
+        attempts.append(Attempt._make((*fields, body[start - length : start])))
+    return attempts
