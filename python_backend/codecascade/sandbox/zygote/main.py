@@ -31,6 +31,9 @@ _SEALED = syscalls.words(
 )
 
 _LIBRARY_FD = 4  # below supervise.FIRST_PRIVATE_FD: children keep it, their imports go through it
+# Of Python's allocator. Where it is another one, the number of fillers of each size is all that ends the filling.
+_POOL_BYTES, _POOL_HEADER_BYTES, _FLOAT_BYTES, _SMALL_BYTES, _MAX_FILLERS = 1 << 14, 48, 32, 512, 4096
+_fillers: list[object] = []
 _WARM_UP = (
     "import math\ndef f(n: int) -> list[int]:\n    return [i for i in range(n) if i % 2 == 0]\nassert f(4) == [0, 2], f'{f(4)}'\n"
 )
@@ -45,6 +48,7 @@ def main() -> None:
     except OSError as error:
         _send(answers, {"refused": error.strerror or str(error)})
         sys.exit(1)
+    _settle_memory()
     _send(answers, {"ready": os.getpid()})
     try:
         _serve(control, answers, supervisor, config["level"] == "namespaces")
@@ -129,9 +133,25 @@ def _prepare_interpreter(modules: list[str]) -> None:
         del sys.modules[name]
     os.environ.clear()
     sys.argv[:] = sys.orig_argv[:] = [""]
+
+
+def _settle_memory() -> None:
+    """Have later objects lie together, on few pages: zygote and child copy each page that they write to.
+
+    Python makes small objects in pools, one size in each. All gaps in them are filled for good, until the next two objects
+    lie at the start of a pool: it is a new one then, for no other of its size has any room.
+    """
     gc.collect()
     gc.freeze()
     system.return_free_memory()
+    for size in range(_FLOAT_BYTES, _SMALL_BYTES + 1, 16):
+        previous: object = None
+        for _ in range(_MAX_FILLERS):
+            filler = float(size) if size == _FLOAT_BYTES else bytes(size - sys.getsizeof(b""))
+            _fillers.append(filler)
+            if id(previous) % _POOL_BYTES == _POOL_HEADER_BYTES and id(filler) == id(previous) + size:
+                break
+            previous = filler
 
 
 def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
