@@ -66,12 +66,13 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         data, start = self._rest + data, 0
-        while len(data) - start >= FRAME.size:
+        for expected in self._positions[len(self.frames) :]:
+            if len(data) < start + FRAME.size:
+                break
             nonce, position, status, length = FRAME.unpack_from(data, start)
-            expected = None if self.complete else self._positions[len(self.frames)]
             if nonce != self._nonce or position != expected or status not in _SENT_BY_CHILDREN:
                 raise Tampered
-            if length > (MAX_VALUE_BYTES if status == VALUE else 0):
+            if length and (status != VALUE or length > MAX_VALUE_BYTES):
                 raise Tampered
             end = start + FRAME.size + length
             if len(data) < end:
