@@ -61,7 +61,7 @@ lock: environment ## Bring the locks up to date with pyproject.toml
 
 eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 15 right and as promised (PLAN=name, default balanced)
 	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
-		codecascade eval --tasks 0-19 --at-least 15 --promised plans/$(FAMILY).json $(addprefix --plan ,$(PLAN))
+		codecascade eval --tasks 0-19 --at-least 15 --promised plans/$(FAMILY).json --recording $(RECORDING) $(addprefix --plan ,$(PLAN))
 
 bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
 	@$(BIN)/python tests/bench/overhead.py

@@ -9,20 +9,20 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from codecascade.plans import load_plans
-from codecascade.types import CascadeError
+from codecascade.types import CascadeError, Plan
 
 from codecascade_client.client import BadSettings, CascadeClient, Completion, RequestFailed, read_settings
 from codecascade_client.datasets import DatasetMissing, UnknownTask, humaneval, humaneval_task
 from codecascade_client.doctor import examine
 from codecascade_client.estimates import wilson
-from codecascade_client.evaluate import comparison, evaluate, print_results, promise_of
+from codecascade_client.evaluate import Result, as_recorded, comparison, evaluate, print_results, promise_of
 from codecascade_client.placement import run_planner
 from codecascade_client.tables import print_plans, print_trace
 
@@ -115,18 +115,25 @@ def eval_(
     promised: Annotated[
         Path | None, typer.Option(help="A searched plan file: exit code 1 if its 95 % interval and the one seen are apart.")
     ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(help="With --promised: how many answers are those of a recording that the file was searched on."),
+    ] = None,
     url: Url = None,
 ) -> None:
     """HumanEval through a running server, checked with HumanEval's own tests."""
     everything = list(humaneval().values())
     first, last = _range(tasks, len(everything))
     settings = read_settings(url)
-    promise = promise_of(load_plans(promised), plan) if promised else None
+    file = load_plans(promised) if promised else None
+    promise = promise_of(file, plan) if file else None
 
     async def ask() -> int:
         async with CascadeClient.from_settings(settings) as client:
             results = await evaluate(client, everything[first : last + 1], plan, seed, settings.timeout_s)
         print_results(results)
+        if file and recording:
+            await _print_recorded(results, file.choose(plan), recording, seed)
         return sum(result.passed for result in results)
 
     passed = _run(ask())
@@ -137,6 +144,14 @@ def eval_(
         print(comparison(promise, seen))
         if not seen.overlaps(promise):
             _fail("the plan file promises something else")
+
+
+async def _print_recorded(results: Sequence[Result], plan: Plan, path: Path, seed: int) -> None:
+    from codecascade_client.recording_store import open_recording  # needs the extra `offline`
+
+    folder = open_recording(path)
+    same = await as_recorded(results, plan, folder.load(), run=seed - folder.manifest.settings["seed"])
+    print(f"as recorded (tier, tokens, tests): {same} of {len(results)}")
 
 
 if find_spec("pyarrow"):  # the extra `offline`

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from codecascade.plans import PlanFile
+from codecascade.recordings import Recording
 from codecascade.sandbox import SandboxPool
-from codecascade.types import InvalidRequest, Verdict
+from codecascade.types import InvalidRequest, Plan, Verdict
 from rich.text import Text
 
 from codecascade_client.client import CascadeClient
 from codecascade_client.datasets import BenchmarkTask
 from codecascade_client.estimates import Estimate
+from codecascade_client.replay import replay
 from codecascade_client.tables import console, dollars, new_table
 
 _CHECK_S = 10.0  # CPU seconds for all tests of one task
@@ -96,6 +98,20 @@ def totals(results: Sequence[Result]) -> list[str]:
         f"per task: {sum(result.tokens for result in results) / len(results):,.0f} tokens, {dollars(per_task)}, "
         f"{sum(result.seconds for result in results) / len(results):.1f} s",
     ]
+
+
+async def as_recorded(results: Sequence[Result], plan: Plan, recording: Recording, run: int) -> int:
+    """How many answers are what the plan gives in a recording: the same tier, tokens and verdict. Raises RecordingError."""
+    same = 0
+    for result in results:
+        found = await replay(plan, recording, result.task_id, run)
+        tokens = found.answer.trace.as_dict()["cost"]["completion_tokens"]
+        same += (found.answer.tier, tokens, found.correct) == (
+            result.tier,
+            result.trace["cost"]["completion_tokens"],
+            result.passed,
+        )
+    return same
 
 
 def promise_of(file: PlanFile, plan: str | None) -> Estimate:

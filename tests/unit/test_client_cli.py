@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+from codecascade.recordings import GREEDY, Draw, Manifest, RecordedSample, Unit
 from codecascade_client import cli
 from codecascade_client.datasets import humaneval, humaneval_task
+from codecascade_client.recording_store import Truth, create_recording
 from fake_cascade import Answer, Failure, serving, trace
 
 CODE = "def f():\n    return 1\n"
@@ -221,6 +224,34 @@ def test_eval_compares_with_what_the_plan_file_promises(
     assert done.code == code, done.err
     assert f"promised on held-out tasks: 100.0% (95 %: {low:.1%} to 100.0%), seen: 66.7% (95 %: 20.8% to 93.9%)" in done.out
     assert done.out.rstrip().endswith(f"the intervals {words}")
+
+
+def test_eval_counts_the_answers_that_are_as_recorded(command: Command, tmp_path: Path) -> None:
+    solutions = {task.prompt: task.prompt + task.canonical_solution for task in humaneval().values()}
+    promised = {"steps": [{"tier": "small", "k": 0}], "held_out": {"accuracy": {"mean": 1.0, "low": 0.9, "high": 1.0}}}
+    file = {"format": 1, "family": "tiny", "provenance": {}, "default": "p", "plans": {"p": promised}}
+    (tmp_path / "plans.json").write_text(json.dumps(file))
+    recorded = {"HumanEval/0": (250, True), "HumanEval/1": (249, True), "HumanEval/2": (250, False), "HumanEval/3": (250, True)}
+    folder = create_recording(
+        tmp_path / "r",
+        Manifest(
+            family="tiny",
+            dataset={"name": "humaneval", "sha256": "0" * 64, "task_ids": list(recorded)},
+            tiers={"small": {"price_per_mtok": 1.0}},
+            settings={"k": 3, "test_lines": 4, "seed": 0},
+            provenance={},
+        ),
+    )
+    for name, (tokens, correct) in recorded.items():
+        unit = Unit("small", name, GREEDY)
+        folder.add_draws({unit: Draw((RecordedSample("    pass", tokens),), {})})
+        folder.add_truth({unit: Truth(np.array([not correct], np.int8), "")})
+    arguments = ("--promised", str(tmp_path / "plans.json"), "--recording", str(tmp_path / "r"))
+    with serving(lambda asked: Answer(solutions[asked["prompt"]], "small", 1.0, 0.0, trace({}))) as server:
+        done = command("eval", "--tasks", "0-3", *arguments, "--url", server.address)
+        assert (done.code, "as recorded (tier, tokens, tests): 2 of 4" in done.out) == (0, True), done.err
+        done = command("eval", "--tasks", "3-4", *arguments, "--url", server.address)
+    assert done.err.splitlines()[-1].startswith("error: tier 'small', task HumanEval/4, run -1 is not in the recording")
 
 
 def test_eval_says_at_once_that_a_plan_written_by_hand_promises_nothing(command: Command, tmp_path: Path) -> None:
