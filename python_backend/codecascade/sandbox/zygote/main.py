@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from codecascade.sandbox.zygote import landlock, namespaces, privileges, protocol, seccomp, supervise, syscalls, system
@@ -31,8 +32,8 @@ _SEALED = syscalls.words(
 )
 
 _LIBRARY_FD = 4  # below supervise.FIRST_PRIVATE_FD: children keep it, their imports go through it
-# Of Python's allocator. Where it is another one, the number of fillers of each size is all that ends the filling.
-_POOL_BYTES, _POOL_HEADER_BYTES, _FLOAT_BYTES, _SMALL_BYTES, _MAX_FILLERS = 1 << 14, 48, 32, 512, 4096
+# Of Python's allocator. Where it is another one, the number of fillings for each size is all that ends them.
+_POOL_BYTES, _POOL_HEADER_BYTES, _FLOAT_BYTES, _SMALL_BYTES, _MAX_FILLINGS = 1 << 14, 48, 32, 512, 1024
 _fillers: list[object] = []
 _WARM_UP = (
     "import math\ndef f(n: int) -> list[int]:\n    return [i for i in range(n) if i % 2 == 0]\nassert f(4) == [0, 2], f'{f(4)}'\n"
@@ -143,15 +144,13 @@ def _settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-    system.return_free_memory()
     for size in range(_FLOAT_BYTES, _SMALL_BYTES + 1, 16):
-        previous: object = None
-        for _ in range(_MAX_FILLERS):
-            filler = float(size) if size == _FLOAT_BYTES else bytes(size - sys.getsizeof(b""))
-            _fillers.append(filler)
-            if id(previous) % _POOL_BYTES == _POOL_HEADER_BYTES and id(filler) == id(previous) + size:
+        for _ in range(_MAX_FILLINGS):
+            _fillers.extend([float(size) if size == _FLOAT_BYTES else bytes(size - sys.getsizeof(b"")) for _ in range(4)])
+            places = [id(each) for each in _fillers[-5:]]
+            if any(first % _POOL_BYTES == _POOL_HEADER_BYTES and second == first + size for first, second in pairwise(places)):
                 break
-            previous = filler
+    system.return_free_memory()
 
 
 def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
