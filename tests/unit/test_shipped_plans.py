@@ -7,9 +7,16 @@ from pathlib import Path
 import pytest
 from codecascade_client.plan_search import Rules, plan_file, search
 from codecascade_client.recording_store import open_recording
+from codecascade_client.reprice import price_ratio, reprice
 from codecascade_client.search import WHOLE
 from codecascade_client.selection import PROBABILITY
 from paths import PLANS
+
+
+@pytest.mark.parametrize("prices", sorted((PLANS / "prices").iterdir()), ids=lambda prices: prices.stem)
+def test_a_shipped_price_file_prices_the_recording(prices: Path) -> None:
+    manifest = open_recording(PLANS / "recordings" / "qwen2.5-coder").manifest
+    assert price_ratio(reprice(manifest, prices).prices) == prices.stem.replace("one-to-ten", "1 : 10")
 
 
 @pytest.mark.parametrize("folder", sorted((PLANS / "recordings").iterdir()), ids=lambda folder: folder.name)
