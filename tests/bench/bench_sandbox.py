@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
 import json
 import os
@@ -19,7 +20,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,16 +68,28 @@ class Way:
     """One way to judge so many different candidates of a problem: True if all lines pass for each."""
 
     name: str
-    judge: Callable[[Problem, int], bool]
+    judge: Callable[[Problem, int], bool | Awaitable[bool]]
     spawns: bool = False
-    seconds: list[float] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # by problem
 
     @property
     def rate(self) -> float:
-        return 1 / statistics.mean(self.seconds)
+        return 1 / statistics.mean(self._all())
 
     def quantile(self, q: float) -> float:
-        return sorted(self.seconds)[int(q * (len(self.seconds) - 1))]
+        return _quantile(self._all(), q)
+
+    @property
+    def tail(self) -> float:
+        """The 99th percentile of a matrix's time, in medians of its own problem: what is not the problem's doing."""
+        return _quantile([each / statistics.median(found) for found in self.seconds.values() for each in found], 0.99)
+
+    def _all(self) -> list[float]:
+        return list(itertools.chain.from_iterable(self.seconds.values()))
+
+
+def _quantile(values: list[float], q: float) -> float:
+    return sorted(values)[int(q * (len(values) - 1))]
 
 
 def main() -> None:
@@ -84,13 +97,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
         os.sched_setaffinity(0, cores[-1:])
-        ways = [*peers(), stack.enter_context(bare_fork()), *stack.enter_context(sandboxes())]
-        lines = statistics.mean(len(problem.lines) for problem in chosen)
-        measure(ways, chosen, 1, ROUNDS)
-        report(ways, f"{len(chosen)} HumanEval solutions, {lines:.1f} lines each, one core")
-        forking = [replace(way, seconds=[]) for way in ways if not way.spawns]
-        measure(forking, chosen, 10, max(1, ROUNDS // 10))
-        report(forking, "the same, 10 candidates a matrix")
+        asyncio.run(on_one_core([*peers(), stack.enter_context(bare_fork())], chosen))
         os.sched_setaffinity(0, cores)
     if len(cores) > 1:
         scale(chosen, cores[-2:])
@@ -98,7 +105,18 @@ def main() -> None:
     through_triton(chosen)
 
 
-def measure(ways: list[Way], chosen: list[Problem], candidates: int, rounds: int) -> None:
+async def on_one_core(others: list[Way], chosen: list[Problem]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        ways = [*others, *await sandboxes(stack)]
+        lines = statistics.mean(len(problem.lines) for problem in chosen)
+        await measure(ways, chosen, 1, ROUNDS)
+        report(ways, f"{len(chosen)} HumanEval solutions, {lines:.1f} lines each, one core")
+        forking = [replace(way, seconds={}) for way in ways if not way.spawns]
+        await measure(forking, chosen, 10, max(1, ROUNDS // 10))
+        report(forking, "the same, 10 candidates a matrix")
+
+
+async def measure(ways: list[Way], chosen: list[Problem], candidates: int, rounds: int) -> None:
     """Interleaved, so that whatever else the machine does falls on all ways alike, and in an order that changes: who comes
     behind one that runs the same code finds it in the caches. The first round only warms up."""
     chance = random.Random(7)
@@ -109,11 +127,13 @@ def measure(ways: list[Way], chosen: list[Problem], candidates: int, rounds: int
                     continue
                 started = time.perf_counter()
                 passed = way.judge(problem, candidates)
+                if inspect.isawaitable(passed):
+                    passed = await passed
                 elapsed = time.perf_counter() - started
                 if not passed:
                     raise SystemExit(f"error: {way.name} does not pass {problem.name}")
                 if number:
-                    way.seconds.append(elapsed)
+                    way.seconds.setdefault(problem.name, []).append(elapsed)
 
 
 def peers() -> list[Way]:
@@ -158,27 +178,19 @@ def bare_fork() -> Iterator[Way]:
         process.stdin.close()
 
 
-@contextlib.contextmanager
-def sandboxes() -> Iterator[list[Way]]:
+async def sandboxes(stack: contextlib.AsyncExitStack) -> list[Way]:
     """Every level that there is, in tick mode and with blind verdicts."""
-    loop = asyncio.new_event_loop()
-    run = loop.run_until_complete
-    ways, pools = [], []
-    for level in [report.level for report in run(probe_levels()) if report.available]:
+    ways = []
+    for level in [report.level for report in await probe_levels() if report.available]:
         for blind in (False, True):
-            pool = SandboxPool(1, level, blind=blind)
-            run(pool.start())
-            pools.append(pool)
-            ways.append(Way(f"sandbox, {level}, {'blind' if blind else 'tick'}", judge_with(pool, run)))
-    yield ways
-    for pool in pools:
-        run(pool.close())
-    loop.close()
+            pool = await stack.enter_async_context(SandboxPool(1, level, blind=blind))
+            ways.append(Way(f"sandbox, {level}, {'blind' if blind else 'tick'}", judge_with(pool)))
+    return ways
 
 
-def judge_with(pool: SandboxPool, run: Callable) -> Callable[[Problem], bool]:
-    def judge(problem: Problem, candidates: int) -> bool:
-        matrix = run(pool.run(*whole_matrix(problem, candidates)))
+def judge_with(pool: SandboxPool) -> Callable[[Problem, int], Awaitable[bool]]:
+    async def judge(problem: Problem, candidates: int) -> bool:
+        matrix = await pool.run(*whole_matrix(problem, candidates))
         return bool(matrix.passed.all())
 
     return judge
@@ -188,7 +200,7 @@ def report(ways: list[Way], title: str) -> None:
     floor = next(way for way in ways if way.name == FLOOR)
     peer = max((way.rate for way in ways if way.spawns), default=0.0)
     table = Table(title=title)
-    for column in ("way", "matrices/s", "p50 ms", "p99 ms", "of the floor", "× fastest peer"):
+    for column in ("way", "matrices/s", "p50 ms", "p99 ms", "p99 of own p50", "of the floor", "× fastest peer"):
         table.add_column(column, justify="left" if column == "way" else "right")
     for way in ways:
         fastest = f"{way.rate / peer:.1f}" if peer else ""
@@ -197,26 +209,35 @@ def report(ways: list[Way], title: str) -> None:
             f"{way.rate:.0f}",
             f"{way.quantile(0.5) * 1e3:.2f}",
             f"{way.quantile(0.99) * 1e3:.2f}",
+            f"{way.tail:.1f}",
             f"{floor.quantile(0.5) / way.quantile(0.5):.0%}",
             fastest,
         )
-    Console(width=120).print(table)
+    Console(width=140).print(table)
 
 
 def scale(chosen: list[Problem], cores: list[int]) -> None:
-    """Candidates per second of whole matrices, on one core and on two."""
-    one, two = (asyncio.run(throughput(chosen, cores[:count])) for count in (1, 2))
+    """Candidates per second of whole matrices, on one core and on two, by turns."""
+    one, two = asyncio.run(throughputs(chosen, [cores[:1], cores]))
     print(f"10 candidates a matrix: {one:.0f} candidates/s on one core, {two:.0f} on two ({two / one:.2f} ×)")
 
 
-async def throughput(chosen: list[Problem], cores: list[int]) -> float:
-    os.sched_setaffinity(0, cores)
-    async with SandboxPool(len(cores)) as pool:
-        await callers(4, pool, chosen)
-        started = time.perf_counter()
-        for _ in range(TURNS):
-            await callers(4, pool, chosen)
-        return 10 * len(chosen) * TURNS / (time.perf_counter() - started)
+async def throughputs(chosen: list[Problem], places: list[list[int]]) -> list[float]:
+    """On each of the sets of cores, with a pool of its own that was started there."""
+    seconds = [0.0] * len(places)
+    async with contextlib.AsyncExitStack() as stack:
+        pools = []
+        for cores in places:
+            os.sched_setaffinity(0, cores)
+            pools.append(await stack.enter_async_context(SandboxPool(len(cores))))
+        for number in range(TURNS + 1):
+            for place, (cores, pool) in enumerate(zip(places, pools, strict=True)):
+                os.sched_setaffinity(0, cores)
+                started = time.perf_counter()
+                await callers(4, pool, chosen)
+                if number:  # the first turn warms up
+                    seconds[place] += time.perf_counter() - started
+    return [10 * len(chosen) * TURNS / each for each in seconds]
 
 
 def through_triton(chosen: list[Problem]) -> None:
