@@ -21,7 +21,9 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from codecascade.sandbox import SandboxPool, probe_levels
@@ -217,27 +219,44 @@ def report(ways: list[Way], title: str) -> None:
 
 
 def scale(chosen: list[Problem], cores: list[int]) -> None:
-    """Candidates per second of whole matrices, on one core and on two, by turns."""
+    """Candidates per second of whole matrices, on one core and on two, by turns; the bare fork with a process for each core."""
     one, two = asyncio.run(throughputs(chosen, [cores[:1], cores]))
-    print(f"10 candidates a matrix: {one:.0f} candidates/s on one core, {two:.0f} on two ({two / one:.2f} ×)")
+    for name in one:
+        ratio = f"{two[name] / one[name]:.2f} ×"
+        print(f"10 candidates a matrix, {name}: {one[name]:.0f} candidates/s on one core, {two[name]:.0f} on two ({ratio})")
 
 
-async def throughputs(chosen: list[Problem], places: list[list[int]]) -> list[float]:
-    """On each of the sets of cores, with a pool of its own that was started there."""
-    seconds = [0.0] * len(places)
+async def throughputs(chosen: list[Problem], places: list[list[int]]) -> list[dict[str, float]]:
+    """On each of the sets of cores, by processes and threads that were started there."""
+    seconds = [{"sandbox": 0.0, FLOOR: 0.0} for _ in places]
     async with contextlib.AsyncExitStack() as stack:
-        pools = []
+        ways: list[dict[str, Callable[[], Awaitable[None]]]] = []
         for cores in places:
             os.sched_setaffinity(0, cores)
-            pools.append(await stack.enter_async_context(SandboxPool(len(cores))))
+            pool = await stack.enter_async_context(SandboxPool(len(cores)))
+            forks = [stack.enter_context(bare_fork()) for _ in cores]
+            threads = stack.enter_context(ThreadPoolExecutor(len(cores)))
+            ways.append({"sandbox": partial(callers, 4, pool, chosen), FLOOR: partial(forked, forks, threads, chosen)})
         for number in range(TURNS + 1):
-            for place, (cores, pool) in enumerate(zip(places, pools, strict=True)):
+            for place, cores in enumerate(places):
                 os.sched_setaffinity(0, cores)
-                started = time.perf_counter()
-                await callers(4, pool, chosen)
-                if number:  # the first turn warms up
-                    seconds[place] += time.perf_counter() - started
-    return [10 * len(chosen) * TURNS / each for each in seconds]
+                for name, way in ways[place].items():
+                    started = time.perf_counter()
+                    await way()
+                    if number:  # the first turn warms up
+                        seconds[place][name] += time.perf_counter() - started
+    return [{name: 10 * len(chosen) * TURNS / each for name, each in found.items()} for found in seconds]
+
+
+async def forked(forks: list[Way], threads: ThreadPoolExecutor, chosen: list[Problem]) -> None:
+    waiting = iter(chosen)
+
+    def work(fork: Way) -> bool:
+        return all(fork.judge(problem, 10) for problem in waiting)
+
+    loop = asyncio.get_running_loop()
+    if not all(await asyncio.gather(*(loop.run_in_executor(threads, work, fork) for fork in forks))):
+        raise SystemExit("error: a canonical solution does not pass")
 
 
 def through_triton(chosen: list[Problem]) -> None:
