@@ -32,7 +32,10 @@ def generate_inputs(request: GenerateRequest, texts: Callable[..., Any], numbers
 
 
 def generation(request: GenerateRequest, outputs: dict[str, NDArray[Any]]) -> Generation:
-    """outputs: the tensors GENERATED, by name. Raises TierUnavailable for another number of sequences than was asked for."""
+    """outputs: the tensors GENERATED, by name.
+
+    Raises TierUnavailable for another number of sequences than was asked for, or of line_tokens than there are lines.
+    """
     texts = [text.decode("utf-8", "replace") for text in outputs["text_output"].reshape(-1)]
     if len(texts) != request.num_return_sequences:
         raise TierUnavailable(f"tier {request.tier}: {len(texts)} sequences, asked for {request.num_return_sequences}")
