@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.tokens import Tokenizer, completion, engine_sampling, line_ends, prompt_ids, stop_sequences
+from codecascade.tokens import Tokenizer, completion, engine_sampling, line_ends, prompt_ids, stop_sequences, with_lines
 from codecascade.types import TierUnavailable
 
 # What mpirun leaves in the environment of a server that it started. The LLM API starts its own ranks, which must not take it
@@ -85,17 +85,10 @@ class LlmApi:
             if isinstance(error, Exception):
                 raise TierUnavailable(f"TensorRT-LLM failed: {_sentence(error)}") from error
             raise
-        samples = (
-            completion(
-                self._tokenizer,
-                tokens,
-                limit=limit,
-                stop_words=request.stop_words,
-                sequences=sequences,
-                max_lines=request.max_lines,
-            )
-            for tokens in written
-        )
+        samples = []
+        for tokens in written:
+            whole = completion(self._tokenizer, tokens, limit=limit, stop_words=request.stop_words, sequences=sequences)
+            samples.append(with_lines(self._tokenizer, tokens, whole, request.max_lines))
         return Generation(tuple(samples), len(ids))
 
     async def _written(self, answer: Any, max_lines: int | None) -> list[int]:

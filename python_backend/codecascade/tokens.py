@@ -138,18 +138,26 @@ def completion(
     limit: int,
     stop_words: Sequence[str],
     sequences: Sequence[Sequence[int]],
-    max_lines: int | None = None,
 ) -> Sample:
     """What an engine wrote. ids: what it returned; limit: the tokens it was allowed; sequences: those it was told to stop at.
-    max_lines: of the text, after which it was stopped.
 
     completion_tokens are those that were generated: the end token and the stop word are cut from the text, and are paid for.
     An engine keeps its end_id to itself: one that stopped early, and not at a sequence, wrote one token more than it gave.
     A text that ends at the limit (finish_reason "length") or inside a word that it was stopped at ends before what may have
     been the beginning of a stop word.
     """
+    end = next((index for index, each in enumerate(ids) if each in tokenizer.end_ids), None)
+    if end is not None:
+        return _cut(tokenizer.text(ids[:end]), stop_words, end + 1, "stop", begun=False)
+    stopped = any(tuple(ids[-len(each) :]) == tuple(each) for each in sequences)
+    if stopped or len(ids) >= limit:
+        return _cut(tokenizer.text(ids), stop_words, len(ids), "stop" if stopped else "length", begun=True)
+    return _cut(tokenizer.text(ids), stop_words, len(ids) + 1, "stop", begun=False)
+
+
+def with_lines(tokenizer: Tokenizer, ids: Sequence[int], sample: Sample, max_lines: int | None) -> Sample:
+    """The completion of these ids with its line_tokens. max_lines: of its text, after which the engine was stopped."""
     ends = line_ends(tokenizer, ids)
-    sample = _written(tokenizer, ids, limit, stop_words, sequences)
     if max_lines is not None and len(ends) >= max_lines:
         text = "\n".join(sample.text.split("\n")[:max_lines])
         sample = Sample(text, len(ids), "stop")
@@ -159,18 +167,6 @@ def completion(
 def line_ends(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """For every line that has ended, how many tokens there were by then."""
     return [count for count, each in enumerate(ids, start=1) for _ in range(tokenizer.text_bytes([each]).count(b"\n"))]
-
-
-def _written(
-    tokenizer: Tokenizer, ids: Sequence[int], limit: int, stop_words: Sequence[str], sequences: Sequence[Sequence[int]]
-) -> Sample:
-    end = next((index for index, each in enumerate(ids) if each in tokenizer.end_ids), None)
-    if end is not None:
-        return _cut(tokenizer.text(ids[:end]), stop_words, end + 1, "stop", begun=False)
-    stopped = any(tuple(ids[-len(each) :]) == tuple(each) for each in sequences)
-    if stopped or len(ids) >= limit:
-        return _cut(tokenizer.text(ids), stop_words, len(ids), "stop" if stopped else "length", begun=True)
-    return _cut(tokenizer.text(ids), stop_words, len(ids) + 1, "stop", begun=False)
 
 
 def _cut(text: str, stop_words: Sequence[str], tokens: int, reason: str, *, begun: bool) -> Sample:

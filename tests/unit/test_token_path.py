@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from codecascade.tokens import (
@@ -17,6 +15,7 @@ from codecascade.tokens import (
     prompt_ids,
     sequences_of,
     stop_sequences,
+    with_lines,
     word_list,
 )
 from codecascade.types import InvalidRequest, Sample
@@ -54,17 +53,19 @@ def ids(*words: bytes) -> list[int]:
 
 
 def written(given: list[int], limit: int = 99, stop_words: tuple[str, ...] = ()) -> Sample:
-    sequences = stop_sequences(TOKENIZER, stop_words)
-    sample = completion(TOKENIZER, given, limit=limit, stop_words=stop_words, sequences=sequences)
-    return replace(sample, line_tokens=())
+    return completion(TOKENIZER, given, limit=limit, stop_words=stop_words, sequences=stop_sequences(TOKENIZER, stop_words))
 
 
-def test_a_line_costs_the_tokens_up_to_its_line_feed_and_the_last_one_all() -> None:
+@pytest.mark.parametrize("max_lines", [None, 9])
+def test_a_line_costs_the_tokens_up_to_its_line_feed_and_the_last_one_all(max_lines: int | None) -> None:
     given = ids(b"x", b")\n", b"y", b"\n\n", b"x", b"\n", b"```")
-    words = {"stop_words": ("\n```",), "sequences": stop_sequences(TOKENIZER, ("\n```",))}
-    assert completion(TOKENIZER, given, limit=99, **words) == Sample("x)\ny\n\nx", 7, "stop", (2, 4, 4, 7))
-    assert completion(TOKENIZER, given[:4], limit=99, max_lines=2, **words) == Sample("x)\ny", 4, "stop", (2, 4))
-    assert completion(TOKENIZER, given, limit=99, max_lines=9, **words) == Sample("x)\ny\n\nx", 7, "stop", (2, 4, 4, 7))
+    whole = written(given, stop_words=("\n```",))
+    assert with_lines(TOKENIZER, given, whole, max_lines) == Sample("x)\ny\n\nx", 7, "stop", (2, 4, 4, 7))
+
+
+def test_a_text_that_was_stopped_after_its_lines_has_no_more_and_costs_what_there_was() -> None:
+    given = ids(b"x", b")\n", b"y", b"\n\n")
+    assert with_lines(TOKENIZER, given, written(given), max_lines=2) == Sample("x)\ny", 4, "stop", (2, 4))
 
 
 def test_an_engine_that_keeps_its_end_token_to_itself_wrote_one_token_more() -> None:
