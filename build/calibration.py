@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from codecascade.prompts import solution_prompt
+from codecascade.texts.prompts import solution_prompt
 from codecascade.types import Task
 from errors import BuildError
 

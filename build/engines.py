@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from codecascade.engine_manifest import NAME, BuiltFile, Manifest, Source, manifest_text
+from codecascade.tiers.trtllm.engine_manifest import NAME, BuiltFile, Manifest, Source, manifest_text
 from engine_models import EngineTier, render_engines
 from engine_run import Runner, check_disk, check_quantizer, contents, count_gpus, exclusively, toolchain
 from engine_steps import (

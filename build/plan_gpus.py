@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from codecascade.errors import CascadeError
 from codecascade.plans import load_plans
-from codecascade.types import CascadeError
 from engine_models import EngineTier, render_engines
 from engine_steps import Places
 from errors import BuildError

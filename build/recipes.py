@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from codecascade.prompts import STYLES
+from codecascade.texts.prompts import STYLES
 from errors import BuildError
 from paths import FAMILIES
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError

@@ -140,8 +140,8 @@ def add_contract(config: model_config_pb2.ModelConfig) -> None:
 
 
 def model_source(module: str) -> str:
-    """The model.py of a model whose code is codecascade.triton.<module>."""
-    return f"from codecascade.triton.{module} import TritonPythonModel  # noqa: F401\n"
+    """The model.py of a model whose code is codecascade.triton.models.<module>."""
+    return f"from codecascade.triton.models.{module} import TritonPythonModel  # noqa: F401\n"
 
 
 def _texts(folder: Path) -> dict[str, str]:

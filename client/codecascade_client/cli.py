@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from codecascade.errors import CascadeError
 from codecascade.plans import load_plans
-from codecascade.types import CascadeError, Plan
+from codecascade.types import Plan
 
 from codecascade_client.client import BadSettings, CascadeClient, Completion, RequestFailed, read_settings
 from codecascade_client.datasets import DatasetMissing, UnknownTask, humaneval, humaneval_task

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from codecascade.types import CascadeError, Task
+from codecascade.errors import CascadeError
+from codecascade.types import Task
 
 from codecascade_client.dataset_forms import (
     APPS_COLUMNS,

@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from codecascade.errors import CascadeError
 from codecascade.sandbox import probe_levels
-from codecascade.types import CascadeError
 from rich.text import Text
 
 from codecascade_client.client import CascadeClient, RequestFailed

@@ -6,10 +6,10 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 
-from codecascade.sampling import GenerateRequest, Generation
-from codecascade.triton.contract import GENERATED, generate_inputs, generation
-from codecascade.triton.remote import numbers, texts
-from codecascade.types import InvalidRequest, TierUnavailable
+from codecascade.errors import InvalidRequest, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.triton.calls.remote import numbers, texts
+from codecascade.triton.tier_contract import GENERATED, generate_inputs, generation
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codecascade.errors import InvalidRequest
 from codecascade.plans import PlanFile
 from codecascade.recordings import Recording
 from codecascade.sandbox import SandboxPool
-from codecascade.types import InvalidRequest, Plan, Verdict
+from codecascade.types import Plan, Verdict
 from rich.text import Text
 
 from codecascade_client.client import CascadeClient

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codecascade.types import CascadeError
+from codecascade.errors import CascadeError
 
 SCRIPT = Path("build") / "plan_gpus.py"
 

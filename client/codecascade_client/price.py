@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from codecascade.deployment import Tier
-from codecascade.prompts import solution_prompt
-from codecascade.sampling import TEMPERATURE, TOP_P, Generate, GenerateRequest
-from codecascade.types import InvalidRequest, Task
+from codecascade.errors import InvalidRequest
+from codecascade.texts.prompts import solution_prompt
+from codecascade.tiers.contract import Generate, GenerateRequest
+from codecascade.tiers.live import TEMPERATURE, TOP_P
+from codecascade.types import Task
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 GENERATED_TOKENS = 128  # at most, of a call

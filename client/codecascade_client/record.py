@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.deployment import Deployment, load_deployment
-from codecascade.prompts import solution_prompt, tests_prompt
+from codecascade.errors import InvalidRequest
 from codecascade.recordings import GREEDY, Draw, Manifest, RecordedSample, Unit
-from codecascade.sampling import TEMPERATURE, TOP_P, Generate, GenerateRequest, Generation, LiveTiers
-from codecascade.types import InvalidRequest, Sample, Task, TierPlan
+from codecascade.texts.prompts import solution_prompt, tests_prompt
+from codecascade.tiers.contract import Generate, GenerateRequest, Generation
+from codecascade.tiers.live import TEMPERATURE, TOP_P, LiveTiers
+from codecascade.types import Sample, Task, TierPlan
 
 from codecascade_client.dataset_files import Dataset
 from codecascade_client.recording_store import RecordingFolder

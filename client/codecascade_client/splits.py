@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codecascade.types import InvalidRequest
+from codecascade.errors import InvalidRequest
 
 FRACTION = 0.3  # of the tasks that plans are chosen on, as in the paper
 

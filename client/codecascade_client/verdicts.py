@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from codecascade.extract import candidate, test_lines
-from codecascade.prompts import solution_prompt, tests_prompt
 from codecascade.recordings import Draw, Judged, RecordingError, Unit, sources_sha256
 from codecascade.sandbox import SandboxPool
+from codecascade.texts.extract import candidate, test_lines
+from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Candidate, Task, TestLine, Verdict
 
 from codecascade_client.dataset_files import Dataset

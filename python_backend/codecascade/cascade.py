@@ -6,23 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.prices import Prices, usd
 from codecascade.scoring import decide, score_candidates
 from codecascade.trace import StepTrace, Trace
-from codecascade.types import (
-    Candidate,
-    Decision,
-    InvalidRequest,
-    Plan,
-    Sandbox,
-    SandboxUnavailable,
-    Score,
-    Task,
-    TierPlan,
-    Tiers,
-    TierSamples,
-    TierUnavailable,
-)
+from codecascade.types import Candidate, Decision, Plan, Sandbox, Score, Task, TierPlan, Tiers, TierSamples
 
 NOTHING_TO_TEST = "no tests were run: the prompt defines no function to test"
 

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codecascade.errors import DeploymentError, InvalidRequest
 from codecascade.prices import Prices, TokenPrice
-from codecascade.prompts import STYLES
-from codecascade.types import CascadeError, InvalidRequest, Plan
+from codecascade.texts.prompts import STYLES
+from codecascade.types import Plan
 
 FORMAT = 1
-
-
-class DeploymentError(CascadeError):
-    """A deployment file that cannot be used, with its path and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codecascade.types import CascadeError, InvalidRequest, Plan, TierPlan
+from codecascade.errors import InvalidRequest, PlanFileError
+from codecascade.types import Plan, TierPlan
 
 FORMAT = 1
 LOOK_S = 1.0
-
-
-class PlanFileError(CascadeError):
-    """A plan file that cannot be used, with its path and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from codecascade.errors import CascadeError
 from codecascade.prices import Prices, prices_of
-from codecascade.types import CascadeError, TierPlan, Verdict, VerdictMatrix
+from codecascade.types import TierPlan, Verdict, VerdictMatrix
 
 GREEDY = -1  # the run that holds the greedy answers; sampled runs count from 0
 

@@ -11,26 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class CascadeError(Exception):
-    """A part of the system failed. The message is one sentence that a caller may read."""
-
-
-class InvalidRequest(CascadeError):
-    """The request names something impossible: the field, its value and what is allowed."""
-
-
-class TierUnavailable(CascadeError):
-    """A tier failed or timed out; the cascade goes on with the next one."""
-
-
-class SandboxUnavailable(CascadeError):
-    """The sandbox could not judge. Never confused with a verdict."""
-
-
-class Cancelled(CascadeError):
-    """The caller went away."""
-
-
 class Verdict(IntEnum):
     """What happened when a candidate and one test line ran together."""
 

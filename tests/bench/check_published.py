@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codecascade.errors import CascadeError
 from codecascade.prices import PICODOLLARS
 from codecascade.recordings import Recording
-from codecascade.types import CascadeError, Plan
+from codecascade.types import Plan
 from codecascade_client.published import PlanTable, PublishedPlan, import_published, read_plan_tables
 from codecascade_client.replay import option_of, replay
 from codecascade_client.splits import split

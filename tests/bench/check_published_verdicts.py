@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from codecascade.errors import CascadeError
 from codecascade.recordings import GREEDY, Draw, Stage, StepOption, Unit
 from codecascade.sandbox import Limits, SandboxPool
 from codecascade.scoring import score_candidates
-from codecascade.types import Candidate, CascadeError, TestLine, Verdict, VerdictMatrix
+from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 from codecascade_client.dataset_files import HUMANEVAL, load_dataset
 from codecascade_client.published import read_draws, read_stages
 from rich.progress import Progress

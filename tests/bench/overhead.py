@@ -22,7 +22,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from codecascade.prompts import solution_prompt, tests_prompt
+from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Task
 from codecascade_client.tables import console, new_table
 from rich.text import Text

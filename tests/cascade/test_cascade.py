@@ -2,9 +2,10 @@ import json
 
 import pytest
 from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
+from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.prices import Prices, TokenPrice
 from codecascade.trace import cost_of
-from codecascade.types import InvalidRequest, Plan, SandboxUnavailable, Task, TierPlan, TierUnavailable, Verdict
+from codecascade.types import Plan, Task, TierPlan, Verdict
 from scripted_seams import COMPLETION_TOKENS, CPU_S, PROMPT_TOKENS, ScriptedSandbox, ScriptedTiers, answer
 
 PASS, FAIL = Verdict.PASS, Verdict.FAIL

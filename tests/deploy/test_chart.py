@@ -16,7 +16,7 @@ import yaml
 from chart import FULLNAME, NAMESPACE, Object, container, containers, environment, named, of_kind, rendered, values
 from codecascade.deployment import load_deployment
 from codecascade.plans import load_plans
-from codecascade.triton import remote_sandbox, remote_tiers
+from codecascade.triton.settings import PREFIX, ServerSettings
 from gpu_plan import Fleet, Wishes, plan_gpus
 from gpus import GPUS
 from paths import RENDERED_MODELS, ROOT, VAR, cache_dir
@@ -261,18 +261,18 @@ def test_a_changed_deployment_restarts_the_cascade_alone() -> None:
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_variables_are_those_that_the_code_and_the_image_read(family: str, variant: str) -> None:
     script = (dockerfile.IMAGES / "codecascade-triton").read_text()
-    code = "".join(path.read_text() for path in (chart.ROOT / "python_backend").rglob("*.py"))
+    settings = {f"{PREFIX}{field.upper()}" for field in ServerSettings.model_fields}
     for each in of_kind(release(family, variant), "Deployment"):
         for name in environment(each):
-            assert f"${{{name}:" in script or f'"{name}"' in code, name
+            assert f"${{{name}:" in script or name in settings, name
 
 
 def test_the_cascade_is_told_where_the_sandbox_is_and_shows_its_certificate() -> None:
     found = environment(named(release("qwen2.5-coder", "tls"), "Deployment", "cascade"))
-    assert found[remote_sandbox.URL] == f"{FULLNAME}-sandbox.{NAMESPACE}.svc:8001"
+    assert found["CODECASCADE_SANDBOX_URL"] == f"{FULLNAME}-sandbox.{NAMESPACE}.svc:8001"
     folder = "/etc/codecascade/tls/internal"
-    for module in (remote_sandbox, remote_tiers):
-        assert [found[name] for name in (module.CA, module.CERTIFICATE, module.KEY)] == [
+    for server in ("SANDBOX", "TIERS"):
+        assert [found[f"CODECASCADE_{server}_{file}"] for file in ("CA", "CERTIFICATE", "KEY")] == [
             f"{folder}/{file}" for file in ("ca.crt", "tls.crt", "tls.key")
         ]
     plain = environment(named(release(), "Deployment", "cascade"))
@@ -282,7 +282,7 @@ def test_the_cascade_is_told_where_the_sandbox_is_and_shows_its_certificate() ->
 def test_a_sandbox_in_the_cascades_pod_has_no_address_and_no_deployment() -> None:
     objects = release("qwen2.5-coder", "together")
     cascade = named(objects, "Deployment", "cascade")
-    assert remote_sandbox.URL not in environment(cascade)
+    assert "CODECASCADE_SANDBOX_URL" not in environment(cascade)
     assert environment(cascade)["CODECASCADE_SANDBOX_WORKERS"] == "2"
     assert "--model-repository=/opt/codecascade/repositories/sandbox" in container(cascade)["args"]
     assert not [each for each in objects if "sandbox" in each["metadata"]["name"]]

@@ -9,10 +9,11 @@ import forgery_cases
 import hostile_cases
 import pytest
 import pytest_asyncio
+from codecascade.errors import SandboxUnavailable
 from codecascade.sandbox import LEVELS, Limits, SandboxPool, probe_levels
 from codecascade.sandbox.worker import Worker
 from codecascade.sandbox.zygote import protocol
-from codecascade.types import Candidate, SandboxUnavailable, TestLine, Verdict
+from codecascade.types import Candidate, TestLine, Verdict
 from hostile_cases import Case
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

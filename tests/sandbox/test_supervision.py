@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from codecascade.errors import SandboxUnavailable
 from codecascade.sandbox import Limits, SandboxPool
 from codecascade.sandbox.worker import Worker, ZygoteDied
-from codecascade.types import Candidate, SandboxUnavailable, TestLine, Verdict
+from codecascade.types import Candidate, TestLine, Verdict
 
 ENDLESS = Candidate("def f(x):\n    while True:\n        pass")
 GOOD = Candidate("def f(x):\n    return x")

@@ -4,8 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+from codecascade.errors import InvalidRequest, SandboxUnavailable
 from codecascade.sandbox import LEVELS, Limits, SandboxPool
-from codecascade.types import Candidate, InvalidRequest, SandboxUnavailable, TestLine, Verdict
+from codecascade.types import Candidate, TestLine, Verdict
 
 PASS, FAIL, ERROR, TIMEOUT = Verdict.PASS, Verdict.FAIL, Verdict.ERROR, Verdict.TIMEOUT
 

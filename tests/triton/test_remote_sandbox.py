@@ -6,8 +6,10 @@ import shutil
 import socket
 
 import pytest
-from codecascade.triton.remote_sandbox import CA, CERTIFICATE, URL, RemoteSandbox, Tls, remote_sandbox
-from codecascade.types import Candidate, InvalidRequest, SandboxUnavailable, TestLine
+from codecascade.errors import InvalidRequest, SandboxUnavailable
+from codecascade.triton.calls.remote import RemoteSandbox
+from codecascade.triton.calls.tls import Tls
+from codecascade.types import Candidate, TestLine
 from paths import ROOT
 
 pytestmark = pytest.mark.triton
@@ -25,7 +27,7 @@ def address(start_server, tmp_path_factory) -> str:
 
 @pytest.fixture
 async def sandbox(address):
-    sandbox = remote_sandbox({URL: address})
+    sandbox = RemoteSandbox(address)
     yield sandbox
     await sandbox.close()
 
@@ -68,14 +70,3 @@ async def test_tls_is_not_talked_to_a_server_without_it(address: str, tmp_path):
     with pytest.raises(SandboxUnavailable, match=address):
         await sandbox.run(SOURCES, LINES)
     await sandbox.close()
-
-
-def test_no_address_is_no_remote_sandbox():
-    assert remote_sandbox({}) is None
-
-
-def test_settings_that_make_no_sense_are_named(tmp_path):
-    with pytest.raises(InvalidRequest, match="go together"):
-        remote_sandbox({URL: "host:1", CERTIFICATE: "x"})
-    with pytest.raises(InvalidRequest, match="not a file"):
-        remote_sandbox({URL: "host:1", CA: str(tmp_path / "absent")})

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from codecascade.deployment import Deployment, DeploymentError, load_deployment
-from codecascade.sampling import GenerateRequest
-from codecascade.triton.remote_tiers import CA, CERTIFICATE, KEY, URL, RemoteTiers, with_remote_tiers
-from codecascade.types import InvalidRequest, TierUnavailable
+from codecascade.deployment import Deployment, load_deployment
+from codecascade.errors import DeploymentError, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest
+from codecascade.triton.calls.remote import RemoteTiers, with_remote_tiers
 from codecascade_client.client import CascadeClient, RequestFailed
 from real_server import StartServer
 from scripted.repository import ScriptedTier, render
@@ -157,7 +157,7 @@ async def test_tiers_without_a_url_stay_where_they_are(deployment_file: Path) ->
     async def local(request: GenerateRequest) -> Any:
         return "local"
 
-    generate = with_remote_tiers(local, load_deployment(deployment_file), {})
+    generate = with_remote_tiers(local, load_deployment(deployment_file), None, None)
     assert await generate(replace(REQUEST, tier="near")) == "local"
     assert (await generate(REQUEST)).samples
 
@@ -167,12 +167,12 @@ async def test_one_server_can_be_named_for_all_tiers(deployment_file: Path, far:
 
     found = load_deployment(deployment_file)
     without = replace(found, tiers={name: replace(tier, url=None) for name, tier in found.tiers.items()})
-    generate = with_remote_tiers(local, without, {URL: far.grpc})
+    generate = with_remote_tiers(local, without, far.grpc, None)
     assert (await generate(REQUEST)).samples
     with pytest.raises(TierUnavailable, match="unknown model: 'near'"):
         await generate(replace(REQUEST, tier="near"))
     with pytest.raises(ValueError, match="allowed is host:port"):
-        with_remote_tiers(local, without, {URL: "http://host"})
+        with_remote_tiers(local, without, "http://host", None)
 
 
 @pytest.mark.parametrize("url", ["host", "host:", "http://host", "host:port", "host: 1", ""])
@@ -182,16 +182,6 @@ def test_a_url_that_is_none_is_named(deployment_file: Path, tmp_path: Path, url:
     (tmp_path / "bad.json").write_text(json.dumps(document))
     with pytest.raises(DeploymentError, match=re.escape(f"tier 'far' has url {url!r}, allowed is host:port")):
         load_deployment(tmp_path / "bad.json")
-
-
-def test_tls_settings_that_make_no_sense_are_named(deployment_file: Path, tmp_path: Path) -> None:
-    async def local(request: GenerateRequest) -> Any: ...
-
-    found = load_deployment(deployment_file)
-    with pytest.raises(InvalidRequest, match=f"{CERTIFICATE} and {KEY} go together, and with {CA}"):
-        with_remote_tiers(local, found, {CERTIFICATE: __file__})
-    with pytest.raises(InvalidRequest, match=f"{CA} is .*absent', which is not a file"):
-        with_remote_tiers(local, found, {CA: str(tmp_path / "absent")})
 
 
 def stopped_calls(server: RunningServer) -> float:

@@ -67,7 +67,7 @@ NAP = """
 """
 CALLER = """
     import numpy as np
-    from codecascade.triton.bls import BlsModel
+    from codecascade.triton.calls.bls import BlsModel
     from codecascade.triton.serving import Serving
     from codecascade.triton.tensors import Inputs, numbers
 

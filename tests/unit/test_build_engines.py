@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from calibration import texts
-from codecascade.engine_manifest import Machine, check_engine, manifest_text
-from codecascade.prompts import STYLES
+from codecascade.texts.prompts import STYLES
+from codecascade.tiers.trtllm.engine_manifest import Machine, check_engine, manifest_text
 from engine_steps import EngineBuild, Places, Step, engine_build, gpu_settings, relative, steps, tier_steps
 from engines import downloaded_commit, dry_run_text, engine_manifest, engine_tiers
 from errors import BuildError

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade.engine_manifest import (
+from codecascade.errors import EngineError
+from codecascade.tiers.trtllm.engine_manifest import (
     NAME,
     BuiltFile,
-    EngineError,
     Machine,
     Manifest,
     Source,

@@ -78,7 +78,7 @@ def test_the_runtime_s_limits_reach_the_model(recipe: Recipe, rendered: Rendered
 def test_a_model_s_code_is_the_installed_package_s(recipe: Recipe, rendered: Rendered) -> None:
     for tier in recipe.tiers:
         source = (rendered.repository / tier.name / "1" / "model.py").read_text()
-        assert source == "from codecascade.triton.llama_cpp import TritonPythonModel  # noqa: F401\n"
+        assert source == "from codecascade.triton.models.llama_cpp import TritonPythonModel  # noqa: F401\n"
 
 
 def test_the_cascade_reads_the_deployment(recipe: Recipe, rendered: Rendered) -> None:

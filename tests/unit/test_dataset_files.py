@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from codecascade.extract import functions
 from codecascade.sandbox import SandboxPool
+from codecascade.texts.extract import functions
 from codecascade.types import Verdict
 from codecascade_client.dataset_files import DatasetError, load_dataset
 from codecascade_client.datasets import BenchmarkTask

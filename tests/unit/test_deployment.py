@@ -3,9 +3,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade.deployment import Deployment, DeploymentError, load_deployment
+from codecascade.deployment import Deployment, load_deployment
+from codecascade.errors import DeploymentError, InvalidRequest
 from codecascade.prices import Prices, TokenPrice
-from codecascade.types import InvalidRequest, Plan, TierPlan
+from codecascade.types import Plan, TierPlan
 
 TIER = {"name": "small", "style": "chatml", "context_tokens": 4096, "max_completion_tokens": 512, "price_per_mtok": 2.0}
 GOOD: dict[str, Any] = {"format": 1, "family": "tiny", "runtime": "llama_cpp", "plans": "plans/tiny.json", "tiers": [TIER]}

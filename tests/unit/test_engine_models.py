@@ -212,7 +212,7 @@ def test_code_is_the_installed_package_s(recipe: Recipe, rendered: Rendered) -> 
     for tier in recipe.tiers:
         for part, module in (("", "tensorrt_llm"), ("-preprocessing", "preprocessing"), ("-postprocessing", "postprocessing")):
             source = (rendered.repository / f"{tier.name}{part}" / "1" / "model.py").read_text()
-            assert source == f"from codecascade.triton.{module} import TritonPythonModel  # noqa: F401\n"
+            assert source == f"from codecascade.triton.models.{module} import TritonPythonModel  # noqa: F401\n"
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt_llm", "llm_api"])
@@ -254,7 +254,7 @@ def test_a_tier_of_the_llm_api_is_one_model(family: str, tmp_path: Path) -> None
         assert (said["checkpoint"], said["dtype"]) == (f"/engines/{tier.name}", tier.gpu.dtype)
         assert (said["kv_cache_tokens"], said["kv_cache_share"]) == (str(tier.gpu.kv_cache_tokens), str(KV_CACHE_FRACTION))
         source = (rendered.repository / tier.name / "1" / "model.py").read_text()
-        assert source == "from codecascade.triton.llm_api import TritonPythonModel  # noqa: F401\n"
+        assert source == "from codecascade.triton.models.llm_api import TritonPythonModel  # noqa: F401\n"
 
 
 @pytest.mark.parametrize("family", sorted(set(families()) - set(ON_THE_LLM_API)))

@@ -6,10 +6,10 @@ import ast
 from typing import Any
 
 import pytest
-from codecascade import prompts
-from codecascade.extract import candidate, functions
-from codecascade.extract import test_lines as asserts_of
-from codecascade.prompts import STYLES, solution_prompt
+from codecascade.texts import prompts
+from codecascade.texts.extract import candidate, functions
+from codecascade.texts.extract import test_lines as asserts_of
+from codecascade.texts.prompts import STYLES, solution_prompt
 from codecascade.types import Task
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,48 +1,94 @@
-"""Imports point one way: codecascade_client → codecascade → standard library, numpy."""
+"""Imports point one way: codecascade_client → codecascade → standard library, NumPy. Rules are by folder, the longest wins."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import codecascade
 import pytest
 
-PACKAGE = Path(codecascade.__file__).parent
-OPTIONAL = {
-    "llama_cpp.py": {"xllamacpp"},
-    "llm_api.py": {"tensorrt_llm"},
-    "remote.py": {"tritonclient"},
-    "tokenizer.py": {"transformers"},
+CORE = Path(codecascade.__file__).parent
+
+# Packages besides the standard library that a folder or file of `codecascade` may import, wherever in the file.
+CORE_PACKAGES: Mapping[str, set[str]] = {
+    "": {"numpy"},
+    "sandbox": set(),
+    "sandbox/pool.py": {"numpy"},
+    "tiers/llama_cpp.py": {"xllamacpp"},
+    "tiers/trtllm": {"numpy", "tensorrt_llm", "transformers"},
+    "triton": {"numpy", "triton_python_backend_utils"},
+    "triton/calls/remote.py": {"numpy", "tritonclient"},
+    "triton/calls/tls.py": {"grpc"},
+    "triton/settings.py": {"pydantic", "pydantic_settings"},
 }
-STANDARD = set(sys.stdlib_module_names) | {"numpy", "codecascade"}
+# Folders and files of `codecascade` that a folder may import, itself apart.
+CORE_FOLDERS: Mapping[str, set[str]] = {
+    "": {"texts"},
+    "texts": {"types.py", "errors.py"},
+    "sandbox": {"sandbox/zygote", "types.py", "errors.py"},
+    "sandbox/zygote": set(),
+    "tiers": {"", "texts"},
+    "triton": {"", "texts", "sandbox", "tiers"},
+}
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(path.relative_to(root) for path in root.rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Top-level names of the modules that a file imports, wherever in the file."""
+    """Dotted names of the modules that a file imports, wherever in the file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} has a relative import"
-            yield (node.module or "").split(".")[0]
+            assert node.module
+            yield node.module
 
 
-def foreign(path: Path) -> set[str]:
-    return set(imported(path)) - STANDARD
+def rule_of(path: Path, rules: Mapping[str, set[str]]) -> tuple[str, set[str]]:
+    """The longest folder or file that has a rule and holds `path`."""
+    place = next(str(place) for place in (path, *path.parents) if str(place).removeprefix(".") in rules).removeprefix(".")
+    return place, rules[place]
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_core_needs_the_standard_library_and_numpy_alone(path: Path):
-    allowed = OPTIONAL.get(path.name, set())
-    if path.parent.name == "triton":
-        allowed = allowed | {"triton_python_backend_utils"}
-    assert foreign(path) <= allowed
+def foreign(path: Path, own: str) -> set[str]:
+    tops = {name.partition(".")[0] for name in imported(path)}
+    return tops - set(sys.stdlib_module_names) - {own}
 
 
-def test_nothing_large_is_imported_before_it_is_used():
+@pytest.mark.parametrize("path", files(CORE), ids=str)
+def test_the_core_imports_the_packages_of_its_folder(path: Path) -> None:
+    assert foreign(CORE / path, "codecascade") <= rule_of(path, CORE_PACKAGES)[1]
+
+
+@pytest.mark.parametrize("path", files(CORE), ids=str)
+def test_folders_of_the_core_import_one_way(path: Path) -> None:
+    own, allowed = rule_of(path, CORE_FOLDERS)
+    for module in imported(CORE / path):
+        if module.partition(".")[0] == "codecascade":
+            target = Path(*module.split(".")[1:])
+            target = target.with_suffix(".py") if (CORE / target).with_suffix(".py").is_file() else target / "__init__.py"
+            assert rule_of(target, CORE_FOLDERS)[0] in {own, *allowed} or str(target) in allowed, f"{path} imports {module}"
+
+
+def run_without(packages: set[str], program: str) -> str:
+    """Standard output of a program in a Python that has none of the packages."""
+    absent = "; ".join(f"sys.modules[{package!r}] = None" for package in sorted(packages))
+    done = subprocess.run([sys.executable, "-c", f"import sys; {absent}\n{program}"], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_nothing_large_is_imported_before_it_is_used() -> None:
     """What the CPU tiers and the client import needs neither transformers nor torch nor TensorRT-LLM."""
-    modules = sorted(f"codecascade.{path.stem}" for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "tokenizer"))
-    program = f"import sys; import {', '.join(modules)}; print(*{{'transformers', 'torch', 'tensorrt_llm'}} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "\n"
+    modules = [".".join(path.with_suffix("").parts) for path in files(CORE)]
+    light = [m for m in modules if not m.startswith(("triton", "sandbox")) and not m.endswith(("__init__", "tokenizer"))]
+    run_without({"transformers", "torch", "tensorrt_llm"}, f"import {', '.join(f'codecascade.{module}' for module in light)}")
+
+
+def test_remote_calls_import_without_triton_and_without_its_client() -> None:
+    run_without({"triton_python_backend_utils", "tritonclient", "grpc"}, "import codecascade.triton.calls.remote")

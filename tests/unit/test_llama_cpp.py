@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from codecascade.llama_cpp import LlamaCpp
-from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.types import InvalidRequest, Sample, TierUnavailable
+from codecascade.errors import InvalidRequest, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.llama_cpp import LlamaCpp
+from codecascade.types import Sample
 from progress import Progress
 from recipes import load_recipe
 from render import settings

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade.llm_api import LlmApi, LlmApiSettings, prepare_environment
-from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.types import InvalidRequest, Sample, TierUnavailable
+from codecascade.errors import InvalidRequest, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.trtllm.llm_api import LlmApi, LlmApiSettings, prepare_environment
+from codecascade.types import Sample
 from conversion import need_conversion
 from fake_tensorrt_llm.counting import END_TOKENS, counting_checkpoint
 from paths import ROOT
 
 need_conversion()
-from codecascade.tokenizer import load_tokenizer
+from codecascade.tiers.trtllm.tokenizer import load_tokenizer
 
 CONTRACT = json.loads((ROOT / "build" / "contracts" / "1.2.1.json").read_text())
 FAKE = Path(__file__).parents[1] / "fake_tensorrt_llm"

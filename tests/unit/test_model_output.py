@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade import prompts
-from codecascade.extract import candidate
-from codecascade.extract import test_lines as asserts_of
-from codecascade.prompts import Prompt, solution_prompt
+from codecascade.texts import prompts
+from codecascade.texts.extract import candidate
+from codecascade.texts.extract import test_lines as asserts_of
+from codecascade.texts.prompts import Prompt, solution_prompt
 from codecascade.types import Task
 
 OUTPUTS = json.loads((Path(__file__).parent / "model_output" / "outputs.json").read_text(encoding="utf-8"))

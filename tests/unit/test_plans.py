@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade.plans import LOOK_S, PlanFileError, PlanStore, load_plans
-from codecascade.types import InvalidRequest, Plan, TierPlan
+from codecascade.errors import InvalidRequest, PlanFileError
+from codecascade.plans import LOOK_S, PlanStore, load_plans
+from codecascade.types import Plan, TierPlan
 
 GOOD: dict[str, Any] = {
     "format": 1,

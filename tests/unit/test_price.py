@@ -2,8 +2,9 @@ import asyncio
 
 import pytest
 from codecascade.deployment import Tier
-from codecascade.sampling import GenerateRequest, Generation
-from codecascade.types import InvalidRequest, Sample, Task
+from codecascade.errors import InvalidRequest
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.types import Sample, Task
 from codecascade_client.price import Load, Speed, measure_speeds, price_of, sandbox_usd_per_cpu_s, speed_in_words, speed_of
 from codecascade_client.published_prices import PUBLISHED
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from codecascade import prompts
-from codecascade.prompts import STYLES, solution_prompt
+from codecascade.texts import prompts
+from codecascade.texts.prompts import STYLES, solution_prompt
 from codecascade.types import Task
 
 ADD = Task('def add(a: int, b: int) -> int:\n    """The sum."""\n', "add")

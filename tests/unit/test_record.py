@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from codecascade.cascade import run_cascade
 from codecascade.deployment import Deployment, load_deployment
+from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.recordings import GREEDY, RecordingError, Unit
-from codecascade.sampling import GenerateRequest, Generation, LiveTiers
 from codecascade.sandbox import SandboxPool
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
-from codecascade.types import InvalidRequest, Plan, TierPlan, TierUnavailable
+from codecascade.types import Plan, TierPlan
 from codecascade_client.dataset_files import Dataset, DatasetError, load_dataset
 from codecascade_client.datasets import BenchmarkTask
 from codecascade_client.endpoints import BACKOFF_S, TierEndpoints

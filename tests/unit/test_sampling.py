@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from codecascade.deployment import Deployment, Tier
-from codecascade.sampling import GenerateRequest, Generation, LiveTiers, check_max_tokens
-from codecascade.types import InvalidRequest, Plan, Sample, Task, TierPlan, TierUnavailable
+from codecascade.errors import InvalidRequest, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.live import LiveTiers, check_max_tokens
+from codecascade.types import Plan, Sample, Task, TierPlan
 
 TASK = Task("def add(a, b):\n", "add")
 BODY = "    return a + b\n"

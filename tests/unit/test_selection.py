@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from codecascade.errors import InvalidRequest
 from codecascade.plans import load_plans
 from codecascade.recordings import RecordingError, SampleRecording
-from codecascade.types import InvalidRequest, Plan, TierPlan
+from codecascade.types import Plan, TierPlan
 from codecascade_client.plan_search import Rules, plan_file, search
 from codecascade_client.replay import replay
 from codecascade_client.savings import FRONTIER, Held, mean_savings, saving

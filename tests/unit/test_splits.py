@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from codecascade.types import InvalidRequest
+from codecascade.errors import InvalidRequest
 from codecascade_client.splits import split
 
 HUMANEVAL = [f"HumanEval/{n}" for n in range(164)]

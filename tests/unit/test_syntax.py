@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from codecascade.syntax import MAX_PROMPT_CHARS, error_line, outline, parsing_start
+from codecascade.texts.syntax import MAX_PROMPT_CHARS, error_line, outline, parsing_start
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecascade.errors import InvalidRequest
 from codecascade.triton.tensors import Inputs
-from codecascade.types import InvalidRequest
 
 
 class Tensor:

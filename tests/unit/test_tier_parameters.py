@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from codecascade.triton.tier import Parameters
-from codecascade.types import CascadeError
+from codecascade.errors import CascadeError
+from codecascade.triton.parameters import Parameters
 
 
 def parameters(**values: str) -> Parameters:
@@ -19,7 +19,7 @@ def test_reads_every_kind() -> None:
     read = parameters(a="text", b='["x", "é"]', c="12", d="0,3", e="0.95")
     assert read.text("a") == "text"
     assert read.texts("b") == ("x", "é")
-    assert read.positive("c") == 12
+    assert read.integer("c") == 12
     assert read.numbers("d") == (0, 3)
     assert read.share("e") == 0.95
 
@@ -30,8 +30,8 @@ def test_reads_every_kind() -> None:
         ("texts", "x", "a JSON list of texts"),
         ("texts", "[1]", "a JSON list of texts"),
         ("texts", '"x"', "a JSON list of texts"),
-        ("positive", "0", "a whole number of at least 1"),
-        ("positive", "-1", "a whole number of at least 1"),
+        ("integer", "0", "a whole number of at least 1"),
+        ("integer", "-1", "a whole number of at least 1"),
         ("numbers", "0,", "whole numbers with commas between"),
         ("numbers", "-1", "whole numbers with commas between"),
         ("share", "much", "a number above 0 and at most 1"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from codecascade.tokens import (
+from codecascade.errors import InvalidRequest
+from codecascade.tiers.trtllm.tokens import (
     AddedToken,
     EngineSampling,
     Tokenizer,
@@ -18,7 +19,7 @@ from codecascade.tokens import (
     with_lines,
     word_list,
 )
-from codecascade.types import InvalidRequest, Sample
+from codecascade.types import Sample
 from hypothesis import given
 from hypothesis import strategies as st
 

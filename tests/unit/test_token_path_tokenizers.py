@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade.tokens import Tokenizer, completion, stop_sequences
-from codecascade.types import TierUnavailable
+from codecascade.errors import TierUnavailable
+from codecascade.tiers.trtllm.tokens import Tokenizer, completion, stop_sequences
 from conversion import need_conversion
 
 need_conversion()
-from codecascade.tokenizer import load_tokenizer
+from codecascade.tiers.trtllm.tokenizer import load_tokenizer
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
 from transformers import AutoTokenizer, PreTrainedTokenizerFast

@@ -1,1 +1,1 @@
-from codecascade.triton.cascade import TritonPythonModel  # noqa: F401
+from codecascade.triton.models.cascade import TritonPythonModel  # noqa: F401

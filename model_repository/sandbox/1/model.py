@@ -1,1 +1,1 @@
-from codecascade.triton.sandbox import TritonPythonModel  # noqa: F401
+from codecascade.triton.models.sandbox import TritonPythonModel  # noqa: F401

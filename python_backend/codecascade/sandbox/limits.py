@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codecascade.types import InvalidRequest
+from codecascade.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)

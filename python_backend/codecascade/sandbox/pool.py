@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from codecascade.errors import InvalidRequest, SandboxUnavailable
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.lines import INVALID, TICK, Line, parse_lines
 from codecascade.sandbox.probes import LEVELS, probe_level
@@ -18,7 +19,7 @@ from codecascade.sandbox.values import NotAValue
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
 from codecascade.sandbox.zygote import protocol
 from codecascade.sandbox.zygote.supervise import WALL_STRETCH
-from codecascade.types import Candidate, InvalidRequest, SandboxUnavailable, TestLine, Verdict, VerdictMatrix
+from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
 MAX_SOURCE_BYTES = 64 << 10
 MAX_LINES = 2_000

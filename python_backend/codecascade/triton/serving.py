@@ -16,9 +16,9 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from codecascade.types import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.errors import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.triton.tier_contract import REFUSAL
 
-REFUSAL = "invalid request: "
 # Request parameters. Triton cancels no nested call, so a calling model names each call and, when it no longer wants the
 # answer, says so with a second call. Names are not to be guessed: whoever knows one can give the call up.
 CALL = "call"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from codecascade.types import InvalidRequest
+from codecascade.errors import InvalidRequest
 
 Default = TypeVar("Default")
 

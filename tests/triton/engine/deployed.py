@@ -8,8 +8,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from codecascade.engine_manifest import NAME as MANIFEST
-from codecascade.engine_manifest import BuiltFile, Manifest, Source, manifest_text
+from codecascade.tiers.trtllm.engine_manifest import NAME as MANIFEST
+from codecascade.tiers.trtllm.engine_manifest import BuiltFile, Manifest, Source, manifest_text
 from engine_models import EngineTier, render_engines
 from google.protobuf import text_format
 from paths import WRITTEN_MODELS

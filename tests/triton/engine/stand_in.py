@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
-from codecascade.tokens import sequences_of
+from codecascade.tiers.trtllm.tokens import sequences_of
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
 from transformers import AutoModelForCausalLM, DynamicCache

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs
-from codecascade.types import InvalidRequest, TierUnavailable
 
 STALL_S = 5.0
 _TESTED = re.compile(r"# check the correctness of (\w+)\nassert $")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codecascade.llama_cpp import LlamaCpp
-from codecascade.triton.in_process import InProcessTier
-from codecascade.triton.tier import Parameters
+from codecascade.tiers.llama_cpp import LlamaCpp
+from codecascade.triton.models.in_process import InProcessTier
+from codecascade.triton.parameters import Parameters
 
 
 class TritonPythonModel(InProcessTier):
@@ -15,6 +15,6 @@ class TritonPythonModel(InProcessTier):
     def load(self, parameters: Parameters) -> LlamaCpp:
         return LlamaCpp(
             weights=Path(parameters.text("weights")),
-            context_tokens=parameters.positive("context_tokens"),
-            slots=parameters.positive("slots"),
+            context_tokens=parameters.integer("context_tokens"),
+            slots=parameters.integer("slots"),
         )

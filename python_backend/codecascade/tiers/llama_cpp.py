@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.types import Cancelled, InvalidRequest, Sample, TierUnavailable
+from codecascade.errors import Cancelled, InvalidRequest, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.types import Sample
 
 # OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, 2 tokens/s
 # instead of 20. OpenMP reads this once, when it is loaded. A slot of one thread never waits.

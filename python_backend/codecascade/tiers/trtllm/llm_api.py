@@ -15,9 +15,17 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.tokens import Tokenizer, completion, engine_sampling, line_ends, prompt_ids, stop_sequences, with_lines
-from codecascade.types import TierUnavailable
+from codecascade.errors import TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.trtllm.tokens import (
+    Tokenizer,
+    completion,
+    engine_sampling,
+    line_ends,
+    prompt_ids,
+    stop_sequences,
+    with_lines,
+)
 
 # What mpirun leaves in the environment of a server that it started. The LLM API starts its own ranks, which must not take it
 # for theirs.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codecascade.syntax import Outline, outline
+from codecascade.texts.syntax import Outline, outline
 from codecascade.types import Task
 
 STYLES = ("base", "alpaca", "chatml")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from dataclasses import replace
 from typing import Any
@@ -12,23 +11,20 @@ import numpy as np
 
 from codecascade.sandbox import SandboxPool
 from codecascade.triton.metrics import Counters, flush_forever
+from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
+from codecascade.triton.settings import read_server_settings
 from codecascade.triton.tensors import Inputs, numbers
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
-
-# Environment variables that come before the model's parameters, for a container that has fewer cores than its machine.
-WORKERS = "CODECASCADE_SANDBOX_WORKERS"
-LEVEL = "CODECASCADE_SANDBOX_LEVEL"
 
 
 class TritonPythonModel:
     """Loaded by Triton. Start-up fails with a sentence for each isolation level if this machine gives none."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        parameters = json.loads(args["model_config"])["parameters"]
-        workers = os.environ.get(WORKERS) or parameters["workers"]["string_value"]
-        level = os.environ.get(LEVEL) or parameters["level"]["string_value"]
-        self._pool = SandboxPool(int(workers) or len(os.sched_getaffinity(0)), level)
+        parameters, settings = Parameters(args), read_server_settings()
+        workers = parameters.integer("workers", low=0) if settings.sandbox_workers is None else settings.sandbox_workers
+        self._pool = SandboxPool(workers or len(os.sched_getaffinity(0)), settings.sandbox_level or parameters.text("level"))
         self._serving = Serving(self._answer)
         self._serving.run(self._pool.start())
         self._metrics = _Metrics(self._pool)

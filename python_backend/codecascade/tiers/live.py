@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable
+from dataclasses import replace
 
 from codecascade.deployment import Deployment
-from codecascade.extract import candidate, test_lines
-from codecascade.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
-from codecascade.types import InvalidRequest, Plan, Sample, Task, TestLine, TierPlan, TierSamples
+from codecascade.errors import InvalidRequest
+from codecascade.texts.extract import candidate, test_lines
+from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
+from codecascade.tiers.contract import Generate, GenerateRequest, Generation
+from codecascade.types import Plan, Task, TestLine, TierPlan, TierSamples
 
 TEMPERATURE = 0.8  # of every step that is not greedy, as in the paper
 TOP_P = 0.95
 TOKENS_PER_TEST_LINE = 64  # room for one assert; what is not used is not paid for
-_RANDOM_SEED = 0xFFFFFFFF  # what llama.cpp takes for "choose one"
 _TESTS_SEED = 0x9E3779B97F4A7C15  # tests must not be drawn with the seeds of the solutions
-
-
-@dataclass(frozen=True, slots=True)
-class GenerateRequest:
-    """One call of the tier contract. max_lines: of each text; None: as many as the model writes."""
-
-    tier: str
-    text_input: str
-    stop_words: tuple[str, ...]
-    max_tokens: int
-    temperature: float
-    top_p: float
-    seed: int
-    num_return_sequences: int
-    max_lines: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """samples: one per sequence. prompt_tokens: of the one prompt they share."""
-
-    samples: tuple[Sample, ...]
-    prompt_tokens: int
-
-
-Generate = Callable[[GenerateRequest], Awaitable[Generation]]
 
 
 class LiveTiers:
@@ -85,12 +59,6 @@ class LiveTiers:
             seed=seed,
             num_return_sequences=max(1, step.k),
         )
-
-
-def sequence_seed(seed: int, sequence: int) -> int:
-    """The seed of one sequence of a call, the same for every runtime: 32 bits, and never the one that means "choose one"."""
-    digest = hashlib.blake2b(f"{seed}/{sequence}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % _RANDOM_SEED
 
 
 def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from codecascade.tokenizer import load_tokenizer
-from codecascade.tokens import completion, sequences_of
+from codecascade.tiers.trtllm.tokenizer import load_tokenizer
+from codecascade.tiers.trtllm.tokens import completion, sequences_of
+from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
-from codecascade.triton.tier import Parameters
 
 
 class TritonPythonModel:

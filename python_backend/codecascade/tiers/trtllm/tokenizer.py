@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from codecascade.tokens import AddedToken, Tokenizer, UnknownTokenizer, pieces
-from codecascade.types import TierUnavailable
+from codecascade.errors import TierUnavailable
+from codecascade.tiers.trtllm.tokens import AddedToken, Tokenizer, UnknownTokenizer, pieces
 
 
 def load_tokenizer(folder: Path, end_tokens: Sequence[str]) -> Tokenizer:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codecascade.tokenizer import load_tokenizer
-from codecascade.tokens import engine_sampling, prompt_ids, stop_sequences, word_list
+from codecascade.tiers.trtllm.tokenizer import load_tokenizer
+from codecascade.tiers.trtllm.tokens import engine_sampling, prompt_ids, stop_sequences, word_list
+from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
-from codecascade.triton.tier import Parameters, asked
+from codecascade.triton.tier_contract import asked
 
 _STOP_WORDS_KEPT = 256  # lists of stop words whose tokens are kept; a style of prompts has two
 
@@ -24,9 +25,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         parameters = Parameters(args)
         self._name = args["model_name"]
-        self._max_tokens = parameters.positive("max_completion_tokens")
-        self._max_input_tokens = parameters.positive("max_input_tokens")
-        self._context_tokens = parameters.positive("context_tokens")
+        self._max_tokens = parameters.integer("max_completion_tokens")
+        self._max_input_tokens = parameters.integer("max_input_tokens")
+        self._context_tokens = parameters.integer("context_tokens")
         self._tokenizer = load_tokenizer(Path(parameters.text("tokenizer")), parameters.texts("end_tokens"))
         self._stop_words = lru_cache(_STOP_WORDS_KEPT)(self._stop_words_list)
         self._serving = Serving(self._answer, nested=True)

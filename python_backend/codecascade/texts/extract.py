@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from textwrap import dedent, indent
 
-from codecascade.prompts import Prompt
-from codecascade.syntax import MAX_COMPLETION_CHARS, Outline, clean, error_line, outline, parses, parsing_start, tree
+from codecascade.texts.prompts import Prompt
+from codecascade.texts.syntax import MAX_COMPLETION_CHARS, Outline, clean, error_line, outline, parses, parsing_start, tree
 from codecascade.types import Candidate, Task, TestLine
 
 _MAX_LINE_CHARS = 2_000

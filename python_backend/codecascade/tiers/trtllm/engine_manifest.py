@@ -15,14 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from codecascade.types import CascadeError
+from codecascade.errors import EngineError
 
 FORMAT = 1
 NAME = "codecascade.json"
-
-
-class EngineError(CascadeError):
-    """An engine that this server cannot run, in one sentence with what it was built for and how to build it again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codecascade.llm_api import LlmApi, LlmApiSettings
-from codecascade.tokenizer import load_tokenizer
-from codecascade.triton.in_process import InProcessTier
-from codecascade.triton.tier import Parameters
+from codecascade.tiers.trtllm.llm_api import LlmApi, LlmApiSettings
+from codecascade.tiers.trtllm.tokenizer import load_tokenizer
+from codecascade.triton.models.in_process import InProcessTier
+from codecascade.triton.parameters import Parameters
 
 
 class TritonPythonModel(InProcessTier):
@@ -18,10 +18,10 @@ class TritonPythonModel(InProcessTier):
             checkpoint=Path(parameters.text("checkpoint")),
             dtype=parameters.text("dtype"),
             gpu_device_ids=parameters.numbers("gpu_device_ids"),
-            max_batch_size=parameters.positive("max_batch_size"),
-            max_input_tokens=parameters.positive("max_input_tokens"),
-            context_tokens=parameters.positive("context_tokens"),
-            kv_cache_tokens=parameters.positive("kv_cache_tokens"),
+            max_batch_size=parameters.integer("max_batch_size"),
+            max_input_tokens=parameters.integer("max_input_tokens"),
+            context_tokens=parameters.integer("context_tokens"),
+            kv_cache_tokens=parameters.integer("kv_cache_tokens"),
             kv_cache_share=parameters.share("kv_cache_share"),
         )
         return LlmApi(settings, load_tokenizer(Path(parameters.text("tokenizer")), parameters.texts("end_tokens")))

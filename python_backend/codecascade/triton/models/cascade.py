@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,32 +11,33 @@ import triton_python_backend_utils as pb_utils
 
 from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
-from codecascade.extract import functions
+from codecascade.errors import InvalidRequest, InvalidSetting
 from codecascade.plans import PlanStore
-from codecascade.sampling import LiveTiers, check_max_tokens
+from codecascade.texts.extract import functions
+from codecascade.tiers.live import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
-from codecascade.triton.bls import BlsSandbox, BlsTiers
+from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
+from codecascade.triton.calls.remote import RemoteSandbox, with_remote_tiers
 from codecascade.triton.metrics import Counters, flush_forever
-from codecascade.triton.remote_sandbox import remote_sandbox
-from codecascade.triton.remote_tiers import with_remote_tiers
 from codecascade.triton.serving import Serving
+from codecascade.triton.settings import read_server_settings
 from codecascade.triton.tensors import Inputs, numbers, texts
-from codecascade.types import CascadeError, InvalidRequest, Task
-
-DEPLOYMENT = "CODECASCADE_DEPLOYMENT"  # environment variable: path of the deployment file
+from codecascade.types import Task
 
 
 class TritonPythonModel:
     """Loaded by Triton. Start-up fails with one sentence if the deployment or its plan file cannot be used."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        path = os.environ.get(DEPLOYMENT)
-        if not path:
-            raise CascadeError(f"the environment variable {DEPLOYMENT} is not set: it names the deployment file")
-        self._deployment = load_deployment(Path(path))
+        settings = read_server_settings()
+        if settings.deployment is None:
+            raise InvalidSetting("CODECASCADE_DEPLOYMENT is not set, it must be the path of the deployment file")
+        self._deployment = load_deployment(settings.deployment)
         self._plans = PlanStore(self._deployment.plans, report=pb_utils.Logger.log_error)
-        self._generate = with_remote_tiers(BlsTiers(self._deployment).generate, self._deployment, os.environ)
-        self._sandbox = remote_sandbox(os.environ) or BlsSandbox()
+        local = BlsTiers(self._deployment).generate
+        self._generate = with_remote_tiers(local, self._deployment, settings.tiers_url, settings.tiers_tls)
+        remote = settings.sandbox_url
+        self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox()
         self._metrics = _Metrics()
         self._serving = Serving(self._answer)
         self._flushing = asyncio.run_coroutine_threadsafe(flush_forever(self._metrics.families), self._serving.loop)

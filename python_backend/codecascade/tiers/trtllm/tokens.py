@@ -14,7 +14,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from codecascade.types import InvalidRequest, Sample
+from codecascade.errors import InvalidRequest
+from codecascade.types import Sample
 
 # What may stand before a stop word and share its first token: "\n```" is one token more than ")\n```" in most vocabularies.
 _BEFORE = ("", "\n", ")", "]", "}", '"', '"""', "'", ":", "):", ",")

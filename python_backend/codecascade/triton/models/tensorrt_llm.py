@@ -15,13 +15,15 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from codecascade.engine_manifest import check_engine, this_machine
-from codecascade.sampling import GenerateRequest, Generation, sequence_seed
-from codecascade.triton.bls import BlsModel, CallFailed
+from codecascade.errors import InvalidRequest, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.trtllm.engine_manifest import check_engine, this_machine
+from codecascade.triton.calls.bls import BlsModel, CallFailed
+from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
-from codecascade.triton.tier import Parameters, answered, asked
-from codecascade.types import InvalidRequest, Sample, TierUnavailable
+from codecascade.triton.tier_contract import answered, asked
+from codecascade.types import Sample
 
 _TIMEOUT_S = 3600.0  # the caller's own is shorter: the cascade gives a tier up after its timeout_s
 _OUTPUTS = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
@@ -33,7 +35,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         parameters = Parameters(args)
         self._tier = args["model_name"]
-        self._max_tokens = parameters.positive("max_completion_tokens")
+        self._max_tokens = parameters.integer("max_completion_tokens")
         check_engine(Path(parameters.text("engine")), this_machine(parameters.numbers("gpu_device_ids")))
         self._engine = parameters.text("engine_model")
         self._ensemble = BlsModel(

@@ -1,16 +1,60 @@
-"""The tier contract as tensors, whichever way they travel."""
+"""The tier contract, as every tier model reads it and answers it.
+
+Inputs, all but the first optional: text_input, max_tokens (what the tier writes at most), temperature (0: greedy),
+top_p (1), seed (0), stop_words (none), num_return_sequences (1), max_lines (no limit). A tier that cannot end a text at a line
+writes on: its line_tokens say that fewer lines would have cost as much.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codecascade.sampling import GenerateRequest, Generation
-from codecascade.types import Sample, TierUnavailable
+from codecascade.errors import TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.triton.tensors import Inputs, numbers, texts
+from codecascade.types import Sample
+
+_MAX_SEQUENCES = 100  # of one call; the largest k of a plan
+
+
+def asked(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequest:
+    """Raises InvalidRequest."""
+    return GenerateRequest(
+        tier=tier,
+        text_input=inputs.text("text_input"),
+        stop_words=inputs.texts("stop_words"),
+        max_tokens=inputs.integer("max_tokens", 1, max_completion_tokens, default=max_completion_tokens),
+        temperature=inputs.real("temperature", 0, 2, default=0.0),
+        top_p=inputs.real("top_p", 0, 1, default=1.0),
+        seed=inputs.integer("seed", 0, 2**64 - 1, default=0),
+        num_return_sequences=inputs.integer("num_return_sequences", 1, _MAX_SEQUENCES, default=1),
+        max_lines=inputs.integer("max_lines", 1, 2**31 - 1, default=None),
+    )
+
+
+def answered(generation: Generation) -> list[Any]:
+    """The output tensors."""
+    samples = generation.samples
+    return [
+        texts("text_output", [sample.text for sample in samples]),
+        numbers("completion_tokens", [sample.completion_tokens for sample in samples], np.int32),
+        numbers("line_tokens", [tokens for sample in samples for tokens in _line_tokens(sample)], np.int32),
+        numbers("prompt_tokens", [generation.prompt_tokens], np.int32),
+        texts("finish_reason", [sample.finish_reason for sample in samples]),
+    ]
+
+
+def _line_tokens(sample: Sample) -> Sequence[int]:
+    return sample.line_tokens or (sample.completion_tokens,) * lines_of(sample.text)
+
+
+REFUSAL = "invalid request: "
+
 
 GENERATED = ["text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason"]
 

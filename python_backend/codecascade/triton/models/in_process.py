@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from codecascade.sampling import GenerateRequest, Generation
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs
-from codecascade.triton.tier import Parameters, answered, asked
+from codecascade.triton.tier_contract import answered, asked
 
 
 class Engine(Protocol):
@@ -27,7 +28,7 @@ class InProcessTier:
     def initialize(self, args: dict[str, str]) -> None:
         parameters = Parameters(args)
         self._tier = args["model_name"]
-        self._max_tokens = parameters.positive("max_completion_tokens")
+        self._max_tokens = parameters.integer("max_completion_tokens")
         self._engine = self.load(parameters)
         self._serving = Serving(self._answer, nested=True)
 

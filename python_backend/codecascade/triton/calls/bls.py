@@ -15,18 +15,12 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
-from codecascade.sampling import GenerateRequest, Generation
-from codecascade.triton.contract import GENERATED, generate_inputs, generation
-from codecascade.triton.serving import CALL, GIVE_UP, REFUSAL
+from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.triton.serving import CALL, GIVE_UP
 from codecascade.triton.tensors import numbers, texts
-from codecascade.types import (
-    Candidate,
-    InvalidRequest,
-    SandboxUnavailable,
-    TestLine,
-    TierUnavailable,
-    VerdictMatrix,
-)
+from codecascade.triton.tier_contract import GENERATED, REFUSAL, generate_inputs, generation
+from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it waits
 PULSE_S = 5.0  # how often a model that is being waited for is asked whether it still lives

@@ -1,0 +1,39 @@
+"""Every error that a caller, a log or a command line may show."""
+
+from __future__ import annotations
+
+
+class CascadeError(Exception):
+    """A part of the system failed. The message is one sentence that a caller may read."""
+
+
+class InvalidRequest(CascadeError):
+    """The request names something impossible: the field, its value and what is allowed."""
+
+
+class TierUnavailable(CascadeError):
+    """A tier failed or timed out; the cascade goes on with the next one."""
+
+
+class SandboxUnavailable(CascadeError):
+    """The sandbox could not judge. Never confused with a verdict."""
+
+
+class Cancelled(CascadeError):
+    """The caller went away."""
+
+
+class PlanFileError(CascadeError):
+    """A plan file that cannot be used, with its path and what is wrong."""
+
+
+class InvalidSetting(CascadeError):
+    """A setting that cannot be used: its name, its value and what is allowed."""
+
+
+class DeploymentError(CascadeError):
+    """A deployment file that cannot be used, with its path and what is wrong."""
+
+
+class EngineError(CascadeError):
+    """An engine that this server cannot run, in one sentence with what it was built for and how to build it again."""

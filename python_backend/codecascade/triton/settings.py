@@ -1,0 +1,66 @@
+"""Settings of the server's Python models: the CODECASCADE_… variables of Triton's environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, FilePath, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from codecascade.errors import InvalidSetting
+from codecascade.triton.calls.tls import Tls
+
+PREFIX = "CODECASCADE_"
+
+
+class ServerSettings(BaseSettings):
+    """Every field is the variable of the same name in capitals, after CODECASCADE_. An empty variable counts as not set."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+
+    deployment: Path | None = Field(
+        default=None, description="Path of the deployment file that `build/` rendered. `cascade` needs it."
+    )
+    tiers_url: str | None = Field(default=None, description="host:port of another Triton's gRPC, for all tiers without a `url`.")
+    tiers_ca: FilePath | None = Field(default=None, description="PEM file of certificates to trust there. Set: TLS.")
+    tiers_certificate: FilePath | None = Field(default=None, description="PEM file of the cascade's own certificate.")
+    tiers_key: FilePath | None = Field(default=None, description="PEM file of that certificate's key.")
+    sandbox_url: str | None = Field(
+        default=None, description="host:port of another Triton's gRPC, whose `sandbox` runs the tests."
+    )
+    sandbox_ca: FilePath | None = Field(default=None, description="PEM file of certificates to trust there. Set: TLS.")
+    sandbox_certificate: FilePath | None = Field(default=None, description="PEM file of the cascade's own certificate.")
+    sandbox_key: FilePath | None = Field(default=None, description="PEM file of that certificate's key.")
+    sandbox_workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="Candidates that `sandbox` runs at a time; 0: as many as cores. Overrides its config.pbtxt.",
+    )
+    sandbox_level: str | None = Field(default=None, description="Isolation level of `sandbox`. Overrides its config.pbtxt.")
+
+    @property
+    def tiers_tls(self) -> Tls | None:
+        """Raises InvalidSetting."""
+        return _tls("TIERS", self.tiers_ca, self.tiers_certificate, self.tiers_key)
+
+    @property
+    def sandbox_tls(self) -> Tls | None:
+        """Raises InvalidSetting."""
+        return _tls("SANDBOX", self.sandbox_ca, self.sandbox_certificate, self.sandbox_key)
+
+
+def read_server_settings() -> ServerSettings:
+    """From the environment. Raises InvalidSetting, which names the variable, its value and what is wrong."""
+    try:
+        return ServerSettings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidSetting(f"{PREFIX}{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
+
+
+def _tls(server: str, ca: Path | None, certificate: Path | None, key: Path | None) -> Tls | None:
+    """None without a CA: no TLS."""
+    if (certificate or key) and not (ca and certificate and key):
+        ca_name, certificate_name, key_name = (f"{PREFIX}{server}_{file}" for file in ("CA", "CERTIFICATE", "KEY"))
+        raise InvalidSetting(f"{certificate_name} and {key_name} go together, and need {ca_name}")
+    return Tls(root_certificates=ca, private_key=key, certificate_chain=certificate) if ca else None
