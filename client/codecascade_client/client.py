@@ -5,35 +5,22 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
+from codecascade.triton.calls.tls import Tls
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from codecascade_client.settings import DEFAULT_URL, Settings
+from codecascade_client.errors import RequestFailed
+from codecascade_client.settings import DEFAULT_URL, Settings, check_address
 
 MODEL = "cascade"
-_ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
 _NOT_CONNECTED = re.compile(r"failed to connect to all addresses; last error: \w+: (?:\S+: )?(.*)", re.DOTALL)
 _INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype(np.int32), "UINT64": np.dtype(np.uint64)}
-
-
-class RequestFailed(Exception):
-    """The server refused, could not answer or could not be reached.
-
-    code: the gRPC status. sentence: what the server said, or what is wrong between here and there.
-    """
-
-    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-        self.sentence = sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +34,6 @@ class Completion:
     trace: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM files. No root certificates: those of this machine. Key and chain: for a server that checks its clients."""
-
-    root_certificates: Path | None = None
-    private_key: Path | None = None
-    certificate_chain: Path | None = None
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Tls | None:
-        """None: a connection without TLS."""
-        if not (settings.tls or settings.root_certificates):
-            return None
-        return cls(settings.root_certificates, settings.private_key, settings.certificate_chain)
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Raises OSError if a file cannot be read."""
-        return grpc.ssl_channel_credentials(*map(_read, (self.root_certificates, self.private_key, self.certificate_chain)))
-
-
-class BadSettings(Exception):
-    """A setting that cannot be used: its name, its value and what is wrong."""
-
-
-def read_settings(url: str | None = None) -> Settings:
-    """From the environment; url comes before its own. Raises BadSettings, also for a certificate that cannot be read."""
-    try:
-        settings = Settings(url=url) if url is not None else Settings()
-        CascadeClient.from_settings(settings)
-        if tls := Tls.from_settings(settings):
-            tls.credentials()
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BadSettings(f"CODECASCADE_{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
-    except OSError as error:
-        raise BadSettings(f"{error.filename} cannot be read for TLS: {error.strerror}") from error
-    except ValueError as error:
-        raise BadSettings(str(error)) from error
-    return settings
-
-
 class CascadeClient:
     """One connection to a server, shared by any number of concurrent calls. An async context manager.
 
@@ -95,15 +41,13 @@ class CascadeClient:
     """
 
     def __init__(self, url: str = DEFAULT_URL, tls: Tls | None = None) -> None:
-        address = _ADDRESS.fullmatch(url)
-        if not address or int(address["port"]) > 65535:
-            raise ValueError(f"the server's address is {url!r}, it must be host:port")
+        check_address(url)
         self.url = url
         self._tls = tls
 
     @classmethod
     def from_settings(cls, settings: Settings) -> CascadeClient:
-        return cls(settings.url, Tls.from_settings(settings))
+        return cls(settings.url, settings.transport_security)
 
     async def __aenter__(self) -> CascadeClient:
         self._triton = InferenceServerClient(self.url, creds=self._tls.credentials() if self._tls else None)
@@ -195,7 +139,3 @@ def _tensor(name: str, datatype: str, values: NDArray[Any]) -> InferInput:
 
 def _refused(sentence: str) -> RequestFailed:
     return RequestFailed(grpc.StatusCode.INVALID_ARGUMENT, sentence)
-
-
-def _read(path: Path | None) -> bytes | None:
-    return path.read_bytes() if path else None

@@ -1,26 +1,64 @@
-"""Where the server is, from the environment. The command line's options come before it."""
+"""Settings of the client: the CODECASCADE_… variables of its environment. The command line's options come before them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from codecascade.errors import InvalidSetting
+from codecascade.triton.calls.tls import Tls
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_URL = "127.0.0.1:8001"
+PREFIX = "CODECASCADE_"
+_ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
 
 
 class Settings(BaseSettings):
-    """CODECASCADE_URL (host:port of the gRPC service), CODECASCADE_TIMEOUT_S, and for TLS CODECASCADE_TLS=true (roots of
-    this machine) or CODECASCADE_ROOT_CERTIFICATES (a PEM file), with CODECASCADE_PRIVATE_KEY and
-    CODECASCADE_CERTIFICATE_CHAIN where the server wants to know its clients.
-    """
+    """Every field is the variable of the same name in capitals, after CODECASCADE_."""
 
-    model_config = SettingsConfigDict(env_prefix="CODECASCADE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    url: str = DEFAULT_URL
-    timeout_s: float = Field(default=600.0, gt=0)
-    tls: bool = False
-    root_certificates: Path | None = None
-    private_key: Path | None = None
-    certificate_chain: Path | None = None
+    url: str = Field(default=DEFAULT_URL, description="host:port of the server's gRPC service.")
+    timeout_s: float = Field(default=600.0, gt=0, description="Seconds that a request may take.")
+    tls: bool = Field(default=False, description="TLS with the root certificates of this machine.")
+    root_certificates: Path | None = Field(default=None, description="PEM file of certificates to trust. Set: TLS.")
+    private_key: Path | None = Field(default=None, description="PEM file, for a server that checks its clients.")
+    certificate_chain: Path | None = Field(default=None, description="PEM file that belongs to the key.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        check_address(url)
+        return url
+
+    @property
+    def transport_security(self) -> Tls | None:
+        """None: a connection without TLS."""
+        if not (self.tls or self.root_certificates):
+            return None
+        return Tls(self.root_certificates, self.private_key, self.certificate_chain)
+
+
+def check_address(url: str) -> None:
+    """Raises ValueError unless url is host:port."""
+    address = _ADDRESS.fullmatch(url)
+    if not address or int(address["port"]) > 65535:
+        raise ValueError(f"the server's address is {url!r}, it must be host:port")
+
+
+def read_settings(url: str | None = None) -> Settings:
+    """From the environment; url comes before its own. Raises InvalidSetting, also for a certificate that cannot be read."""
+    try:
+        settings = Settings(url=url) if url is not None else Settings()
+        if tls := settings.transport_security:
+            tls.credentials()
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"] == ("url",):
+            raise InvalidSetting(str(first["ctx"]["error"])) from error
+        raise InvalidSetting(f"{PREFIX}{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
+    except OSError as error:
+        raise InvalidSetting(f"{error.filename} cannot be read for TLS: {error.strerror}") from error
+    return settings

@@ -1,4 +1,17 @@
-"""Every error that a caller, a log or a command line may show."""
+"""Every error that a caller, a log or a command line may show, each with one sentence for a person:
+
+    CascadeError
+    ├─ InvalidRequest      the caller can mend it
+    ├─ TierUnavailable     the cascade goes on with the next tier
+    ├─ SandboxUnavailable  the cascade goes on without a verdict
+    ├─ Cancelled           nobody waits for the answer
+    ├─ InvalidSetting      ┐
+    ├─ DeploymentError     │ the operator can mend it
+    ├─ PlanFileError       │
+    └─ EngineError         ┘
+
+Errors of the client are in codecascade_client.errors. What a module raises and catches itself stays in that module.
+"""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from codecascade.errors import CascadeError
 from codecascade.prices import usd
-from codecascade_client.published import import_published
-from codecascade_client.search import Grid, Point, pareto_frontier
-from codecascade_client.tabulate import Table, tabulate
+from codecascade_client.recording.published import import_published
+from codecascade_client.replay.table import Table, tabulate
+from codecascade_client.search.frontier import Grid, Point, pareto_frontier
 
 GRID = Grid(tuple(step / 600 for step in range(1, 601)))
 AT_LEAST_PLANS = 10**8

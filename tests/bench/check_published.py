@@ -15,12 +15,12 @@ from pathlib import Path
 
 from codecascade.errors import CascadeError
 from codecascade.prices import PICODOLLARS
-from codecascade.recordings import Recording
 from codecascade.types import Plan
-from codecascade_client.published import PlanTable, PublishedPlan, import_published, read_plan_tables
-from codecascade_client.replay import option_of, replay
-from codecascade_client.splits import split
-from codecascade_client.tabulate import Outcome, Table, outcome, tabulate
+from codecascade_client.datasets.split import split
+from codecascade_client.recording.published import PlanTable, PublishedPlan, import_published, read_plan_tables
+from codecascade_client.recording.recording import Recording, option_of
+from codecascade_client.replay.cascade import replay
+from codecascade_client.replay.table import Outcome, Table, outcome, tabulate
 
 COST_TOLERANCE = 1e-6  # relative
 ACCURACY_TOLERANCE = 1e-9  # percent: only the rounding of a printed float

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from codecascade.errors import CascadeError
-from codecascade.recordings import GREEDY, Draw, Stage, StepOption, Unit
 from codecascade.sandbox import Limits, SandboxPool
 from codecascade.scoring import score_candidates
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
-from codecascade_client.dataset_files import HUMANEVAL, load_dataset
-from codecascade_client.published import read_draws, read_stages
+from codecascade_client.datasets.load import HUMANEVAL, load_dataset
+from codecascade_client.recording.published import read_draws, read_stages
+from codecascade_client.recording.recording import GREEDY, Draw, Stage, StepOption, Unit
 from rich.progress import Progress
 
 K, LINES = 10, 4

@@ -24,7 +24,7 @@ import grpc
 import numpy as np
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Task
-from codecascade_client.tables import console, new_table
+from codecascade_client.terminal import console, new_table
 from rich.text import Text
 from tritonclient.grpc import service_pb2
 

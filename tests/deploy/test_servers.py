@@ -22,7 +22,9 @@ from typing import Any
 import dockerfile
 import pytest
 from chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
-from codecascade_client.client import CascadeClient, RequestFailed, Tls
+from codecascade.triton.calls.tls import Tls
+from codecascade_client.client import CascadeClient
+from codecascade_client.errors import RequestFailed
 from paths import ROOT, VAR
 from scripted.repository import ScriptedTier, render
 from triton_install import TritonInstall, installed, python_library_dir

@@ -11,18 +11,17 @@ import pytest
 from codecascade.deployment import load_deployment
 from codecascade.plans import load_plans
 from codecascade.sandbox import SandboxPool
-from codecascade_client.bench import PlanBench
-from codecascade_client.bench_run import bench_plans
-from codecascade_client.client import RequestFailed
-from codecascade_client.dataset_files import Dataset
-from codecascade_client.datasets import BenchmarkTask
-from codecascade_client.endpoints import TierEndpoints
-from codecascade_client.plan_search import Rules, plan_file, search
-from codecascade_client.record import RecordSettings, manifest_for, plan_units, record
-from codecascade_client.recording_store import resume_recording
-from codecascade_client.search import Grid
+from codecascade_client.datasets.humaneval import BenchmarkTask
+from codecascade_client.datasets.load import Dataset
+from codecascade_client.errors import RequestFailed
+from codecascade_client.live.bench import PlanBench, bench_plans
+from codecascade_client.live.endpoints import TierEndpoints
+from codecascade_client.recording.judge import judge, unjudged
+from codecascade_client.recording.record import RecordSettings, manifest_for, plan_units, record
+from codecascade_client.recording.store import resume_recording
+from codecascade_client.search.frontier import Grid
+from codecascade_client.search.search import Rules, plan_file, search
 from codecascade_client.settings import Settings
-from codecascade_client.verdicts import judge, unjudged
 from real_server import StartServer
 from scripted.repository import ScriptedRepository, ScriptedTier, render
 from triton_server import RunningServer

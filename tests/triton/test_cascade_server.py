@@ -15,7 +15,8 @@ import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
-from codecascade_client.client import CascadeClient, Completion, RequestFailed
+from codecascade_client.client import CascadeClient, Completion
+from codecascade_client.errors import RequestFailed
 from errors import BuildError
 from real_server import StartServer
 from scripted.repository import ScriptedRepository, ScriptedTier, plan_document, render

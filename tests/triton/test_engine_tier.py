@@ -21,8 +21,8 @@ from conversion import need_conversion
 
 need_conversion()
 from codecascade_client.client import CascadeClient
-from codecascade_client.datasets import humaneval_task
-from codecascade_client.evaluate import evaluate
+from codecascade_client.datasets.humaneval import humaneval_task
+from codecascade_client.live.evaluate import evaluate
 from engine.checkpoint import checkpoint
 from engine.deployed import TIER, engine_of, path_with_one_h100, render_with_stand_in, repositories, see_the_image
 from engine_models import EngineTier, render_engines

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from codecascade.recordings import GREEDY, Draw, Judged, Manifest, RecordedSample, SampleRecording, Unit
 from codecascade.types import VerdictMatrix
+from codecascade_client.recording.recording import GREEDY, Draw, Judged, Manifest, RecordedSample, SampleRecording, Unit
 
 PRICES_PER_MTOK = {"small": 1.0, "medium": 3.7, "large": 11.3}
 PROMPT_SHARE = 0.23  # of a tier's price, for a token that it reads

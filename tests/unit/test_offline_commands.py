@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from codecascade.plans import load_plans
-from codecascade_client.recording_store import open_recording
+from codecascade_client.recording.store import open_recording
 from unit.sums_deployment import write_deployment
 from unit.tier_server import ScriptedTier, serving
 
@@ -33,7 +33,7 @@ async def codecascade(*arguments: object, kill_after: str = "") -> Finished:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        "from codecascade_client.cli import main; main()",
+        "from codecascade_client.cli.main import main; main()",
         *map(str, arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

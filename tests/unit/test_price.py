@@ -5,8 +5,8 @@ from codecascade.deployment import Tier
 from codecascade.errors import InvalidRequest
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.types import Sample, Task
-from codecascade_client.price import Load, Speed, measure_speeds, price_of, sandbox_usd_per_cpu_s, speed_in_words, speed_of
-from codecascade_client.published_prices import PUBLISHED
+from codecascade_client.live.price import Load, Speed, measure_speeds, price_of, sandbox_usd_per_cpu_s, speed_in_words, speed_of
+from codecascade_client.recording.published_prices import PUBLISHED
 
 TIER = Tier("small", "base", context_tokens=2048, max_completion_tokens=64, price_per_mtok=0.0)
 TASKS = [Task(f"def f_{n}(a):\n", f"f_{n}") for n in range(40)]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from bench import check_published
-from codecascade.recordings import GREEDY, RecordingError, SampleRecording, StepOption, Unit
-from codecascade_client.published import import_published, read_plan_tables
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording.published import import_published, read_plan_tables
+from codecascade_client.recording.recording import GREEDY, SampleRecording, StepOption, Unit
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces" / "wizardcoder_python_humaneval"
 

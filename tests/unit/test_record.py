@@ -9,20 +9,21 @@ import pytest
 from codecascade.cascade import run_cascade
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import InvalidRequest, TierUnavailable
-from codecascade.recordings import GREEDY, RecordingError, Unit
 from codecascade.sandbox import SandboxPool
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
 from codecascade.types import Plan, TierPlan
-from codecascade_client.dataset_files import Dataset, DatasetError, load_dataset
-from codecascade_client.datasets import BenchmarkTask
-from codecascade_client.endpoints import BACKOFF_S, TierEndpoints
-from codecascade_client.record import Recorded, RecordSettings, Refused, manifest_for, plan_units, record
-from codecascade_client.recording_store import RecordingFolder, Truth, resume_recording
-from codecascade_client.replay import replay
-from codecascade_client.splits import split
-from codecascade_client.verdicts import judge, unjudged
+from codecascade_client.datasets.humaneval import BenchmarkTask
+from codecascade_client.datasets.load import Dataset, load_dataset
+from codecascade_client.datasets.split import split
+from codecascade_client.errors import DatasetError, RecordingError
+from codecascade_client.live.endpoints import BACKOFF_S, TierEndpoints
+from codecascade_client.recording.judge import judge, unjudged
+from codecascade_client.recording.record import Recorded, RecordSettings, Refused, manifest_for, plan_units, record
+from codecascade_client.recording.recording import GREEDY, Unit
+from codecascade_client.recording.store import RecordingFolder, Truth, resume_recording
+from codecascade_client.replay.cascade import replay
 from unit.sums_deployment import write_deployment
 from unit.tier_server import PROMPT_TOKENS, ScriptedTier, serving
 

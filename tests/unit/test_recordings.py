@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codecascade.recordings import (
+from codecascade.scoring import score_candidates
+from codecascade.types import VerdictMatrix
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording import parquet as parts
+from codecascade_client.recording.recording import (
     GREEDY,
     Draw,
     Judged,
     Manifest,
     RecordedSample,
-    RecordingError,
     SampleRecording,
     Stage,
     StageRecording,
@@ -21,16 +24,7 @@ from codecascade.recordings import (
     Unit,
     matrix_with,
 )
-from codecascade.scoring import score_candidates
-from codecascade.types import VerdictMatrix
-from codecascade_client import parts
-from codecascade_client.recording_store import (
-    SAMPLES,
-    Truth,
-    create_recording,
-    open_recording,
-    resume_recording,
-)
+from codecascade_client.recording.store import SAMPLES, Truth, create_recording, open_recording, resume_recording
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,7 +179,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from unit.test_recordings import draw
 from codecascade.recordings import Unit
-from codecascade_client.recording_store import open_recording
+from codecascade_client.recording.store import open_recording
 folder = open_recording(Path({folder!r}))
 with folder.writing():
     for n in range(1_000_000):
@@ -243,7 +237,7 @@ def test_a_full_disk_is_said_and_keeps_what_was_recorded(tmp_path: Path):
         "import resource, signal, sys; from pathlib import Path;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         f"sys.path.insert(0, {str(Path(__file__).parents[1])!r});"
-        "from unit.test_recordings import UNIT, draw; from codecascade_client.recording_store import open_recording;"
+        "from unit.test_recordings import UNIT, draw; from codecascade_client.recording.store import open_recording;"
         f"open_recording(Path({str(folder.path)!r})).add_draws({{UNIT: draw('other')}})"
     )
     stopped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -5,22 +5,22 @@ import numpy as np
 import pytest
 from codecascade.plans import PlanFile
 from codecascade.prices import PICODOLLARS
-from codecascade.recordings import (
+from codecascade.trace import cost_of
+from codecascade.types import Plan, TierPlan
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording.recording import (
     GREEDY,
     Draw,
     Recording,
-    RecordingError,
     SampleRecording,
     Stage,
     StageRecording,
     StepOption,
     Unit,
 )
-from codecascade.trace import cost_of
-from codecascade.types import Plan, TierPlan
-from codecascade_client.replay import check_recorded, replay
-from codecascade_client.replay_run import check_same, replay_plans
-from codecascade_client.tabulate import outcome, tabulate
+from codecascade_client.replay.cascade import check_recorded, replay
+from codecascade_client.replay.plans import check_same, replay_plans
+from codecascade_client.replay.table import outcome, tabulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit import synthetic_recordings as synthetic

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codecascade_client.charts import acceptance, chosen_places
-from codecascade_client.plan_search import Rules, SearchResult, search
-from codecascade_client.report import write_report
-from codecascade_client.search import Grid
-from codecascade_client.selection import in_words
-from codecascade_client.tabulate import tabulate
+from codecascade_client.replay.table import tabulate
+from codecascade_client.report.charts import acceptance, chosen_places
+from codecascade_client.report.page import write_report
+from codecascade_client.search.frontier import Grid
+from codecascade_client.search.search import Rules, SearchResult, search
+from codecascade_client.words import in_words
 from unit import synthetic_recordings as synthetic
 
 VOID = {"meta", "br", "hr", "img"}

@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 from codecascade.prices import Prices, TokenPrice
-from codecascade.recordings import RecordingError
 from codecascade.types import Plan, TierPlan
-from codecascade_client.plan_search import Rules, provenance, search
-from codecascade_client.replay_run import replay_plan
-from codecascade_client.report import write_report
-from codecascade_client.reprice import price_ratio, reprice
-from codecascade_client.search import Grid
-from codecascade_client.search_tables import prices_in_words
-from codecascade_client.tabulate import outcome, tabulate
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording.reprice import reprice
+from codecascade_client.replay.plans import replay_plan
+from codecascade_client.replay.table import outcome, tabulate
+from codecascade_client.report.page import write_report
+from codecascade_client.search.frontier import Grid
+from codecascade_client.search.search import Rules, prices_in_words, provenance, search
+from codecascade_client.words import price_ratio
 from unit import synthetic_recordings as synthetic
 
 GPU = """

@@ -3,11 +3,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from codecascade.recordings import StepOption
 from codecascade.types import Plan, TierPlan
-from codecascade_client.replay import option_of
-from codecascade_client.search import PAPER, Grid, Point, pareto_frontier
-from codecascade_client.tabulate import Table, outcome, tabulate
+from codecascade_client.recording.recording import StepOption, option_of
+from codecascade_client.replay.table import Table, outcome, tabulate
+from codecascade_client.search.frontier import PAPER, Grid, Point, pareto_frontier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit import synthetic_recordings as synthetic

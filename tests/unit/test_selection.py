@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from codecascade.errors import InvalidRequest
 from codecascade.plans import load_plans
-from codecascade.recordings import RecordingError, SampleRecording
 from codecascade.types import Plan, TierPlan
-from codecascade_client.plan_search import Rules, plan_file, search
-from codecascade_client.replay import replay
-from codecascade_client.savings import FRONTIER, Held, mean_savings, saving
-from codecascade_client.search import Grid, Point, pareto_frontier
-from codecascade_client.selection import Bootstrap, choose, in_words, measure, single_plans, weak_tiers
-from codecascade_client.splits import split
-from codecascade_client.tabulate import outcome, tabulate
+from codecascade_client.datasets.split import split
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording.recording import SampleRecording
+from codecascade_client.replay.cascade import replay
+from codecascade_client.replay.table import outcome, tabulate
+from codecascade_client.search.choose import Bootstrap, choose, measure, single_plans, weak_tiers
+from codecascade_client.search.frontier import Grid, Point, pareto_frontier
+from codecascade_client.search.savings import FRONTIER, Held, mean_savings, saving
+from codecascade_client.search.search import Rules, plan_file, search
+from codecascade_client.words import in_words
 from unit import synthetic_recordings as synthetic
 
 GRID = Grid((0.3, 0.7, 1.0))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from codecascade_client.plan_search import Rules, plan_file, search
-from codecascade_client.recording_store import open_recording
-from codecascade_client.reprice import price_ratio, reprice
-from codecascade_client.search import WHOLE
-from codecascade_client.selection import PROBABILITY
+from codecascade_client.recording.reprice import reprice
+from codecascade_client.recording.store import open_recording
+from codecascade_client.search.choose import PROBABILITY
+from codecascade_client.search.frontier import WHOLE
+from codecascade_client.search.search import Rules, plan_file, search
+from codecascade_client.words import price_ratio
 from paths import PLANS
 
 

@@ -2,7 +2,7 @@ import random
 
 import pytest
 from codecascade.errors import InvalidRequest
-from codecascade_client.splits import split
+from codecascade_client.datasets.split import split
 
 HUMANEVAL = [f"HumanEval/{n}" for n in range(164)]
 

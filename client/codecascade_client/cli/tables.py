@@ -1,0 +1,104 @@
+"""What the command line prints about a trace, plans and evaluations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codecascade.plans import PlanFile
+from rich.text import Text
+
+from codecascade_client.estimate import Estimate
+from codecascade_client.live.evaluate import Result
+from codecascade_client.terminal import console, new_table
+from codecascade_client.words import dollars
+
+
+def print_trace(trace: Mapping[str, Any]) -> None:
+    """What each tier did and why it was left, on stderr."""
+    rows = new_table("tier", right=("solutions", "test lines", "score", "θ", "decision", "tokens", "cost", "ms"))
+    for step in trace["steps"]:
+        tested = step["k"] > 0 and step["solutions"] > 0
+        rows.add_row(
+            step["tier"],
+            str(step["solutions"]),
+            str(step["test_lines"]),
+            f"{step['score']:.3f}" if tested else "–",
+            f"{step['threshold']:g}" if tested else "–",
+            step["decision"],
+            str(step["completion_tokens"]),
+            dollars(step["price_usd"]),
+            f"{step['wall_ms']:,.0f}",
+        )
+    rows.add_section()
+    tokens = sum(trace["cost"]["completion_tokens"].values())
+    rows.add_row("all", "", "", "", "", "", str(tokens), dollars(trace["cost"]["price_usd"]), f"{trace['wall_ms']:,.0f}")
+    out = console(sys.stderr)
+    out.print(rows)
+    for step in trace["steps"]:
+        out.print(Text(f"{step['tier']}: {step['reason']}"))
+    if trace["note"]:
+        out.print(Text(f"Note: {trace['note']}"))
+
+
+def print_plans(files: Sequence[tuple[Path, PlanFile]]) -> None:
+    """On stdout."""
+    out = console(sys.stdout)
+    for path, file in files:
+        rows = new_table("plan", "tier", right=("k", "test lines", "θ"))
+        for name, plan in file.plans.items():
+            label = f"{name} (default)" if name == file.default else name
+            for position, step in enumerate(plan.steps):
+                last = position == len(plan.steps) - 1
+                threshold = "always accepts" if last else f"{step.threshold:g}"
+                rows.add_row("" if position else label, step.tier, str(step.k), str(step.test_lines), threshold)
+            rows.add_section()
+        out.print(Text(f"{path}: family {file.family}; {file.provenance.get('method', 'no method named')}"))
+        out.print(rows)
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """The table and its totals, on stdout."""
+    rows = new_table("task", "answered by", "tests", right=("tiers asked", "score", "tokens", "cost", "seconds"))
+    for result in results:
+        rows.add_row(
+            result.task_id,
+            result.tier,
+            result.verdict.name.lower(),
+            str(len(result.asked)),
+            f"{result.score:.3f}",
+            str(result.tokens),
+            dollars(result.cost_usd),
+            f"{result.seconds:.1f}",
+        )
+    out = console(sys.stdout)
+    out.print(rows)
+    for line in totals(results):
+        out.print(Text(line))
+
+
+def totals(results: Sequence[Result]) -> list[str]:
+    """pass@1, who answered, how many escalated, and what it all cost."""
+    passed = sum(result.passed for result in results)
+    tiers = dict.fromkeys(tier for result in results for tier in result.asked)
+    answered = {tier: sum(result.tier == tier for result in results) for tier in tiers}
+    per_task = sum(result.cost_usd for result in results) / len(results)
+    return [
+        f"pass@1: {passed} of {len(results)} ({passed / len(results):.1%})",
+        "answered by: " + ", ".join(f"{tier} {count}" for tier, count in answered.items()),
+        f"escalated: {sum(len(result.asked) > 1 for result in results)} of {len(results)}",
+        f"per task: {sum(result.tokens for result in results) / len(results):,.0f} tokens, {dollars(per_task)}, "
+        f"{sum(result.seconds for result in results) / len(results):.1f} s",
+    ]
+
+
+def comparison(promised: Estimate, seen: Estimate) -> str:
+    """In words."""
+    between = "overlap" if seen.overlaps(promised) else "are apart"
+    return f"promised on held-out tasks: {_percent(promised)}, seen: {_percent(seen)}; the intervals {between}"
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate.mean:.1%} (95 %: {estimate.low:.1%} to {estimate.high:.1%})"

@@ -1,0 +1,38 @@
+"""The client's errors. Like the server's they are CascadeErrors, each with one sentence for a person:
+
+CascadeError
+├─ RequestFailed       the server refused, failed or could not be reached
+├─ DatasetError        a benchmark, or a task of one, that cannot be had
+├─ RecordingError      a recording that cannot be used, or that lacks what is asked of it
+├─ WriteFailed         a file that could not be written
+└─ …                   codecascade.errors: InvalidSetting, PlanFileError, DeploymentError, …
+"""
+
+from __future__ import annotations
+
+from codecascade.errors import CascadeError
+from grpc import StatusCode  # type: ignore[import-untyped]
+
+
+class RequestFailed(CascadeError):
+    """The server refused, could not answer or could not be reached.
+
+    code: the gRPC status. sentence: what the server said, or what is wrong between here and there.
+    """
+
+    def __init__(self, code: StatusCode, sentence: str) -> None:
+        super().__init__(f"{sentence} ({code.name})")
+        self.code = code
+        self.sentence = sentence
+
+
+class DatasetError(CascadeError):
+    """A benchmark, or a task of one, that cannot be had."""
+
+
+class RecordingError(CascadeError):
+    """A recording that cannot be used, or that lacks what is asked of it."""
+
+
+class WriteFailed(CascadeError):
+    """A file that could not be written: its path and why."""

@@ -1,0 +1,174 @@
+"""Record: ask every tier everything once, the way a live cascade would ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from codecascade.deployment import Deployment, load_deployment
+from codecascade.errors import InvalidRequest
+from codecascade.texts.prompts import solution_prompt, tests_prompt
+from codecascade.tiers.contract import Generate, GenerateRequest, Generation
+from codecascade.tiers.live import TEMPERATURE, TOP_P, LiveTiers
+from codecascade.types import Sample, Task, TierPlan
+
+from codecascade_client.datasets.load import Dataset
+from codecascade_client.datasets.split import split
+from codecascade_client.recording.recording import GREEDY, Draw, Manifest, RecordedSample, Unit
+from codecascade_client.recording.store import RecordingFolder
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """What every unit is asked for. k solutions and k test samples of `test_lines` lines; run r has the seed `seed` + r."""
+
+    k: int = 3
+    test_lines: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One finished unit. tokens: generated for it."""
+
+    unit: Unit
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A unit that its tier refuses to answer, and why."""
+
+    unit: Unit
+    reason: str
+
+
+def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettings) -> Manifest:
+    """Of a recording of every tier of a deployment. Raises DeploymentError."""
+    deployed = load_deployment(deployment_file)
+    rendered = json.loads(deployment_file.read_text(encoding="utf-8"))
+    tiers = {
+        tier["name"]: {
+            **{key: value for key, value in tier.items() if key != "name"},
+            "prompts_sha256": _prompts_sha256(tier["style"], dataset, settings.test_lines),
+        }
+        for tier in rendered["tiers"]
+    }
+    return Manifest(
+        family=rendered["family"],
+        dataset={"name": dataset.name, "sha256": dataset.sha256, "task_ids": list(dataset.tasks)},
+        tiers=tiers,
+        settings={
+            "k": settings.k,
+            "test_lines": settings.test_lines,
+            "seed": settings.seed,
+            "temperature": TEMPERATURE,
+            "top_p": TOP_P,
+        },
+        provenance={"runtime": rendered["runtime"], "begun": date.today().isoformat(), "codecascade": version("codecascade")},
+        sandbox_price_per_cpu_s=deployed.sandbox_price_per_cpu_s,
+    )
+
+
+def plan_units(dataset: Dataset, tiers: Sequence[str], *, runs: int, split_seed: int, limit: int | None) -> list[Unit]:
+    """What to record: tier by tier, the validation tasks of the split first, so that a part of it is already of use."""
+    ids = list(dataset.tasks)
+    parts = split(ids, split_seed) if len(ids) > 1 else None
+    ordered = [*parts.validation, *parts.test] if parts else ids
+    return [Unit(tier, task, run) for tier in tiers for task in ordered[:limit] for run in (GREEDY, *range(runs))]
+
+
+async def record(
+    folder: RecordingFolder,
+    deployment: Deployment,
+    dataset: Dataset,
+    units: Sequence[Unit],
+    settings: RecordSettings,
+    generate: Generate,
+    *,
+    concurrency: int,
+    on_unit: Callable[[Recorded | Refused], None],
+) -> None:
+    """Ask for the units, `concurrency` at a time, and store each as soon as it is whole.
+
+    Raises TierUnavailable or RecordingError; what was stored until then is kept, and the rest can be asked for again.
+    """
+    waiting = iter(units)
+
+    async def work() -> None:
+        for unit in waiting:
+            task = dataset.task(unit.task)
+            try:
+                draw = await _ask(unit, task, deployment, settings, generate)
+            except InvalidRequest as error:
+                on_unit(Refused(unit, str(error)))
+                continue
+            folder.add_draws({unit: draw})
+            on_unit(Recorded(unit, tokens=_tokens(draw)))
+
+    workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _ask(unit: Unit, task: Task, deployment: Deployment, settings: RecordSettings, generate: Generate) -> Draw:
+    """LiveTiers asks, so that the recording has what a live cascade would have; the calls are listened to."""
+    heard: list[tuple[GenerateRequest, Generation, float]] = []
+
+    async def listening(request: GenerateRequest) -> Generation:
+        started = time.perf_counter()
+        generation = await generate(request)
+        heard.append((request, generation, (time.perf_counter() - started) * 1e3))
+        return generation
+
+    seed = settings.seed if unit.run == GREEDY else settings.seed + unit.run
+    k = 1 if unit.run == GREEDY else settings.k
+    await LiveTiers(deployment, listening, seed=seed).sample(task, TierPlan(unit.tier, k, settings.test_lines))
+    solution_text = solution_prompt(deployment.tiers[unit.tier].style, task).text
+    solutions, tests = sorted(heard, key=lambda call: call[0].text_input != solution_text)
+    asked = tuple(replace(sample, asked_lines=settings.test_lines) for sample in _samples(tests))
+    return Draw(_samples(solutions), {settings.test_lines: asked})
+
+
+def _samples(call: tuple[GenerateRequest, Generation, float]) -> tuple[RecordedSample, ...]:
+    request, generation, latency_ms = call
+    return tuple(_recorded(sample, request, generation.prompt_tokens, latency_ms) for sample in generation.samples)
+
+
+def _recorded(sample: Sample, request: GenerateRequest, prompt_tokens: int, latency_ms: float) -> RecordedSample:
+    return RecordedSample(
+        text=sample.text,
+        completion_tokens=sample.completion_tokens,
+        prompt_tokens=prompt_tokens,
+        seed=request.seed,
+        temperature=request.temperature,
+        finish_reason=sample.finish_reason,
+        line_tokens=sample.line_tokens,
+        latency_ms=latency_ms,
+    )
+
+
+def _tokens(draw: Draw) -> int:
+    return sum(sample.completion_tokens for samples in (draw.solutions, *draw.tests.values()) for sample in samples)
+
+
+def _prompts_sha256(style: str, dataset: Dataset, test_lines: int) -> str:
+    """Of every text and stop word that a tier of this style is sent."""
+    digest = hashlib.sha256()
+    for task in map(dataset.task, dataset.tasks):
+        prompts = [solution_prompt(style, task), tests_prompt(style, task, test_lines)]
+        sent: Any = [(prompt.text, prompt.stop) for prompt in prompts]
+        digest.update(json.dumps(sent).encode())
+    return digest.hexdigest()

@@ -1,0 +1,252 @@
+"""Recordings on disk (docs/recording-format.md): a manifest and Parquet parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from codecascade.types import Verdict, VerdictMatrix
+from numpy.typing import NDArray
+
+from codecascade_client.errors import RecordingError
+from codecascade_client.files import write_whole
+from codecascade_client.recording import parquet as parts
+from codecascade_client.recording.recording import (
+    Draw,
+    Judged,
+    Manifest,
+    RecordedSample,
+    Recording,
+    SampleRecording,
+    Stage,
+    StageRecording,
+    StepOption,
+    Unit,
+)
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_UNIT = [("tier", pa.string()), ("task", pa.string()), ("run", pa.int16())]
+SAMPLES = pa.schema(
+    [
+        *_UNIT,
+        ("asked_lines", pa.int16()),
+        ("sample", pa.int16()),
+        ("text", pa.string()),
+        ("completion_tokens", pa.int32()),
+        ("line_tokens", pa.list_(pa.int32())),
+        ("prompt_tokens", pa.int32()),
+        ("seed", pa.uint64()),
+        ("temperature", pa.float64()),
+        ("finish_reason", pa.string()),
+        ("latency_ms", pa.float64()),
+    ]
+)
+VERDICTS = pa.schema(
+    [
+        *_UNIT,
+        ("asked_lines", pa.int16()),
+        ("lines", pa.list_(pa.string())),
+        ("line_samples", pa.list_(pa.int16())),
+        ("line_numbers", pa.list_(pa.int16())),
+        ("verdicts", pa.binary()),
+        ("cpu_s", pa.list_(pa.float64())),
+        ("sources_sha256", pa.string()),
+    ]
+)
+TRUTH = pa.schema([*_UNIT, ("verdicts", pa.binary()), ("sources_sha256", pa.string())])
+STAGES = pa.schema(
+    [
+        *_UNIT,
+        *((name, pa.int16()) for name in ("k", "test_lines", "n_s", "n_t", "pairs")),
+        ("completion_tokens", pa.int32()),
+        ("correct", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """verdicts: (solutions,) int8 of Verdict, each solution against the benchmark's own tests."""
+
+    verdicts: NDArray[np.int8]
+    sources_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFolder:
+    """A recording on disk. owner: what marks its parts."""
+
+    path: Path
+    manifest: Manifest
+    owner: str
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold it for writing; at the end its small parts are merged. Raises RecordingError if another process holds it."""
+        with parts.only_writer(self.path):
+            yield
+            for table, schema in (("samples", SAMPLES), ("verdicts", VERDICTS), ("truth", TRUTH)):
+                parts.merge(self.path, table, schema, self.owner)
+
+    def recorded_units(self) -> set[Unit]:
+        """What has been answered."""
+        rows = parts.read_rows(self.path, "samples", SAMPLES, self.owner, columns=("tier", "task", "run"))
+        return {_unit(row) for row in rows}
+
+    def draws(self) -> dict[Unit, Draw]:
+        rows = {
+            (_unit(row), row["asked_lines"], row["sample"]): row
+            for row in parts.read_rows(self.path, "samples", SAMPLES, self.owner)
+        }
+        samples: dict[Unit, dict[int, list[RecordedSample]]] = {}
+        for (unit, asked_lines, _), row in sorted(rows.items(), key=lambda item: item[0][1:]):
+            samples.setdefault(unit, {}).setdefault(asked_lines, []).append(_sample(row))
+        return {
+            unit: Draw(tuple(by_lines.pop(0, ())), {lines: tuple(found) for lines, found in by_lines.items()})
+            for unit, by_lines in samples.items()
+        }
+
+    def judged(self) -> dict[tuple[Unit, int], Judged]:
+        rows = parts.read_rows(self.path, "verdicts", VERDICTS, self.owner)
+        return {(_unit(row), row["asked_lines"]): _judged(row) for row in rows}
+
+    def truth(self) -> dict[Unit, Truth]:
+        rows = parts.read_rows(self.path, "truth", TRUTH, self.owner)
+        return {_unit(row): Truth(np.frombuffer(row["verdicts"], np.int8), row["sources_sha256"]) for row in rows}
+
+    def add_draws(self, draws: Mapping[Unit, Draw]) -> None:
+        rows = [
+            {**asdict(unit), **asdict(sample), "sample": index}
+            for unit, draw in draws.items()
+            for samples in (draw.solutions, *draw.tests.values())
+            for index, sample in enumerate(samples)
+        ]
+        parts.append(self.path, "samples", SAMPLES, self.owner, rows)
+
+    def add_judged(self, judged: Mapping[tuple[Unit, int], Judged]) -> None:
+        rows = [
+            {
+                **asdict(unit),
+                "asked_lines": asked_lines,
+                "lines": found.lines,
+                "line_samples": found.line_samples,
+                "line_numbers": found.line_numbers,
+                "verdicts": found.matrix.verdicts.tobytes(),
+                "cpu_s": found.matrix.cpu_s.tolist(),
+                "sources_sha256": found.sources_sha256,
+            }
+            for (unit, asked_lines), found in judged.items()
+        ]
+        parts.append(self.path, "verdicts", VERDICTS, self.owner, rows)
+
+    def add_truth(self, truth: Mapping[Unit, Truth]) -> None:
+        rows = [
+            {**asdict(unit), "verdicts": found.verdicts.tobytes(), "sources_sha256": found.sources_sha256}
+            for unit, found in truth.items()
+        ]
+        parts.append(self.path, "truth", TRUTH, self.owner, rows)
+
+    def add_stages(self, stages: Mapping[tuple[Unit, StepOption], Stage]) -> None:
+        rows = [
+            {**asdict(unit), "k": option.k, "test_lines": option.test_lines, **asdict(stage)}
+            for (unit, option), stage in stages.items()
+        ]
+        parts.append(self.path, "stages", STAGES, self.owner, rows)
+
+    def load(self) -> Recording:
+        """For replay. Raises RecordingError if parts are damaged, foreign or missing."""
+        stages = parts.read_rows(self.path, "stages", STAGES, self.owner)
+        if stages:
+            return StageRecording(self.manifest, dict(_stage(row) for row in stages))
+        correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in self.truth().items()}
+        return SampleRecording(self.manifest, self.draws(), self.judged(), correct)
+
+
+def create_recording(path: Path, manifest: Manifest) -> RecordingFolder:
+    """A new, empty recording. Raises RecordingError if the folder holds anything."""
+    if path.exists() and any(path.iterdir()):
+        raise RecordingError(f"{path} is not empty, a new recording needs an empty folder or a new name")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be made: {error.strerror}") from error
+    content = {"format": FORMAT, **asdict(manifest)}
+    write_whole(path / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
+    return open_recording(path)
+
+
+def open_recording(path: Path) -> RecordingFolder:
+    """Raises RecordingError if it is not a recording of this format."""
+    manifest_path = path / MANIFEST
+    try:
+        content = manifest_path.read_bytes()
+        fields = json.loads(content)
+        if fields["format"] != FORMAT:
+            raise RecordingError(f"{manifest_path} has format {fields['format']!r}, this version reads format {FORMAT}")
+        needed = {name: fields[name] for name in ("family", "dataset", "tiers", "settings", "provenance")}
+        manifest = Manifest(**needed, sandbox_price_per_cpu_s=fields.get("sandbox_price_per_cpu_s", 0.0))
+    except FileNotFoundError:
+        raise RecordingError(f"{path} is not a recording: it has no {MANIFEST}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise RecordingError(f"{manifest_path} cannot be read: {what}") from error
+    return RecordingFolder(path, manifest, hashlib.sha256(content).hexdigest()[:16])
+
+
+def resume_recording(path: Path, manifest: Manifest) -> RecordingFolder:
+    """The recording that was begun there, or a new one. Raises RecordingError naming what differs if it is of something else.
+
+    One that was begun before a tier's key was written down had no prompt price, and says nothing of its weights.
+    """
+    if not (path / MANIFEST).exists():
+        return create_recording(path, manifest)
+    folder = open_recording(path)
+    for name, value in asdict(manifest).items():
+        begun = getattr(folder.manifest, name)
+        if name == "tiers":
+            begun = {tier: {**_unsaid(value.get(tier, {})), **known} for tier, known in begun.items()}
+        if name != "provenance" and begun != value:
+            raise RecordingError(f"recording {path} was begun with another {name}: {_difference(begun, value)}")
+    return folder
+
+
+def _unsaid(tier: Mapping[str, Any]) -> dict[str, Any]:
+    """What the keys mean that a manifest may lack. tier: what is now known of it."""
+    said = {"prompt_price_per_mtok": 0.0, "weights_sha256": tier.get("weights_sha256")}
+    return {key: value for key, value in said.items() if key in tier}
+
+
+def _difference(begun: Any, value: Any) -> str:
+    if isinstance(begun, dict) and isinstance(value, dict):
+        for key in [*begun, *value]:
+            if begun.get(key) != value.get(key):
+                return f"{key}: {_difference(begun.get(key), value.get(key))}"
+    return f"{begun!r}, now {value!r}"
+
+
+def _unit(row: Mapping[str, Any]) -> Unit:
+    return Unit(row["tier"], row["task"], row["run"])
+
+
+def _sample(row: Mapping[str, Any]) -> RecordedSample:
+    fields = {name: row[name] for name in SAMPLES.names if name not in ("tier", "task", "run", "sample")}
+    return RecordedSample(**{**fields, "line_tokens": tuple(row["line_tokens"])})
+
+
+def _judged(row: Mapping[str, Any]) -> Judged:
+    verdicts = np.frombuffer(row["verdicts"], np.int8).reshape(len(row["cpu_s"]), len(row["lines"]))
+    matrix = VerdictMatrix(verdicts, np.array(row["cpu_s"], np.float64))
+    return Judged(matrix, tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"])
+
+
+def _stage(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], Stage]:
+    fields = {name: row[name] for name in ("n_s", "n_t", "pairs", "completion_tokens", "correct")}
+    return (_unit(row), StepOption(row["tier"], row["k"], row["test_lines"])), Stage(**fields)

@@ -1,0 +1,59 @@
+"""The command `replay`: the plans of a file over a recording, through the cascade's own loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from codecascade.plans import PlanFile
+from codecascade.types import Plan
+
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording.recording import Recording
+from codecascade_client.replay.cascade import check_recorded, replay
+from codecascade_client.replay.table import tabulate
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedPlan:
+    """A plan over all cells, a cell being one task in one run. cost_usd: per request. answered_by: cells, by tier."""
+
+    plan: Plan
+    cells: int
+    right: int
+    cost_usd: float
+    answered_by: Mapping[str, int]
+
+
+def check_same(file: PlanFile, recording: Recording) -> None:
+    """Raises RecordingError unless the plans are of the recording's family and, if they were searched, of its dataset."""
+    manifest = recording.manifest
+    if file.family != manifest.family:
+        raise RecordingError(f"the plans are of family {file.family!r}, the recording is of {manifest.family!r}")
+    dataset = file.provenance.get("dataset")
+    if dataset and dataset["sha256"] != manifest.dataset["sha256"]:
+        raise RecordingError(
+            f"the plans were searched on another dataset ({dataset['name']}) than was recorded ({manifest.dataset['name']})"
+        )
+
+
+async def replay_plan(plan: Plan, recording: Recording, tasks: Sequence[str], runs: Sequence[int]) -> ReplayedPlan:
+    """Raises RecordingError if a step was not recorded."""
+    check_recorded(plan, recording)
+    found = [await replay(plan, recording, task, run) for run in runs for task in tasks]
+    return ReplayedPlan(
+        plan=plan,
+        cells=len(found),
+        right=sum(each.correct for each in found),
+        cost_usd=sum(step.price_usd for each in found for step in each.answer.trace.steps) / len(found),
+        answered_by=Counter(each.answer.tier for each in found),
+    )
+
+
+async def replay_plans(file: PlanFile, recording: Recording, names: Sequence[str] | None) -> list[ReplayedPlan]:
+    """On every task that all tiers answered. Raises RecordingError, InvalidRequest for an unknown name."""
+    check_same(file, recording)
+    table = tabulate(recording)
+    plans = [file.choose(name) for name in names or file.plans]
+    return [await replay_plan(plan, recording, table.tasks, table.runs) for plan in plans]

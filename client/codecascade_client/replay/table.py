@@ -1,0 +1,172 @@
+"""The fast path of replay: every step scored once, then any plan is array arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from codecascade.prices import Prices, usd
+from codecascade.scoring import score_candidates
+from codecascade.types import Plan
+from numpy.typing import NDArray
+
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording.recording import GREEDY, Recording, StageRecording, StepOption, Unit, option_of
+
+EXACT = 2**53  # whole numbers up to it are exact in a float64, which the search adds them in
+
+
+@dataclass(frozen=True)
+class Table:
+    """What each step option gives in each cell, a cell being one task in one run.
+
+    tiers: small to large. agreement, pairs, cost (picodollars), correct: (options, runs, tasks).
+    """
+
+    tiers: tuple[str, ...]
+    runs: tuple[int, ...]
+    tasks: tuple[str, ...]
+    options: tuple[StepOption, ...]
+    agreement: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    cost: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+
+    def of(self, option: StepOption) -> int:
+        """Its place. Raises RecordingError if it was not recorded."""
+        if option not in self.options:
+            raise RecordingError(f"k = {option.k}, l = {option.test_lines} of tier {option.tier!r} was not recorded")
+        return self.options.index(option)
+
+    def accepts(self, option: int, threshold: float) -> NDArray[np.bool_]:
+        """(runs, tasks): `codecascade.scoring.decide` for all cells at once."""
+        accepted: NDArray[np.bool_] = self.agreement[option] >= threshold * self.pairs[option]
+        accepted &= self.pairs[option] > 0
+        return accepted
+
+    def only(self, *, tasks: Iterable[str] | None = None, tiers: Iterable[str] | None = None) -> Table:
+        """The same for some of the tasks and tiers. Raises RecordingError if no task is left."""
+        kept_tasks = set(self.tasks if tasks is None else tasks)
+        kept_tiers = set(self.tiers if tiers is None else tiers)
+        columns = [index for index, task in enumerate(self.tasks) if task in kept_tasks]
+        rows = [index for index, option in enumerate(self.options) if option.tier in kept_tiers]
+        if not columns or not rows:
+            raise RecordingError("none of these tasks and tiers is in the recording")
+        cut = np.ix_(rows, range(len(self.runs)), columns)
+        return replace(
+            self,
+            tiers=tuple(tier for tier in self.tiers if tier in kept_tiers),
+            tasks=tuple(self.tasks[index] for index in columns),
+            options=tuple(self.options[index] for index in rows),
+            agreement=self.agreement[cut],
+            pairs=self.pairs[cut],
+            cost=self.cost[cut],
+            correct=self.correct[cut],
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a plan gives in every cell. correct: (runs, tasks) bool. cost: (runs, tasks) picodollars.
+
+    answered_by: (runs, tasks), index of the tier.
+    """
+
+    correct: NDArray[np.bool_]
+    cost: NDArray[np.int64]
+    answered_by: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        return int(self.correct.sum()) / self.correct.size
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars per request."""
+        return usd(int(self.cost.sum())) / self.correct.size
+
+
+def outcome(table: Table, plan: Plan) -> Outcome:
+    """The plan on every cell, equal to replaying it there. Raises RecordingError if a step was not recorded."""
+    shape = len(table.runs), len(table.tasks)
+    waiting = np.ones(shape, np.bool_)
+    correct = np.zeros(shape, np.bool_)
+    answered_by = np.zeros(shape, np.int64)
+    cost = np.zeros(shape, np.int64)
+    for step in plan.steps:
+        option = table.of(option_of(step))
+        cost += waiting * table.cost[option]
+        accepted = waiting if step == plan.steps[-1] else waiting & table.accepts(option, step.threshold)
+        correct[accepted] = table.correct[option][accepted]
+        answered_by[accepted] = table.tiers.index(step.tier)
+        waiting = waiting & ~accepted
+    return Outcome(correct, cost, answered_by)
+
+
+def tabulate(recording: Recording) -> Table:
+    """Score every step option of every tier once.
+
+    Tasks: those that every tier answered, greedily and in its first sampled run; runs: those in which all of these were.
+    Raises RecordingError if no task is left.
+    """
+    tiers = tuple(recording.manifest.tiers)
+    units = set(recording.units())
+    absent = [tier for tier in tiers if not any(unit.tier == tier for unit in units)]
+    if absent:
+        raise RecordingError(f"the recording holds nothing judged of tier {absent[0]!r}")
+    tasks = _tasks(recording.manifest.dataset["task_ids"], tiers, units)
+    if not tasks:
+        raise RecordingError("the recording holds no task that every tier answered and that was judged")
+    runs = _runs(tasks, tiers, units)
+    options = [option for tier in tiers for option in recording.options(tier) if option.greedy or runs != (GREEDY,)]
+    prices = recording.manifest.prices
+    if prices.sandbox_price_per_cpu_s and isinstance(recording, StageRecording):
+        raise RecordingError("the recording holds no CPU seconds, sandbox_price_per_cpu_s must be 0")
+    cells = [[[_score(recording, prices, option, task, run) for task in tasks] for run in runs] for option in options]
+    _check_exact(options, cells)
+    agreement, pairs, cost, correct = np.moveaxis(np.array(cells, np.int64), -1, 0)
+    return Table(tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct.astype(np.bool_))
+
+
+def _score(recording: Recording, prices: Prices, option: StepOption, task: str, run: int) -> tuple[int, int, int, bool]:
+    """Agreement, pairs, picodollars and whether the solution that it would return is right."""
+    step = recording.step(Unit(option.tier, task, GREEDY if option.greedy else run), option)
+    if prices.tiers[option.tier].prompt_price_per_mtok and not step.prompt_tokens:
+        raise RecordingError(f"the recording holds no prompt tokens of tier {option.tier!r}, prompt_price_per_mtok must be 0")
+    sandbox_s = float(step.matrix.cpu_s.sum()) if step.matrix.verdicts.size else 0.0
+    cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, sandbox_s)
+    if not step.matrix.verdicts.size:
+        return 0, 0, cost, bool(step.correct[-1])
+    score = score_candidates(step.matrix)
+    return score.agreement, score.pairs, cost, bool(step.correct[score.best])
+
+
+def _check_exact(options: Sequence[StepOption], cells: Sequence[Sequence[Sequence[tuple[int, int, int, bool]]]]) -> None:
+    """Raises RecordingError if the dearest plan costs more than sums of whole picodollars can hold exactly."""
+    dearest: dict[str, int] = {}
+    for option, runs in zip(options, cells, strict=True):
+        cost = sum(cell[2] for tasks in runs for cell in tasks)
+        dearest[option.tier] = max(cost, dearest.get(option.tier, 0))
+    if sum(dearest.values()) > EXACT:
+        raise RecordingError(
+            f"a plan can cost {usd(sum(dearest.values())):,.0f} dollars on the tasks recorded, "
+            f"it is counted exactly up to {usd(EXACT):,.0f}: give lower prices"
+        )
+
+
+def _tasks(ids: Sequence[str], tiers: Sequence[str], units: set[Unit]) -> tuple[str, ...]:
+    needed = [(tier, run) for tier in tiers for run in (GREEDY, min(_sampled(tier, units), default=GREEDY))]
+    return tuple(task for task in ids if all(Unit(tier, task, run) in units for tier, run in needed))
+
+
+def _runs(tasks: Sequence[str], tiers: Sequence[str], units: set[Unit]) -> tuple[int, ...]:
+    """The sampled runs that are whole in every tier that was sampled; the greedy one if there is none."""
+    sampled = {tier: found for tier in tiers if (found := _sampled(tier, units))}
+    common = set.intersection(*sampled.values()) if sampled else set()
+    whole = [run for run in sorted(common) if all(Unit(tier, task, run) in units for tier in sampled for task in tasks)]
+    return tuple(whole) or (GREEDY,)
+
+
+def _sampled(tier: str, units: set[Unit]) -> set[int]:
+    return {unit.run for unit in units if unit.tier == tier and unit.run != GREEDY}

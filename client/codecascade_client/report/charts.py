@@ -1,0 +1,151 @@
+"""Charts of a search result. What is drawn was measured on held-out tasks, unless a chart says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+
+from codecascade_client.recording.recording import StepOption
+from codecascade_client.replay.table import Table
+from codecascade_client.search.search import Evaluated, SearchResult
+
+matplotlib.rcParams.update({"svg.hashsalt": "codecascade", "svg.fonttype": "none", "font.size": 10, "axes.grid": True})
+matplotlib.rcParams.update({"grid.color": "#e5e7eb", "axes.edgecolor": "#9ca3af", "axes.axisbelow": True})
+
+_BLUE, _ORANGE, _GREY = "#2563eb", "#d97706", "#6b7280"
+_TIER_COLOURS = ("#0d9488", "#2563eb", "#9333ea", "#d97706", "#dc2626")
+_THRESHOLDS = np.linspace(0.05, 1.0, 39)
+_GREEDY, _SELF_TESTING = "single tier, greedy", "single tier, best of k by its own tests"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """name: of its files. text: what it shows, in a sentence or two."""
+
+    name: str
+    title: str
+    text: str
+    figure: Figure
+
+
+def charts(result: SearchResult) -> list[Chart]:
+    parts = f"{len(result.held_out.tasks)} held-out tasks, {len(result.held_out.runs)} sampled runs"
+    return [
+        Chart(
+            "frontier",
+            "Accuracy against cost",
+            f"The plans of the frontier, found on {len(result.validation.tasks)} validation tasks and measured on {parts}; "
+            "bars are 95 % bootstrap intervals over tasks.",
+            _frontier(result),
+        ),
+        Chart(
+            "saving",
+            "Saving at equal accuracy",
+            f"Each frontier plan's cost against the cheapest single-tier plan that is at least as accurate on the same {parts}. "
+            "Below zero the single tier is cheaper; plans that no single tier reaches are left out.",
+            _saving(result),
+        ),
+        Chart(
+            "acceptance",
+            "Acceptance against θ",
+            "What each tier accepts at a threshold, at its largest k and l, and how much of it is wrong; on all tasks.",
+            _acceptance([result.validation, result.held_out]),
+        ),
+    ]
+
+
+def _frontier(result: SearchResult) -> Figure:
+    figure, axes = _new("cost, $ per 1,000 requests", "accuracy")
+    greedy = [found for found in result.singles if found.plan.steps[0].k == 0]
+    sampled = [found for found in result.singles if found.plan.steps[0].k > 0]
+    _points(axes, sampled, _SELF_TESTING, "o", _GREY)
+    _points(axes, greedy, _GREEDY, "s", "#111827")
+    _points(axes, result.frontier, "cascade frontier", "D", _BLUE, bars=True)
+    for where, names in chosen_places(result).items():
+        axes.annotate(", ".join(names), where, xytext=(6, -12), textcoords="offset points", color=_ORANGE, weight="bold")
+        axes.plot(*where, "D", color=_ORANGE, zorder=4)
+    for found in greedy:
+        where = (1e3 * found.held_out.cost_usd.mean, found.held_out.accuracy.mean)
+        axes.annotate(found.plan.steps[0].tier, where, xytext=(6, 6), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="lower right", frameon=False)
+    return figure
+
+
+def chosen_places(result: SearchResult) -> dict[tuple[float, float], list[str]]:
+    """(held-out cost of 1,000 requests, accuracy) → the chosen plans that are there: often they are one and the same."""
+    places: dict[tuple[float, float], list[str]] = {}
+    for choice, found in result.choices:
+        where = (1e3 * found.held_out.cost_usd.mean, found.held_out.accuracy.mean)
+        places.setdefault(where, []).append(choice.plan.name)
+    return places
+
+
+def _saving(result: SearchResult) -> Figure:
+    figure, axes = _new("accuracy", "saving")
+    accuracies, savings = [], []
+    for found in result.frontier:
+        accuracy = found.held_out.accuracy.mean
+        peers = [each.held_out.cost_usd.mean for each in result.singles if each.held_out.accuracy.mean >= accuracy - 1e-12]
+        if peers:
+            accuracies.append(accuracy)
+            savings.append(1 - found.held_out.cost_usd.mean / min(peers))
+    axes.axhline(0, color=_GREY, linewidth=1)
+    axes.plot(accuracies, savings, "D", color=_BLUE)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def _acceptance(tables: Sequence[Table]) -> Figure:
+    figure, axes = _new("threshold θ", "share")
+    for colour, tier in zip(_TIER_COLOURS, tables[0].tiers, strict=False):
+        option = max(
+            (o for o in tables[0].options if o.tier == tier and o.k > 0), key=lambda o: (o.k, o.test_lines), default=None
+        )
+        if option is not None:
+            accepted, wrong = acceptance(tables, option)
+            axes.plot(_THRESHOLDS, accepted, color=colour, label=f"{tier} k={option.k} l={option.test_lines}: accepted")
+            axes.plot(_THRESHOLDS, wrong, color=colour, linestyle="--", label="of these wrong")
+    axes.set_ylim(0, 1)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def acceptance(tables: Sequence[Table], option: StepOption) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per threshold: the share of cells accepted, and the share of those that is wrong (nan where nothing is accepted)."""
+    index = tables[0].of(option)
+    accepted = np.array([[table.accepts(index, t).sum() for t in _THRESHOLDS] for table in tables], np.float64).sum(axis=0)
+    wrong = [[(table.accepts(index, t) & ~table.correct[index]).sum() for t in _THRESHOLDS] for table in tables]
+    cells = sum(table.correct[index].size for table in tables)
+    with np.errstate(invalid="ignore"):
+        return accepted / cells, np.array(wrong, np.float64).sum(axis=0) / accepted
+
+
+def _new(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _points(axes: Axes, plans: Sequence[Evaluated], label: str, marker: str, colour: str, *, bars: bool = False) -> None:
+    cost = [1e3 * found.held_out.cost_usd.mean for found in plans]
+    accuracy = [found.held_out.accuracy.mean for found in plans]
+    if bars:
+        low = [found.held_out.accuracy.mean - found.held_out.accuracy.low for found in plans]
+        high = [found.held_out.accuracy.high - found.held_out.accuracy.mean for found in plans]
+        axes.errorbar(cost, accuracy, (low, high), fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.35)
+    axes.plot(cost, accuracy, marker, color=colour, markersize=5, label=label)

@@ -1,0 +1,181 @@
+"""From a recording to a plan file: search on the validation tasks, choose, measure on the held-out ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from codecascade.plans import FORMAT
+from codecascade.types import Plan
+
+from codecascade_client.datasets.split import FRACTION, split
+from codecascade_client.errors import RecordingError
+from codecascade_client.estimate import Estimate
+from codecascade_client.recording.recording import Manifest, Recording
+from codecascade_client.replay.table import Table, tabulate
+from codecascade_client.search.choose import Bootstrap, Choice, Measured, choose, measure, single_plans, weak_tiers
+from codecascade_client.search.frontier import Grid, Point, pareto_frontier
+from codecascade_client.search.savings import MeanSaving, mean_savings
+from codecascade_client.words import price_ratio
+
+DEFAULT_PLAN = "balanced"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How to search. split_seed: of the validation tasks. splits: seeded ones that the savings are averaged over.
+
+    prices_from: the file that gave the manifest its prices, None where they are the recording's own.
+    """
+
+    grid: Grid
+    probability: float
+    split_seed: int
+    splits: int
+    prices_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A plan on the validation tasks and on the held-out ones."""
+
+    plan: Plan
+    validation: Measured
+    held_out: Measured
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """weak: excluded tiers with their greedy accuracy. singles: every plan of one tier. savings: by the names of the choices."""
+
+    manifest: Manifest
+    rules: Rules
+    validation: Table
+    held_out: Table
+    weak: Mapping[str, float]
+    plans_searched: int
+    frontier: tuple[Evaluated, ...]
+    choices: tuple[tuple[Choice, Evaluated], ...]
+    singles: tuple[Evaluated, ...]
+    savings: Mapping[str, MeanSaving]
+
+
+def search(recording: Recording, rules: Rules) -> SearchResult:
+    """Raises RecordingError if a side of the split has no recorded task, or every tier is too weak."""
+    manifest = recording.manifest
+    table = tabulate(recording)
+    parts = split(manifest.dataset["task_ids"], rules.split_seed)
+    for side, tasks in (("validation", parts.validation), ("held-out", parts.test)):
+        if not set(tasks) & set(table.tasks):
+            raise RecordingError(
+                f"of the {len(tasks)} {side} tasks the recording holds none that every tier answered: record more"
+            )
+    weak = weak_tiers(table.only(tasks=parts.validation))
+    strong = [tier for tier in table.tiers if tier not in weak]
+    if not strong:
+        raise RecordingError(f"every tier is right too rarely to be worth asking: {weak}")
+    table = table.only(tiers=strong)
+    validation, held_out = table.only(tasks=parts.validation), table.only(tasks=parts.test)
+    on_validation = Bootstrap(len(validation.tasks), rules.split_seed)
+    on_held_out = Bootstrap(len(held_out.tasks), rules.split_seed)
+
+    def evaluated(plan: Plan) -> Evaluated:
+        return Evaluated(plan, measure(validation, plan, on_validation), measure(held_out, plan, on_held_out))
+
+    points = pareto_frontier(validation, rules.grid)
+    choices = choose(validation, points, rules.probability, on_validation)
+    return SearchResult(
+        manifest=manifest,
+        rules=rules,
+        validation=validation,
+        held_out=held_out,
+        weak=weak,
+        plans_searched=rules.grid.plans(validation),
+        frontier=tuple(evaluated(plan) for plan in _named(points)),
+        choices=tuple((choice, evaluated(choice.plan)) for choice in choices),
+        singles=tuple(evaluated(plan) for plan in single_plans(validation)),
+        savings=mean_savings(table, rules.grid, rules.probability, range(rules.splits)),
+    )
+
+
+def plan_file(result: SearchResult) -> str:
+    """The text of `plans/<family>.json`, which the server loads as it is. A function of the recording and the rules."""
+    named = {choice.plan.name: {**_entry(found), "chosen": _chosen(choice)} for choice, found in result.choices}
+    alone = {found.plan.name: _entry(found) for found in result.singles if found.plan.steps[0].k == 0}
+    frontier = {found.plan.name: _entry(found) for found in result.frontier}
+    content = {
+        "format": FORMAT,
+        "family": result.manifest.family,
+        "provenance": provenance(result),
+        "default": DEFAULT_PLAN,
+        "plans": {**named, **alone, **frontier},
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def provenance(result: SearchResult) -> dict[str, Any]:
+    manifest, grid = result.manifest, result.rules.grid
+    return {
+        "method": "searched: exact Pareto frontier on the validation tasks, replayed from a recording",
+        "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
+        "recording": {"settings": dict(manifest.settings), **manifest.provenance},
+        "prices": {
+            "from": result.rules.prices_from or "the recording",
+            "ratio": price_ratio(manifest.prices),
+            **asdict(manifest.prices),
+        },
+        "excluded_tiers": {tier: round(accuracy, 4) for tier, accuracy in result.weak.items()},
+        "split": {
+            "seed": result.rules.split_seed,
+            "fraction": FRACTION,
+            "validation_tasks": len(result.validation.tasks),
+            "held_out_tasks": len(result.held_out.tasks),
+            "sampled_runs": len(result.validation.runs),
+        },
+        "grid": {**asdict(grid), "plans": result.plans_searched},
+        "rule": f"cheapest frontier plan that by paired bootstrap is not worse with probability ≥ {result.rules.probability:g}",
+        "savings": {name: _rounded(asdict(saving)) for name, saving in result.savings.items()},
+    }
+
+
+def _named(points: list[Point]) -> list[Plan]:
+    digits = len(str(len(points)))
+    return [Plan(f"frontier-{number:0{digits}}", point.plan.steps) for number, point in enumerate(points, start=1)]
+
+
+def _entry(found: Evaluated) -> dict[str, Any]:
+    last = found.plan.steps[-1]
+    steps = [
+        {"tier": step.tier, "k": step.k}
+        | ({"test_lines": step.test_lines} if step.k else {})
+        | ({"threshold": step.threshold} if step is not last else {})
+        for step in found.plan.steps
+    ]
+    return {"steps": steps, "validation": _measured(found.validation), "held_out": _measured(found.held_out)}
+
+
+def _measured(found: Measured) -> dict[str, Any]:
+    cost = Estimate(*(1e3 * value for value in (found.cost_usd.mean, found.cost_usd.low, found.cost_usd.high)))
+    return {"usd_per_1000": _rounded(asdict(cost)), "accuracy": _rounded(asdict(found.accuracy)), "reach": _rounded(found.reach)}
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    return {"rule": choice.rule, "probability": round(choice.probability, 3)}
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def prices_in_words(result: SearchResult) -> str:
+    """The ratio that decides which plans pay, and where it is from."""
+    prices = result.manifest.prices
+    charged = ["generated tokens"]
+    charged += ["prompt tokens"] if any(price.prompt_price_per_mtok for price in prices.tiers.values()) else []
+    charged += ["the sandbox's CPU time"] if prices.sandbox_price_per_cpu_s else []
+    return (
+        f"prices of {result.rules.prices_from or 'the recording'}: a generated token costs {price_ratio(prices)} "
+        f"({', '.join(prices.tiers)}); charged: {', '.join(charged)}"
+    )

@@ -1,0 +1,38 @@
+"""Figures and plans as words."""
+
+from __future__ import annotations
+
+from codecascade.prices import Prices
+from codecascade.types import Plan
+
+from codecascade_client.estimate import Estimate
+
+
+def interval(estimate: Estimate) -> str:
+    return f"{estimate.low:.1%} to {estimate.high:.1%}"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def in_words(plan: Plan) -> str:
+    """`small k=3 l=2 θ=0.5 → large k=0`."""
+    words = []
+    for step in plan.steps:
+        lines = f" l={step.test_lines}" if step.k else ""
+        threshold = f" θ={step.threshold:g}" if step is not plan.steps[-1] else ""
+        words.append(f"{step.tier} k={step.k}{lines}{threshold}")
+    return " → ".join(words)
+
+
+def price_ratio(prices: Prices) -> str:
+    """Of a generated token, small to large: `1 : 1.87`. The cheapest that costs anything is 1."""
+    per_mtok = [price.price_per_mtok for price in prices.tiers.values()]
+    unit = min((price for price in per_mtok if price), default=1.0)
+    return " : ".join(f"{price / unit:.3g}" for price in per_mtok)
+
+
+def dollars(usd: float) -> str:
+    """Per-request prices are tiny: in millionths of a dollar."""
+    return f"{usd * 1e6:,.1f} µ$"
