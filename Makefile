@@ -32,13 +32,13 @@ help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: environment ## Everything the other targets need: environment, Triton server, weights (they call it themselves)
-	@$(BIN)/python build/stack.py fetch --family $(FAMILY)
+	@$(BIN)/python -m codecascade_build.stack fetch --family $(FAMILY)
 
 run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file, PLAN)
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade complete --prompt-file "$(PROMPT)" $(addprefix --plan ,$(PLAN))
+	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade complete --prompt-file "$(PROMPT)" $(addprefix --plan ,$(PLAN))
 
 serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT)
-	@$(BIN)/python build/stack.py serve --family $(FAMILY) --host $(HOST) \
+	@$(BIN)/python -m codecascade_build.stack serve --family $(FAMILY) --host $(HOST) \
 		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
 
 test: setup ## All tests, on a real server with real weights (ARGS="-k name" for some)
@@ -50,7 +50,6 @@ check: environment ## Lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mypy build/*.py
 
 lock: environment ## Bring the locks up to date with pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev $(LOCK) -o requirements.lock
@@ -60,7 +59,7 @@ lock: environment ## Bring the locks up to date with pyproject.toml
 	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
 
 eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 15 right and as promised (PLAN=name, default balanced)
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
+	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
 		codecascade eval --tasks 0-19 --at-least 15 --promised plans/$(FAMILY).json --recording $(RECORDING) $(addprefix --plan ,$(PLAN))
 
 bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
@@ -73,21 +72,21 @@ soak-sandbox: environment ## The sandbox under hostile candidates for a while
 	@$(BIN)/python tests/bench/soak_sandbox.py
 
 record: environment ## Record every tier on HumanEval and judge it: hours on 2 cores, resumes (RECORDING=folder, ARGS)
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
+	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
 		codecascade record $(RECORDING) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
 	@$(BIN)/codecascade verdicts $(RECORDING)
 
 price: environment ## What a token costs on each tier, measured (ARGS="--dollars-per-hour 0.10")
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- \
+	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
 		codecascade price --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
 
 engines: environment ## TensorRT-LLM engines of FAMILY, inside its image (GPU, TIER, GPUS, RUNTIME; DRY_RUN=1 prints the commands)
-	@$(BIN)/python build/engines.py build --family $(FAMILY) --gpu $(GPU) --python $(PYTHON) $(addprefix --tier ,$(TIER)) \
+	@$(BIN)/python -m codecascade_build.engines build --family $(FAMILY) --gpu $(GPU) --python $(PYTHON) $(addprefix --tier ,$(TIER)) \
 		$(addprefix --gpus ,$(GPUS)) $(addprefix --runtime ,$(RUNTIME)) $(addprefix --quantize ,$(QUANTIZE)) \
 		$(if $(DRY_RUN),--dry-run)
 
 plan-gpus: environment ## Which tiers of FAMILY fit on GPUs, and how, before anything is built (GPU=l40s GPUS=4, ARGS="--render")
-	@$(BIN)/python build/plan_gpus.py --family $(FAMILY) --gpus $(or $(GPUS),1)x$(GPU) $(ARGS)
+	@$(BIN)/python -m codecascade_build.plan_gpus --family $(FAMILY) --gpus $(or $(GPUS),1)x$(GPU) $(ARGS)
 
 search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder, ARGS)
 	@$(BIN)/codecascade search $(RECORDING) $(ARGS)
@@ -96,7 +95,7 @@ report: environment ## The search as one HTML page with charts, in var/report (R
 	@$(BIN)/codecascade report $(RECORDING) $(ARGS)
 
 bench: environment ## The chosen plans and each tier alone, live on the held-out tasks, against what was promised (ARGS)
-	@$(BIN)/python build/stack.py run --family $(FAMILY) -- codecascade bench plans/$(FAMILY).json $(ARGS)
+	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade bench plans/$(FAMILY).json $(ARGS)
 
 check-published: environment ## Every plan of the paper's published runs, replayed and compared (TRACES=folder)
 	@$(BIN)/python tests/bench/check_published.py $(TRACES)

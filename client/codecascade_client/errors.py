@@ -21,7 +21,7 @@ class RequestFailed(CascadeError):
     """
 
     def __init__(self, code: StatusCode, sentence: str) -> None:
-        super().__init__(f"{sentence} ({code.name})")
+        super().__init__(sentence)
         self.code = code
         self.sentence = sentence
 

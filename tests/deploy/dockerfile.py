@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from paths import ROOT
+from codecascade_build.paths import ROOT
 
 IMAGES = ROOT / "build" / "images"
 

@@ -17,10 +17,10 @@ from chart import FULLNAME, NAMESPACE, Object, container, containers, environmen
 from codecascade.deployment import load_deployment
 from codecascade.plans import load_plans
 from codecascade.triton.settings import PREFIX, ServerSettings
-from gpu_plan import Fleet, Wishes, plan_gpus
-from gpus import GPUS
-from paths import RENDERED_MODELS, ROOT, VAR, cache_dir
-from recipes import families, load_recipe
+from codecascade_build.gpu_plan.plan import Fleet, Wishes, plan_gpus
+from codecascade_build.gpus import GPUS
+from codecascade_build.paths import RENDERED_MODELS, ROOT, VAR, cache_dir
+from codecascade_build.recipes import families, load_recipe
 
 CHART_YAML = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
 OLDEST, NEWEST = re.search(r">=(\d+\.\d+)", CHART_YAML["kubeVersion"])[1], "1.37"  # type: ignore[index]
@@ -303,8 +303,8 @@ def test_a_group_gets_gpus_and_renders_its_tiers_for_them(family: str) -> None:
         pod = found["spec"]["template"]["spec"]
         assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
         (render,) = pod["initContainers"]
-        script, command, *options = render["args"][1:]
-        assert (Path(script).name, command) == ("engines.py", "render")
+        script, options = render["args"][:6], render["args"][6:]
+        assert script == ["env", "PYTHONPATH=/opt/codecascade/build", "python3", "-m", "codecascade_build.engines", "render"]
         wanted = [
             f"--family={family}",
             f"--gpu={group['gpu']}",

@@ -14,11 +14,10 @@ import dockerfile
 import pytest
 import yaml
 from codecascade.sandbox.probes import LEVELS
-from codecascade.triton import remote_tiers
+from codecascade_build.paths import PLANS, ROOT
+from codecascade_build.server.install import TritonInstall
+from codecascade_build.server.process import LOOPBACK, Ports, server_argv
 from dockerfile import IMAGES, last_stage, read, texts
-from paths import PLANS, ROOT
-from triton_install import TritonInstall
-from triton_server import LOOPBACK, Ports, server_argv
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -216,11 +215,11 @@ def test_only_the_cascade_is_reached_from_outside_and_only_its_grpc_from_other_m
 
 def test_the_cascade_asks_the_tiers_server_with_the_certificate_that_it_wants() -> None:
     variables = COMPOSE["services"]["cascade"]["environment"]
-    assert variables[remote_tiers.URL] == "tiers:8001"
+    assert variables["CODECASCADE_TIERS_URL"] == "tiers:8001"
     assert "tiers" in COMPOSE["services"]
     assert "--grpc-use-ssl-mutual=true" in COMPOSE["services"]["tiers"]["command"]
-    for name in (remote_tiers.CA, remote_tiers.CERTIFICATE, remote_tiers.KEY):
-        assert Path(variables[name]).name in COMPOSE["services"]["cascade"]["secrets"]
+    for file in ("CA", "CERTIFICATE", "KEY"):
+        assert Path(variables[f"CODECASCADE_TIERS_{file}"]).name in COMPOSE["services"]["cascade"]["secrets"]
 
 
 def test_every_secret_is_a_file_and_every_file_in_a_command_is_a_secret() -> None:

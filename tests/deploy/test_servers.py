@@ -23,13 +23,13 @@ import dockerfile
 import pytest
 from chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
 from codecascade.triton.calls.tls import Tls
+from codecascade_build.paths import ROOT, VAR
+from codecascade_build.server.install import TritonInstall, installed, python_library_dir
+from codecascade_build.server.process import Ports, failure, free_ports, server_environ
+from codecascade_build.server.release import pinned
 from codecascade_client.client import CascadeClient
 from codecascade_client.errors import RequestFailed
-from paths import ROOT, VAR
 from scripted.repository import ScriptedTier, render
-from triton_install import TritonInstall, installed, python_library_dir
-from triton_release import pinned
-from triton_server import Ports, failure, free_ports, server_environ
 
 pytestmark = pytest.mark.triton
 
@@ -220,9 +220,12 @@ def _mount(objects: list[Object], workload: Object, root: Path) -> None:
 def _render(workload: Object, root: Path, here: Callable[[str], str], environ: dict[str, str]) -> None:
     """What a pod's init container does; then scripted models, of the same names, in the place of those that want a GPU."""
     for init in workload["spec"]["template"]["spec"].get("initContainers", []):
-        python, *arguments = map(here, init["args"])
-        assert python == "python3"
-        subprocess.run([sys.executable, *arguments], env=environ, check=True, capture_output=True)
+        env, variable, python, *arguments = init["args"]
+        name, path = variable.split("=")
+        assert (env, python) == ("env", "python3")
+        subprocess.run(
+            [sys.executable, *map(here, arguments)], env={**environ, name: here(path)}, check=True, capture_output=True
+        )
         (folder,) = (root / "opt/codecascade/var/model_repository").glob("*/")
         names = [path.name for path in folder.iterdir()]
         shutil.rmtree(folder)

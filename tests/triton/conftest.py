@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from paths import VAR
-from progress import Progress
+from codecascade_build.paths import VAR
+from codecascade_build.progress import Progress
+from codecascade_build.server.install import TritonInstall, installed
+from codecascade_build.server.process import RunningServer, running
+from codecascade_build.server.release import pinned
+from codecascade_build.stack import prepare
 from real_server import StartServer
-from stack import prepare
-from triton_install import TritonInstall, installed
-from triton_release import pinned
-from triton_server import RunningServer, running
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from triton_server import RunningServer
+from codecascade_build.server.process import RunningServer
 
 
 class StartServer(Protocol):

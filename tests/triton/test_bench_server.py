@@ -11,6 +11,7 @@ import pytest
 from codecascade.deployment import load_deployment
 from codecascade.plans import load_plans
 from codecascade.sandbox import SandboxPool
+from codecascade_build.server.process import RunningServer
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RequestFailed
@@ -24,7 +25,6 @@ from codecascade_client.search.search import Rules, plan_file, search
 from codecascade_client.settings import Settings
 from real_server import StartServer
 from scripted.repository import ScriptedRepository, ScriptedTier, render
-from triton_server import RunningServer
 
 pytestmark = pytest.mark.triton
 

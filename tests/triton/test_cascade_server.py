@@ -15,12 +15,12 @@ import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
+from codecascade_build.errors import BuildError
+from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient, Completion
 from codecascade_client.errors import RequestFailed
-from errors import BuildError
 from real_server import StartServer
 from scripted.repository import ScriptedRepository, ScriptedTier, plan_document, render
-from triton_server import RunningServer
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException

@@ -20,23 +20,23 @@ import pytest
 from conversion import need_conversion
 
 need_conversion()
+from codecascade_build.errors import BuildError
+from codecascade_build.fetch.sources import sources
+from codecascade_build.fetch.weights import obtain
+from codecascade_build.paths import cache_dir
+from codecascade_build.progress import Progress
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.gpu import EngineTier, render_engines
+from codecascade_build.render.llama_cpp import settings
+from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient
 from codecascade_client.datasets.humaneval import humaneval_task
 from codecascade_client.live.evaluate import evaluate
 from engine.checkpoint import checkpoint
 from engine.deployed import TIER, engine_of, path_with_one_h100, render_with_stand_in, repositories, see_the_image
-from engine_models import EngineTier, render_engines
-from errors import BuildError
-from paths import cache_dir
-from progress import Progress
 from real_server import StartServer
-from recipes import load_recipe
-from render import settings
-from sources import sources
-from triton_server import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
-from weights import obtain
 
 pytestmark = [pytest.mark.triton, pytest.mark.models]
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from errors import BuildError
+from codecascade_build.errors import BuildError
+from codecascade_build.recipes import LlamaCpp, load_recipe
+from codecascade_build.render.llama_cpp import settings, tier_config
+from codecascade_build.render.repository import model_source
+from codecascade_build.server.process import RunningServer
 from real_server import StartServer
-from recipes import LlamaCpp, load_recipe
-from render import model_source, settings, tier_config
-from triton_server import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 

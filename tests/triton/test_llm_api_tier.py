@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecascade_build.errors import BuildError
 from conversion import need_conversion
-from errors import BuildError
 
 need_conversion()
-from engine_models import EngineTier, render_engines
+from codecascade_build.paths import ROOT
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.gpu import EngineTier, render_engines
+from codecascade_build.server.process import RunningServer
 from fake_tensorrt_llm.counting import END_TOKENS, counting_checkpoint
-from paths import ROOT
 from real_server import StartServer
-from recipes import load_recipe
-from triton_server import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 

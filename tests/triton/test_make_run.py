@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from paths import ROOT
+from codecascade_build.paths import ROOT
 
 pytestmark = [pytest.mark.triton, pytest.mark.models]
 
@@ -15,7 +15,7 @@ PROMPT = ROOT / "build" / "example.prompt"
 
 
 def stack(*arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, str(ROOT / "build" / "stack.py"), *arguments]
+    argv = [sys.executable, "-m", "codecascade_build.stack", *arguments]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -10,7 +10,7 @@ from codecascade.errors import InvalidRequest, SandboxUnavailable
 from codecascade.triton.calls.remote import RemoteSandbox
 from codecascade.triton.calls.tls import Tls
 from codecascade.types import Candidate, TestLine
-from paths import ROOT
+from codecascade_build.paths import ROOT
 
 pytestmark = pytest.mark.triton
 

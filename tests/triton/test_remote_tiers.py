@@ -19,11 +19,11 @@ from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import DeploymentError, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest
 from codecascade.triton.calls.remote import RemoteTiers, with_remote_tiers
+from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient
 from codecascade_client.errors import RequestFailed
 from real_server import StartServer
 from scripted.repository import ScriptedTier, render
-from triton_server import RunningServer
 
 pytestmark = pytest.mark.triton
 

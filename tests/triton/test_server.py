@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from errors import BuildError
-from paths import ROOT
+from codecascade_build.errors import BuildError
+from codecascade_build.server.install import TritonInstall
+from codecascade_build.server.process import running
 from real_server import StartServer
-from triton_install import TritonInstall
-from triton_server import running
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 pytestmark = pytest.mark.triton
@@ -92,8 +91,8 @@ def test_a_server_is_stopped_when_what_runs_beside_it_fails(triton_install: Trit
 def test_a_server_dies_with_whoever_started_it(triton_install: TritonInstall, tmp_path: Path) -> None:
     write_model(tmp_path / "models", "one")
     script = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'build')!r})\n"
-        "from pathlib import Path; from triton_install import TritonInstall; from triton_server import running\n"
+        "from pathlib import Path; from codecascade_build.server.install import TritonInstall\n"
+        "from codecascade_build.server.process import running\n"
         f"with running(TritonInstall(Path({str(triton_install.folder)!r})), [Path({str(tmp_path / 'models')!r})], "
         f"log=Path({str(tmp_path / 'log')!r})) as server:\n"
         "    print(server.process.pid, flush=True); server.wait()\n"

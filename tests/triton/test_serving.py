@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecascade_build.server.process import RunningServer
 from real_server import StartServer
-from triton_server import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 

@@ -19,14 +19,13 @@ from conversion import need_conversion
 need_conversion()
 
 import torch
-from codegen_gptj import convert
-from errors import BuildError
+from codecascade_build.checkpoints.codegen_gptj import convert
+from codecascade_build.checkpoints.shards import read_checkpoint, read_shard
+from codecascade_build.errors import BuildError
 from safetensors.torch import load_file, save_file
-from shards import read_checkpoint, read_shard
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, CodeGenConfig, CodeGenForCausalLM, GPTJForCausalLM, PreTrainedTokenizerFast
 
-BUILD = Path(__file__).parent.parent.parent / "build"
 PROMPT = "def fibonacci(n):\n    "
 VOCAB = 320
 
@@ -363,13 +362,13 @@ def test_the_index_and_its_files_must_agree(tmp_path: Path) -> None:
 
 def python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, cwd=BUILD, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 KILLED_HALFWAY = """
 import os, signal, sys
 from pathlib import Path
-from codegen_gptj import convert
+from codecascade_build.checkpoints.codegen_gptj import convert
 
 def report(done, total):
     if done > total / 2:
@@ -391,7 +390,15 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_can_be_repeated(good: 
 
 def test_the_command_converts_and_says_in_one_sentence_what_stands_in_the_way(good: Path, tmp_path: Path) -> None:
     def run() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, BUILD / "codegen_gptj.py", good, tmp_path / "gptj", "--dtype", "float16"]
+        command = [
+            sys.executable,
+            "-m",
+            "codecascade_build.checkpoints.codegen_gptj",
+            good,
+            tmp_path / "gptj",
+            "--dtype",
+            "float16",
+        ]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     first = run()
@@ -406,7 +413,7 @@ MEMORY = """
 import json, sys
 from pathlib import Path
 import safetensors.torch, torch
-from codegen_gptj import convert
+from codecascade_build.checkpoints.codegen_gptj import convert
 
 torch.set_num_threads(1)
 

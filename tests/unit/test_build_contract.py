@@ -12,14 +12,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import trtllm_checkpoint
-from engine_models import EngineTier, engine_config
-from engine_steps import engine_build, steps
-from errors import BuildError
-from gpus import GPUS
-from recipes import families, load_recipe
+from codecascade_build.checkpoints import trtllm_checkpoint as trtllm_checkpoint
+from codecascade_build.engine.contract import CONTRACTS, VERSION, Contract, check_argv, load_contract
+from codecascade_build.engine.steps import engine_build, steps
+from codecascade_build.errors import BuildError
+from codecascade_build.gpus import GPUS
+from codecascade_build.recipes import families, load_recipe
+from codecascade_build.render.gpu import EngineTier, engine_config
 from tritonclient.grpc import model_config_pb2
-from trtllm_contract import CONTRACTS, VERSION, Contract, check_argv, load_contract
 
 BUILD = ("trtllm-build", "--checkpoint_dir", "c", "--output_dir", "e")
 

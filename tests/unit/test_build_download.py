@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from download import Downloader, RemoteFile, SourceFailed
-from errors import BuildError
+from codecascade_build.errors import BuildError
+from codecascade_build.fetch.download import Downloader, RemoteFile, SourceFailed
+from codecascade_build.progress import Progress
 from file_server import FileServer, file_server
-from progress import Progress
 from rich.console import Console
 
 CONTENT = bytes(range(256)) * 4000

@@ -9,17 +9,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from calibration import texts
 from codecascade.texts.prompts import STYLES
 from codecascade.tiers.trtllm.engine_manifest import Machine, check_engine, manifest_text
-from engine_steps import EngineBuild, Places, Step, engine_build, gpu_settings, relative, steps, tier_steps
-from engines import downloaded_commit, dry_run_text, engine_manifest, engine_tiers
-from errors import BuildError
-from gpu_memory import BLOCK_TOKENS, tier_memory, usable_bytes
-from gpu_plan import Fleet, Wishes, plan_gpus
-from gpus import GPUS, gpu
-from paths import ROOT
-from recipes import OnGpu, Quantization, Recipe, Tier, families, load_recipe
+from codecascade_build.checkpoints.calibration import texts
+from codecascade_build.engine.steps import EngineBuild, Places, Step, engine_build, gpu_settings, relative, steps, tier_steps
+from codecascade_build.engines import downloaded_commit, dry_run_text, engine_manifest, engine_tiers
+from codecascade_build.errors import BuildError
+from codecascade_build.gpu_plan.memory import BLOCK_TOKENS, tier_memory, usable_bytes
+from codecascade_build.gpu_plan.plan import Fleet, Wishes, plan_gpus
+from codecascade_build.gpus import GPUS, gpu
+from codecascade_build.paths import ROOT
+from codecascade_build.recipes import OnGpu, Quantization, Recipe, Tier, families, load_recipe
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ def test_the_manifest_says_what_was_built_and_a_server_of_that_kind_takes_it(cod
     assert made.source.commit == "0123abc"
     assert list(made.source.files) == ["config.json"]
     assert made.rebuild == "make engines FAMILY=codegen-mono TIER=codegen-16b-mono GPU=rtx3090"
-    assert [argv[0] for argv in made.commands] == ["hf", "python3", "env", "trtllm-build"]
+    assert [argv[0] for argv in made.commands] == ["hf", "env", "env", "trtllm-build"]
 
 
 def test_a_download_of_two_commits_has_no_commit(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from codecascade.tiers.trtllm.engine_manifest import (
     manifest_text,
     read_manifest,
 )
-from errors import BuildError
-from gpus import GPUS, gpu
+from codecascade_build.errors import BuildError
+from codecascade_build.gpus import GPUS, gpu
 
 HERE = Machine(tensorrt_llm="1.2.1", tensorrt="10.14.1.48", sms=(90, 90))
 ENGINE = Manifest(

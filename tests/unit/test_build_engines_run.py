@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_run import Runner, Toolchain, check_disk, check_quantizer, contents, exclusively, stamp_path, toolchain
-from engine_steps import Places, Step
-from errors import BuildError
-from gpus import gpu
-from paths import ROOT
-from progress import Progress
+from codecascade_build.engine.runner import Runner, check_disk, contents, exclusively, stamp_path
+from codecascade_build.engine.steps import Places, Step
+from codecascade_build.engine.toolchain import Toolchain, check_quantizer, toolchain
+from codecascade_build.errors import BuildError
+from codecascade_build.gpus import gpu
+from codecascade_build.progress import Progress
 from rich.console import Console
 
 TOOLS = Toolchain({"tensorrt_llm": "1.2.1"}, sm=90, gpu_bytes=80_000_000_000)
@@ -240,14 +240,13 @@ def test_a_build_that_is_ended_takes_its_step_with_it(chain: Steps) -> None:
     os.mkfifo(alive)
     program = f"held = open({str(alive)!r}, 'w'); open({str(ready)!r}, 'w').write('go'); import signal; signal.pause()"
     build = (
-        "import signal, sys\nfrom pathlib import Path\nfrom engine_run import Runner, Toolchain\nfrom engine_steps import Step\n"
-        "from progress import Progress\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom codecascade_build.engine.runner import Runner\n"
+        "from codecascade_build.engine.toolchain import Toolchain\nfrom codecascade_build.engine.steps import Step\n"
+        "from codecascade_build.progress import Progress\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         f"step = Step('tiny', 'long', ({sys.executable!r}, '-c', {program!r}), (), (Path({str(target)!r}),), 'gpu')\n"
         f"Runner(Toolchain({{}}, 90, 0), Progress(), Path({str(chain.folder / 'log')!r})).run([step])\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", build], env=os.environ | {"PYTHONPATH": str(ROOT / "build")}, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", build], stderr=subprocess.PIPE)
     with alive.open() as end:
         assert ready.read_text() == "go"
         process.send_signal(signal.SIGTERM)

@@ -6,9 +6,17 @@ import base64
 from collections.abc import Iterator
 
 import pytest
-from download import RemoteFile, SourceFailed
+from codecascade_build.fetch.download import RemoteFile, SourceFailed
+from codecascade_build.fetch.package_index import (
+    PipSettings,
+    find_wheels,
+    opener,
+    parse_lock,
+    parse_pip_settings,
+    resolve_argv,
+    resolve_environ,
+)
 from file_server import FileServer, file_server
-from package_index import PipSettings, find_wheels, opener, parse_lock, parse_pip_settings, resolve_argv, resolve_environ
 from wheel_index import publish
 
 

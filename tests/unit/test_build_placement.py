@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from codecascade.deployment import load_deployment
 from codecascade.types import Plan, TierPlan
-from engine_steps import check_tier
-from errors import BuildError
-from google.protobuf import text_format
-from gpu_memory import (
+from codecascade_build.engine.steps import check_tier
+from codecascade_build.errors import BuildError
+from codecascade_build.gpu_plan.memory import (
     BLOCK_TOKENS,
     DTYPE_BYTES,
     ENGINE_SHARE,
@@ -32,15 +31,16 @@ from gpu_memory import (
     usable_bytes,
     weight_bytes,
 )
-from gpu_plan import QUANTIZATIONS, GpuPlan, Wishes, parse_fleet, plan_gpus
-from gpu_plan_tables import document, fill, servers_in_words
-from gpus import GPUS, gpu
+from codecascade_build.gpu_plan.placement import MOST_GPUS, Copy, Device, Need, Placement, fits, place
+from codecascade_build.gpu_plan.plan import QUANTIZATIONS, GpuPlan, Wishes, parse_fleet, plan_gpus
+from codecascade_build.gpu_plan.tables import document, fill, servers_in_words
+from codecascade_build.gpus import GPUS, gpu
+from codecascade_build.paths import ROOT
+from codecascade_build.plan_gpus import FLEETS, all_tables, render_plan, url_of, wishes
+from codecascade_build.recipes import Architecture, families, load_recipe
+from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import ROOT
-from placement import MOST_GPUS, Copy, Device, Need, Placement, fits, place
-from plan_gpus import FLEETS, all_tables, render_plan, url_of, wishes
-from recipes import Architecture, families, load_recipe
 from tritonclient.grpc import model_config_pb2
 
 MIB = 2**20
@@ -461,7 +461,7 @@ def test_the_reach_of_a_plan_file_is_read_where_a_search_wrote_it(tmp_path: Path
     }
     content = {"format": 1, "family": "wizardcoder", "provenance": {}, "default": "both", "plans": plans}
     (tmp_path / "wizardcoder.json").write_text(json.dumps(content))
-    monkeypatch.setattr("plan_gpus.PLANS", tmp_path)
+    monkeypatch.setattr("codecascade_build.plan_gpus.PLANS", tmp_path)
     found = {name: wishes("wizardcoder", name).plan_reach for name in plans}
     assert found == {"both": {"wizardcoder-1b": 0.8}, "validation": {"wizardcoder-1b": 0.9}, "written": {}, "older": {}}
 
@@ -577,7 +577,8 @@ def test_the_command_has_to_be_run_in_a_checkout(tmp_path: Path) -> None:
     done = plan_gpus_command("--gpus", "1xh100", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: plan-gpus has to be run in a checkout of the project: there is no build/plan_gpus.py in {tmp_path}\n"
+        "error: plan-gpus has to be run in a checkout of the project: "
+        f"there is no build/codecascade_build/plan_gpus.py in {tmp_path}\n"
     )
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from codecascade_build.checkpoints.preflight import check_checkpoint, expected_tensors, needs_conversion
+from codecascade_build.checkpoints.shards import ITEM_BYTES
+from codecascade_build.errors import BuildError
+from codecascade_build.quantization import check_parallelism, check_sequence_length
+from codecascade_build.recipes import Architecture, families, load_recipe
 from conversion import need_conversion
-from errors import BuildError
-from preflight import check_checkpoint, check_parallelism, check_sequence_length, expected_tensors, needs_conversion
-from recipes import Architecture, families, load_recipe
-from shards import ITEM_BYTES
 
 KINDS = ("codegen", "gptj", "gpt_bigcode", "llama", "qwen2")
 ENDS = ["<|im_end|>", "<|endoftext|>"]

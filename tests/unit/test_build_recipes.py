@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from codecascade.plans import load_plans
-from errors import BuildError
-from paths import PLANS
-from recipes import PackageIndex, families, load_recipe, read_recipe
+from codecascade_build.errors import BuildError
+from codecascade_build.paths import PLANS
+from codecascade_build.recipes import PackageIndex, families, load_recipe, read_recipe
 
 GOOD = """
 format = 1

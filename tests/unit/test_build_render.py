@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from codecascade.deployment import load_deployment
-from errors import BuildError
+from codecascade_build.errors import BuildError
+from codecascade_build.recipes import Recipe, families, load_recipe
+from codecascade_build.render.llama_cpp import deployment, render, settings
+from codecascade_build.render.repository import Rendered
 from google.protobuf import text_format
-from recipes import Recipe, families, load_recipe
-from render import Rendered, deployment, render, settings
 from tritonclient.grpc import model_config_pb2
 
 ON_A_CPU = [family for family in families() if any(tier.llama_cpp for tier in load_recipe(family).tiers)]

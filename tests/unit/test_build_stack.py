@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from paths import ROOT
-from recipes import families
-from stack import client_environ
-from triton_server import Ports, RunningServer
+from codecascade_build.recipes import families
+from codecascade_build.server.process import Ports, RunningServer
+from codecascade_build.stack import client_environ
 
 
 def stack(*arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, str(ROOT / "build" / "stack.py"), *arguments]
+    argv = [sys.executable, "-m", "codecascade_build.stack", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
 

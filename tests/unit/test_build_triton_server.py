@@ -10,9 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from errors import BuildError
-from triton_install import TritonInstall, check_machine, check_openmp, install, installed, python_library_dir
-from triton_server import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
+from codecascade_build.errors import BuildError
+from codecascade_build.server.install import TritonInstall, check_machine, check_openmp, install, installed, python_library_dir
+from codecascade_build.server.process import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
 
 SERVER = "pytriton/tritonserver"
 INSTALL = TritonInstall(Path("/triton"))

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from errors import BuildError
+from codecascade_build.errors import BuildError
+from codecascade_build.fetch.package_index import PipSettings
+from codecascade_build.fetch.sources import Sources, sources
+from codecascade_build.fetch.weights import obtain
+from codecascade_build.progress import Progress
+from codecascade_build.recipes import HuggingFace, PackageIndex, Weights
 from file_server import FileServer, file_server
-from package_index import PipSettings
-from progress import Progress
-from recipes import HuggingFace, PackageIndex, Weights
 from rich.console import Console
-from sources import Sources, sources
-from weights import obtain
 from wheel_index import publish
 
 CONTENT = b"first half, second half"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from codecascade.deployment import load_deployment
-from engine_models import EngineTier, render_engines
-from errors import BuildError
+from codecascade_build.errors import BuildError
+from codecascade_build.gpu_plan.memory import KV_CACHE_FRACTION
+from codecascade_build.paths import ROOT
+from codecascade_build.recipes import Recipe, Runtime, families, load_recipe
+from codecascade_build.render.gpu import EngineTier, render_engines
+from codecascade_build.render.repository import Rendered
 from google.protobuf import text_format
-from gpu_memory import KV_CACHE_FRACTION
-from paths import ROOT
-from recipes import Recipe, Runtime, families, load_recipe
-from render import Rendered
 from tritonclient.grpc import model_config_pb2
 
 CONTRACT = json.loads((ROOT / "build" / "contracts" / "1.2.1.json").read_text())

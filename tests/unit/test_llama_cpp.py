@@ -15,11 +15,11 @@ from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
 from codecascade.tiers.llama_cpp import LlamaCpp
 from codecascade.types import Sample
-from progress import Progress
-from recipes import load_recipe
-from render import settings
-from sources import sources
-from weights import obtain
+from codecascade_build.fetch.sources import sources
+from codecascade_build.fetch.weights import obtain
+from codecascade_build.progress import Progress
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.llama_cpp import settings
 
 pytestmark = pytest.mark.models
 

@@ -17,9 +17,9 @@ from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
 from codecascade.tiers.trtllm.llm_api import LlmApi, LlmApiSettings, prepare_environment
 from codecascade.types import Sample
+from codecascade_build.paths import ROOT
 from conversion import need_conversion
 from fake_tensorrt_llm.counting import END_TOKENS, counting_checkpoint
-from paths import ROOT
 
 need_conversion()
 from codecascade.tiers.trtllm.tokenizer import load_tokenizer

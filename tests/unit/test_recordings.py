@@ -178,7 +178,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from unit.test_recordings import draw
-from codecascade.recordings import Unit
+from codecascade_client.recording.recording import Unit
 from codecascade_client.recording.store import open_recording
 folder = open_recording(Path({folder!r}))
 with folder.writing():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from codecascade_build.paths import PLANS
 from codecascade_client.recording.reprice import reprice
 from codecascade_client.recording.store import open_recording
 from codecascade_client.search.choose import PROBABILITY
 from codecascade_client.search.frontier import WHOLE
 from codecascade_client.search.search import Rules, plan_file, search
 from codecascade_client.words import price_ratio
-from paths import PLANS
 
 
 @pytest.mark.parametrize("prices", sorted((PLANS / "prices").iterdir()), ids=lambda prices: prices.stem)

@@ -9,10 +9,10 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, NoReturn
 
 import typer
 from codecascade.errors import CascadeError, InvalidSetting
@@ -24,7 +24,7 @@ from codecascade_client.cli.plan_gpus import run_planner
 from codecascade_client.cli.tables import comparison, print_plans, print_results, print_trace
 from codecascade_client.client import CascadeClient, Completion
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
-from codecascade_client.errors import DatasetError
+from codecascade_client.errors import DatasetError, RequestFailed
 from codecascade_client.estimate import wilson
 from codecascade_client.live.evaluate import Result, as_recorded, evaluate, promise_of
 from codecascade_client.settings import read_settings
@@ -41,8 +41,6 @@ Url = Annotated[
 ]
 PlanName = Annotated[str | None, typer.Option(help="A plan's name; the server's default if not given.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.", min=0, max=2**64 - 1)]
-
-Value = TypeVar("Value")
 
 
 @app.command()
@@ -74,7 +72,7 @@ def complete(
                 prompt, entry_point, plan, max_tokens, seed, return_trace=True, timeout_s=settings.timeout_s
             )
 
-    answer = _run(ask())
+    answer = asyncio.run(ask())
     if as_json:
         print(json.dumps(dataclasses.asdict(answer), ensure_ascii=False))
         return
@@ -139,7 +137,7 @@ def eval_(
             await _print_recorded(results, file.choose(plan), recording, seed)
         return sum(result.passed for result in results)
 
-    passed = _run(ask())
+    passed = asyncio.run(ask())
     if passed < at_least:
         _fail(f"{passed} tasks passed, at least {at_least} were demanded")
     if promise:
@@ -173,16 +171,10 @@ if find_spec("pyarrow"):  # the extra `offline`
 def main() -> None:
     try:
         app()
-    except CascadeError as error:
+    except RequestFailed as error:
+        _fail(f"{error.sentence} ({error.code.name})")
+    except (CascadeError, OSError) as error:
         _fail(str(error), code=2 if isinstance(error, (InvalidSetting, DatasetError)) else 1)
-
-
-def _run(work: Coroutine[Any, Any, Value]) -> Value:
-    """Failures end the program with one sentence."""
-    try:
-        return asyncio.run(work)
-    except OSError as error:
-        _fail(str(error))
 
 
 def _prompt(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,11 +10,15 @@ from pathlib import Path
 
 from codecascade.errors import CascadeError
 
-SCRIPT = Path("build") / "plan_gpus.py"
+SOURCE = Path("build") / "codecascade_build" / "plan_gpus.py"
 
 
 def run_planner(arguments: Sequence[str], root: Path) -> int:
     """The planner's exit code. root: a checkout of the project. Raises CascadeError if it is none."""
-    if not (root / SCRIPT).is_file():
-        raise CascadeError(f"plan-gpus has to be run in a checkout of the project: there is no {SCRIPT} in {root}")
-    return subprocess.run([sys.executable, root / SCRIPT, *arguments], check=False).returncode
+    if not (root / SOURCE).is_file():
+        raise CascadeError(f"plan-gpus has to be run in a checkout of the project: there is no {SOURCE} in {root}")
+    return subprocess.run(
+        [sys.executable, "-m", "codecascade_build.plan_gpus", *arguments],
+        env={**os.environ, "PYTHONPATH": str(root / "build")},
+        check=False,
+    ).returncode

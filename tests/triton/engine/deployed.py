@@ -10,11 +10,11 @@ from pathlib import Path
 
 from codecascade.tiers.trtllm.engine_manifest import NAME as MANIFEST
 from codecascade.tiers.trtllm.engine_manifest import BuiltFile, Manifest, Source, manifest_text
-from engine_models import EngineTier, render_engines
+from codecascade_build.paths import WRITTEN_MODELS
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.gpu import EngineTier, render_engines
+from codecascade_build.render.repository import Rendered
 from google.protobuf import text_format
-from paths import WRITTEN_MODELS
-from recipes import load_recipe
-from render import Rendered
 from tritonclient.grpc import model_config_pb2
 
 TIER = "qwen2.5-coder-0.5b"

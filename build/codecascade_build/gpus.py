@@ -1,0 +1,47 @@
+"""The kinds of GPU that an engine can be built for. An engine runs on the kind that it was built on, and on no other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codecascade_build.errors import BuildError
+
+MIB = 2**20
+FP8_SM = 89
+"""The first compute capability with FP8: Ada's 8.9."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """sm: compute capability, 90 for 9.0. memory_mib: the total that nvidia-smi shows."""
+
+    name: str
+    title: str
+    sm: int
+    memory_mib: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.memory_mib * MIB
+
+    @property
+    def fp8(self) -> bool:
+        return self.sm >= FP8_SM
+
+
+GPUS = {
+    kind.name: kind
+    for kind in (
+        Gpu("h100", "H100 SXM 80 GB", sm=90, memory_mib=81_559),
+        Gpu("a100", "A100 80 GB", sm=80, memory_mib=81_920),
+        Gpu("l40s", "L40S 48 GB", sm=89, memory_mib=46_068),
+        Gpu("rtx3090", "GeForce RTX 3090 24 GB", sm=86, memory_mib=24_576),
+    )
+}
+
+
+def gpu(name: str) -> Gpu:
+    """Raises BuildError naming the kinds there are."""
+    if name not in GPUS:
+        raise BuildError(f"The GPU {name!r} is not a known kind; known are {', '.join(GPUS)}.")
+    return GPUS[name]

@@ -1,0 +1,310 @@
+"""Recipe + engines → the Triton models of the GPU tiers, and the deployment file that the cascade reads.
+
+An engine tier is five models. `<tier>` meets the tier contract; it calls `<tier>-ensemble` once per sequence, which is
+`<tier>-preprocessing` → `<tier>-tensorrt_llm` → `<tier>-postprocessing`. A tier of the LLM API is one model, `<tier>`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from codecascade_build.errors import BuildError
+from codecascade_build.gpu_plan.memory import KV_CACHE_FRACTION
+from codecascade_build.paths import RENDERED_MODELS
+from codecascade_build.recipes import Checkpoint, GpuRuntime, Recipe, Runtime, Tier
+from codecascade_build.render.repository import Rendered, add_contract, model_source, tiers_document, write
+
+CANCELLATION_CHECK_PERIOD_MS = 100
+_LLM_API_CLASSES = ("LLaMAForCausalLM", "QWenForCausalLM")
+_WORKER = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
+
+_ONE = (1,)
+_ANY = (-1,)
+# Tensors of the ensemble, of its first and last model, and of TensorRT-LLM's, without the batch dimension.
+_REQUEST = {
+    "text_input": ("TYPE_STRING", _ONE),
+    "max_tokens": ("TYPE_INT32", _ONE),
+    "temperature": ("TYPE_FP32", _ONE),
+    "top_p": ("TYPE_FP32", _ONE),
+    "seed": ("TYPE_UINT64", _ONE),
+    "stop_words": ("TYPE_STRING", _ANY),
+}
+_ENGINE_INPUTS = {
+    "input_ids": ("TYPE_INT32", _ANY),
+    "input_lengths": ("TYPE_INT32", _ONE),
+    "request_output_len": ("TYPE_INT32", _ONE),
+    "end_id": ("TYPE_INT32", _ONE),
+    "pad_id": ("TYPE_INT32", _ONE),
+    "stop_words_list": ("TYPE_INT32", (2, -1)),
+    "temperature": ("TYPE_FP32", _ONE),
+    "runtime_top_k": ("TYPE_INT32", _ONE),
+    "runtime_top_p": ("TYPE_FP32", _ONE),
+    "seed": ("TYPE_UINT64", _ONE),
+}
+_ENGINE_OUTPUTS = {"output_ids": ("TYPE_INT32", (-1, -1)), "sequence_length": ("TYPE_INT32", _ANY)}
+_LOGITS = {"context_logits": ("TYPE_FP32", (-1, -1)), "generation_logits": ("TYPE_FP32", (-1, -1, -1))}
+_ANSWER = {
+    "text_output": ("TYPE_STRING", _ONE),
+    "completion_tokens": ("TYPE_INT32", _ONE),
+    "prompt_tokens": ("TYPE_INT32", _ONE),
+    "finish_reason": ("TYPE_STRING", _ONE),
+}
+_REREAD = ("input_lengths", "request_output_len", "stop_words_list")  # what the last model needs of the first one's outputs
+_RAGGED = ("input_ids", "stop_words_list")
+
+Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTier:
+    """Where a tier's engine is, and what of the machine it gets. For the LLM API `engine` is the checkpoint.
+
+    tokenizer: a folder that transformers' AutoTokenizer reads. kv_cache_tokens: what all sequences under way hold together.
+    """
+
+    engine: Path
+    tokenizer: Path
+    gpu_device_ids: tuple[int, ...]
+    kv_cache_tokens: int
+
+
+def render_engines(
+    recipe: Recipe,
+    gpu: str,
+    engines: Mapping[str, EngineTier],
+    into: Path = RENDERED_MODELS,
+    *,
+    runtime: Runtime = "tensorrt_llm",
+) -> Rendered:
+    """Write into/<family>-<runtime>/<model>/{config.pbtxt,1/…} and into/<family>-<runtime>.json, for the tiers in `engines`.
+
+    gpu: the kind of GPU (gpus.py). Replaces what an earlier rendering left. Raises BuildError.
+    """
+    tiers = {tier.name: tier for tier in recipe.tiers}
+    for name in engines:
+        if name not in tiers:
+            raise BuildError(f"{recipe.family} has no tier {name!r}; it has {', '.join(tiers)}.")
+    chosen = {name: _on_gpu(tier, gpu) for name, tier in tiers.items() if name in engines}
+    if not chosen:
+        raise BuildError(f"No tier of {recipe.family} has an engine.")
+    files: dict[str, str] = {}
+    for name, settings in chosen.items():
+        files |= tier_files(tiers[name], settings, engines[name], runtime)
+    return write(f"{recipe.family}-{runtime}", files, tiers_document(recipe, runtime, chosen), into)
+
+
+def tier_files(tier: Tier, settings: GpuRuntime, engine: EngineTier, runtime: Runtime) -> dict[str, str]:
+    """Path inside the repository → content, of one tier's models. settings: those of the kind of GPU. Raises BuildError."""
+    checkpoint = _checkpoint(tier)
+    if len(engine.gpu_device_ids) != settings.tensor_parallel:
+        raise BuildError(
+            f"Tier {tier.name} has the GPUs {', '.join(map(str, engine.gpu_device_ids)) or 'none'}, "
+            f"its tensor_parallel is {settings.tensor_parallel}."
+        )
+    if engine.kv_cache_tokens < settings.context_tokens:
+        raise BuildError(
+            f"Tier {tier.name} has a KV cache of {engine.kv_cache_tokens} tokens, "
+            f"one sequence alone may have {settings.context_tokens}."
+        )
+    if runtime == "llm_api":
+        check_llm_api(tier)
+        return _model(llm_api_config(tier.name, checkpoint, settings, engine), "llm_api")
+    if runtime != "tensorrt_llm":
+        raise BuildError(f"No engine is of the runtime {runtime}; allowed are tensorrt_llm and llm_api.")
+    ensemble = ensemble_config(tier.name)
+    return {
+        **_model(tier_config(tier.name, settings, engine), "tensorrt_llm"),
+        f"{ensemble.name}/config.pbtxt": _text(ensemble),
+        f"{ensemble.name}/1/README": "The steps of an ensemble are in its config.pbtxt; Triton wants a folder per version.\n",
+        **_model(preprocessing_config(tier.name, checkpoint, settings, engine), "preprocessing"),
+        f"{tier.name}-tensorrt_llm/config.pbtxt": _text(engine_config(tier.name, settings, engine)),
+        f"{tier.name}-tensorrt_llm/1/README": "The engine is where config.pbtxt says; Triton wants a folder per version.\n",
+        **_model(postprocessing_config(tier.name, checkpoint, engine), "postprocessing"),
+    }
+
+
+def check_llm_api(tier: Tier) -> None:
+    """Raises BuildError if the LLM API has no class for the tier's model."""
+    model_class = _checkpoint(tier).architecture.model_class
+    if model_class not in _LLM_API_CLASSES:
+        raise BuildError(
+            f"Tier {tier.name} is a {model_class}, which the LLM API does not run; it runs {' and '.join(_LLM_API_CLASSES)}."
+        )
+
+
+def tier_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
+    """The model that meets the tier contract."""
+    config = _python_model(name)
+    add_contract(config)
+    return _with(
+        config,
+        engine=engine.engine,
+        gpu_device_ids=_ids(engine),
+        ensemble=f"{name}-ensemble",
+        engine_model=f"{name}-tensorrt_llm",
+        max_completion_tokens=settings.max_completion_tokens,
+    )
+
+
+def preprocessing_config(
+    name: str, checkpoint: Checkpoint, settings: GpuRuntime, engine: EngineTier
+) -> model_config_pb2.ModelConfig:
+    config = _python_model(f"{name}-preprocessing", max_batch_size=1)
+    _inputs(config, _REQUEST, needed=["text_input"])
+    _outputs(config, _ENGINE_INPUTS)
+    return _with(
+        config,
+        tokenizer=engine.tokenizer,
+        end_tokens=json.dumps(checkpoint.end_tokens),
+        max_input_tokens=settings.max_input_tokens,
+        context_tokens=settings.context_tokens,
+        max_completion_tokens=settings.max_completion_tokens,
+    )
+
+
+def postprocessing_config(name: str, checkpoint: Checkpoint, engine: EngineTier) -> model_config_pb2.ModelConfig:
+    config = _python_model(f"{name}-postprocessing", max_batch_size=1)
+    read = _ENGINE_OUTPUTS | {tensor: _ENGINE_INPUTS[tensor] for tensor in _REREAD}
+    _inputs(config, read | {"stop_words": _REQUEST["stop_words"]}, needed=read)
+    _outputs(config, _ANSWER)
+    return _with(config, tokenizer=engine.tokenizer, end_tokens=json.dumps(checkpoint.end_tokens))
+
+
+def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
+    """TensorRT-LLM's own model: what of its template is used here, with nothing left to fill in.
+
+    The three empty parameters must be there: the backend reads them without a default.
+    """
+    config = model_config_pb2.ModelConfig(
+        name=f"{name}-tensorrt_llm", backend="tensorrtllm", max_batch_size=settings.max_batch_size
+    )
+    config.model_transaction_policy.decoupled = False
+    config.dynamic_batching.preferred_batch_size.append(settings.max_batch_size)
+    config.dynamic_batching.max_queue_delay_microseconds = 0
+    config.dynamic_batching.default_queue_policy.max_queue_size = 0
+    _inputs(config, _ENGINE_INPUTS | {"stop": ("TYPE_BOOL", _ONE)}, needed=["input_lengths", "request_output_len"])
+    for tensor in config.input:
+        tensor.allow_ragged_batch = tensor.name in _RAGGED
+        if list(tensor.dims) == [1]:
+            tensor.reshape.SetInParent()
+    _outputs(config, _ENGINE_OUTPUTS | _LOGITS)
+    config.instance_group.add(kind="KIND_CPU", count=1)
+    return _with(
+        config,
+        FORCE_CPU_ONLY_INPUT_TENSORS="no",
+        batch_scheduler_policy="guaranteed_no_evict",
+        cancellation_check_period_ms=CANCELLATION_CHECK_PERIOD_MS,
+        decoding_mode="top_k_top_p",
+        enable_chunked_context="false",
+        enable_kv_cache_reuse="true",
+        exclude_input_in_output="true",
+        executor_worker_path=_WORKER,
+        gpt_model_path=engine.engine,
+        gpt_model_type="inflight_fused_batching",
+        gpu_device_ids=_ids(engine),
+        guided_decoding_backend="",
+        kv_cache_free_gpu_mem_fraction=KV_CACHE_FRACTION,
+        max_beam_width=1,
+        max_tokens_in_paged_kv_cache=engine.kv_cache_tokens,
+        stats_check_period_ms=100,
+        tokenizer_dir="",
+        xgrammar_tokenizer_info_path="",
+    )
+
+
+def ensemble_config(name: str) -> model_config_pb2.ModelConfig:
+    """A prompt in, a text out: one sequence, with Triton passing the tensors from model to model."""
+    config = model_config_pb2.ModelConfig(name=f"{name}-ensemble", platform="ensemble", max_batch_size=1)
+    _inputs(config, _REQUEST, needed=["text_input"])
+    _outputs(config, _ANSWER)
+    first, engine, last = (
+        config.ensemble_scheduling.step.add(model_name=f"{name}-{part}", model_version=-1)
+        for part in ("preprocessing", "tensorrt_llm", "postprocessing")
+    )
+    _connect(first.input_map, _REQUEST)
+    _connect(first.output_map, _ENGINE_INPUTS, "_")
+    _connect(engine.input_map, _ENGINE_INPUTS, "_")
+    _connect(engine.output_map, _ENGINE_OUTPUTS, "_")
+    _connect(last.input_map, [*_ENGINE_OUTPUTS, *_REREAD], "_")
+    _connect(last.input_map, ["stop_words"])
+    _connect(last.output_map, _ANSWER)
+    return config
+
+
+def llm_api_config(name: str, checkpoint: Checkpoint, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
+    """The one model of a tier that the LLM API runs."""
+    config = _python_model(name)
+    add_contract(config)
+    return _with(
+        config,
+        checkpoint=engine.engine,
+        tokenizer=engine.tokenizer,
+        end_tokens=json.dumps(checkpoint.end_tokens),
+        dtype=settings.dtype,
+        gpu_device_ids=_ids(engine),
+        kv_cache_tokens=engine.kv_cache_tokens,
+        kv_cache_share=KV_CACHE_FRACTION,
+        max_batch_size=settings.max_batch_size,
+        max_input_tokens=settings.max_input_tokens,
+        context_tokens=settings.context_tokens,
+        max_completion_tokens=settings.max_completion_tokens,
+    )
+
+
+def _ids(engine: EngineTier) -> str:
+    return ",".join(map(str, engine.gpu_device_ids))
+
+
+def _on_gpu(tier: Tier, gpu: str) -> GpuRuntime:
+    if tier.gpu is None:
+        raise BuildError(f"Tier {tier.name} has no settings for a GPU.")
+    return tier.gpu.on_gpu(gpu)
+
+
+def _checkpoint(tier: Tier) -> Checkpoint:
+    if tier.checkpoint is None:
+        raise BuildError(f"Tier {tier.name} has no checkpoint.")
+    return tier.checkpoint
+
+
+def _python_model(name: str, max_batch_size: int = 0) -> model_config_pb2.ModelConfig:
+    config = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=max_batch_size)
+    config.instance_group.add(kind="KIND_CPU", count=1)
+    return config
+
+
+def _inputs(config: model_config_pb2.ModelConfig, tensors: Tensors, needed: Collection[str]) -> None:
+    for name, (data_type, dims) in tensors.items():
+        config.input.add(name=name, data_type=data_type, dims=dims, optional=name not in needed)
+
+
+def _outputs(config: model_config_pb2.ModelConfig, tensors: Tensors) -> None:
+    for name, (data_type, dims) in tensors.items():
+        config.output.add(name=name, data_type=data_type, dims=dims)
+
+
+def _connect(connections: Any, names: Any, prefix: str = "") -> None:
+    """prefix: of the ensemble's name for a tensor that is not one of its own inputs and outputs."""
+    for name in names:
+        connections[name] = prefix + name
+
+
+def _with(config: model_config_pb2.ModelConfig, **parameters: object) -> model_config_pb2.ModelConfig:
+    for key, value in parameters.items():
+        config.parameters[key].string_value = str(value)
+    return config
+
+
+def _model(config: model_config_pb2.ModelConfig, module: str) -> dict[str, str]:
+    return {f"{config.name}/config.pbtxt": _text(config), f"{config.name}/1/model.py": model_source(module)}
+
+
+def _text(config: model_config_pb2.ModelConfig) -> str:
+    return str(text_format.MessageToString(config))

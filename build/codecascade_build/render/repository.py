@@ -1,0 +1,99 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tritonclient.grpc import model_config_pb2
+
+from codecascade_build.paths import PLANS
+from codecascade_build.recipes import GpuRuntime, LlamaCpp, Recipe, Runtime
+
+_INPUTS = {
+    "text_input": ("TYPE_STRING", 1),
+    "max_tokens": ("TYPE_INT32", 1),
+    "temperature": ("TYPE_FP32", 1),
+    "top_p": ("TYPE_FP32", 1),
+    "seed": ("TYPE_UINT64", 1),
+    "stop_words": ("TYPE_STRING", -1),
+    "num_return_sequences": ("TYPE_INT32", 1),
+    "max_lines": ("TYPE_INT32", 1),
+}
+
+
+_OUTPUTS = {
+    "text_output": ("TYPE_STRING", -1),
+    "completion_tokens": ("TYPE_INT32", -1),
+    "line_tokens": ("TYPE_INT32", -1),
+    "prompt_tokens": ("TYPE_INT32", 1),
+    "finish_reason": ("TYPE_STRING", -1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """repository: a folder for Triton's --model-repository. deployment: the value of CODECASCADE_DEPLOYMENT."""
+
+    repository: Path
+    deployment: Path
+
+
+def write(name: str, files: Mapping[str, str], document: Mapping[str, Any], into: Path) -> Rendered:
+    """Write into/<name>/ and into/<name>.json. files: path inside the repository → content; document: the deployment."""
+    rendered = Rendered(repository=into / name, deployment=into / f"{name}.json")
+    if _texts(rendered.repository) != files:  # else a server may be reading it
+        unfinished = into / f".{name}.{os.getpid()}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for path, text in files.items():
+            (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / path).write_text(text)
+        shutil.rmtree(rendered.repository, ignore_errors=True)
+        unfinished.replace(rendered.repository)
+    rendered.deployment.write_text(json.dumps(document, indent=2) + "\n")
+    return rendered
+
+
+def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaCpp | GpuRuntime]) -> dict[str, Any]:
+    """The deployment of the tiers that are keys of `chosen`, each with its settings."""
+    return {
+        "format": 1,
+        "family": recipe.family,
+        "runtime": runtime,
+        "plans": str(PLANS / f"{recipe.family}.json"),
+        "tiers": [
+            {
+                "name": tier.name,
+                "style": tier.style,
+                "context_tokens": chosen[tier.name].context_tokens,
+                "max_completion_tokens": chosen[tier.name].max_completion_tokens,
+                "price_per_mtok": chosen[tier.name].price_per_mtok,
+                "prompt_price_per_mtok": chosen[tier.name].prompt_price_per_mtok,
+            }
+            for tier in recipe.tiers
+            if tier.name in chosen
+        ],
+    }
+
+
+def add_contract(config: model_config_pb2.ModelConfig) -> None:
+    """The tensors of the tier contract."""
+    for tensor, (data_type, length) in _INPUTS.items():
+        config.input.add(name=tensor, data_type=data_type, dims=[length], optional=tensor != "text_input")
+    for tensor, (data_type, length) in _OUTPUTS.items():
+        config.output.add(name=tensor, data_type=data_type, dims=[length])
+
+
+def model_source(module: str) -> str:
+    """The model.py of a model whose code is codecascade.triton.models.<module>."""
+    return f"from codecascade.triton.models.{module} import TritonPythonModel  # noqa: F401\n"
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_text() for path in paths}

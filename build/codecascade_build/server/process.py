@@ -1,0 +1,201 @@
+"""One Triton server: started on loopback with explicit ports, watched until it is ready, stopped by its own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codecascade_build.errors import BuildError
+from codecascade_build.server.install import TritonInstall, python_library_dir
+
+LOOPBACK = "127.0.0.1"
+_EXIT_TIMEOUT_S = 10
+_KILL_AFTER_S = _EXIT_TIMEOUT_S + 3
+_POLL_S = 0.1
+_NESTED_CALLS = 256  # that one Python model may have under way; Triton's own limit is 32, and more than that wait in line
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers. Addresses are host:port."""
+
+    host: str
+    ports: Ports
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def http(self) -> str:
+        return f"{self.host}:{self.ports.http}"
+
+    @property
+    def grpc(self) -> str:
+        return f"{self.host}:{self.ports.grpc}"
+
+    @property
+    def metrics(self) -> str:
+        return f"{self.host}:{self.ports.metrics}"
+
+    def wait(self) -> None:
+        """Returns when the server has ended by itself."""
+        self.process.wait()
+
+    def log_text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def running(
+    install: TritonInstall,
+    repositories: Sequence[Path],
+    *,
+    log: Path,
+    deployment: Path | None = None,
+    host: str = LOOPBACK,
+    ports: Ports | None = None,
+    ready_timeout_s: float = 300.0,
+) -> Iterator[RunningServer]:
+    """A server that is ready; stopped on the way out, whatever happens inside.
+
+    repositories: folders of models. deployment: the rendered deployment file, for the cascade. ports: free ones unless given.
+    log: overwritten with the server's output. Raises BuildError if it cannot start, naming the model and the reason.
+    """
+    chosen = ports or free_ports(host)
+    for port in (chosen.http, chosen.grpc, chosen.metrics):
+        _check_free(host, port)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    argv = server_argv(install, repositories, host, chosen)
+    environ = server_environ(os.environ, python_library_dir(), deployment)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for whoever started the server, who then stops it
+        )
+    try:
+        server = RunningServer(host, chosen, log, process)
+        _wait_until_ready(server, ready_timeout_s)
+        yield server
+    finally:
+        _stop(process)
+
+
+def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports) -> list[str]:
+    return [
+        *("setpriv", "--pdeathsig", "TERM"),  # the server ends with the process that started it, however that ends
+        str(install.program),
+        *(f"--model-repository={repository}" for repository in repositories),
+        f"--backend-directory={install.backends}",
+        "--disable-auto-complete-config",
+        f"--backend-config=python,thread-pool-size={_NESTED_CALLS}",
+        f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        f"--http-address={host}",
+        f"--http-port={ports.http}",
+        f"--grpc-address={host}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-address={host}",
+        f"--metrics-port={ports.metrics}",
+    ]
+
+
+def server_environ(base: Mapping[str, str], library_dir: Path | None, deployment: Path | None) -> dict[str, str]:
+    """The server's environment: the Python models run in the environment of this interpreter, which they find through PATH."""
+    environ = {key: value for key, value in base.items() if not key.startswith("PYTHON")}
+    environ["PATH"] = os.pathsep.join([str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)])
+    if library_dir is not None:
+        environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(library_dir), base.get("LD_LIBRARY_PATH")]))
+    if deployment is not None:
+        environ["CODECASCADE_DEPLOYMENT"] = str(deployment)
+    return environ
+
+
+def free_ports(host: str = LOOPBACK) -> Ports:
+    """Three ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for each in sockets:
+            each.bind((host, 0))
+        return Ports(*(each.getsockname()[1] for each in sockets))
+
+
+def failure(log: str) -> str:
+    """What stopped a server, in one sentence without a full stop: which model, and why. log: its output."""
+    for pattern, sentence in _DECISIVE:
+        found = pattern.search(log)
+        if found:
+            return sentence.format(*found.groups()).rstrip(".")
+    lines = [line for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else "it wrote nothing"
+
+
+# Triton repeats a failure with more and more around it: the most telling form comes first.
+_DECISIVE = (
+    (
+        re.compile(r"text-format inference\.ModelConfig: (.+)\n.*Poll failed for model directory '([^']+)'"),
+        "the config.pbtxt of model '{1}' cannot be read, {0}",
+    ),
+    (re.compile(r"Poll failed for model directory '([^']+)': (.+)\""), "model '{0}': {1}"),
+    (re.compile(r"failed to load '([^']+)' version \d+: \w+: (.+?)(?:\\n\\nAt:|\"?\n)"), "model '{0}': {1}"),
+    (re.compile(r"^E\d+ (?!.*CudaDriverHelper).*?\] \"?(.+?)\"?$", re.MULTILINE), "{0}"),
+    (re.compile(r"^error: creating server: \w+ - (.+)$", re.MULTILINE), "{0}"),
+)
+
+
+def _check_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BuildError(
+                f"Port {port} on {host} cannot be used ({error.strerror}): stop what listens there or choose another."
+            ) from error
+
+
+def _wait_until_ready(server: RunningServer, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not _is_ready(server):
+        if server.process.poll() is not None:
+            raise BuildError(f"Triton did not start: {failure(server.log_text())} (log: {server.log}).")
+        if time.monotonic() > deadline:
+            raise BuildError(f"Triton was not ready within {timeout_s:.0f} s (log: {server.log}).")
+        time.sleep(_POLL_S)
+
+
+def _is_ready(server: RunningServer) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{server.http}/v2/health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_KILL_AFTER_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the server's own session: its stubs too
+        process.wait()
