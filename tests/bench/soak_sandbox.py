@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 from rich.progress import Progress
 
-sys.path.append(str(Path(__file__).parents[1] / "sandbox"))
-from soak import soak
+from tests.sandbox.soak import soak
 
 GROWTH = 1.1
 

@@ -6,7 +6,8 @@ from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailab
 from codecascade.prices import Prices, TokenPrice
 from codecascade.trace import cost_of
 from codecascade.types import Plan, Task, TierPlan, Verdict
-from scripted_seams import COMPLETION_TOKENS, CPU_S, PROMPT_TOKENS, ScriptedSandbox, ScriptedTiers, answer
+
+from tests.cascade.scripted_seams import COMPLETION_TOKENS, CPU_S, PROMPT_TOKENS, ScriptedSandbox, ScriptedTiers, answer
 
 PASS, FAIL = Verdict.PASS, Verdict.FAIL
 TASK = Task("def f():\n", "f")

@@ -7,13 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import chart
-import dockerfile
 import helm_python
 import kubernetes_validate
 import pytest
 import yaml
-from chart import FULLNAME, NAMESPACE, Object, container, containers, environment, named, of_kind, rendered, values
 from codecascade.deployment import load_deployment
 from codecascade.plans import load_plans
 from codecascade.triton.settings import PREFIX, ServerSettings
@@ -21,6 +18,9 @@ from codecascade_build.gpu_plan.plan import Fleet, Wishes, plan_gpus
 from codecascade_build.gpus import GPUS
 from codecascade_build.paths import RENDERED_MODELS, ROOT, VAR, cache_dir
 from codecascade_build.recipes import families, load_recipe
+
+from tests.deploy import chart, dockerfile
+from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, containers, environment, named, of_kind, rendered, values
 
 CHART_YAML = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
 OLDEST, NEWEST = re.search(r">=(\d+\.\d+)", CHART_YAML["kubeVersion"])[1], "1.37"  # type: ignore[index]

@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import dockerfile
 import pytest
 import yaml
 from codecascade.sandbox.probes import LEVELS
 from codecascade_build.paths import PLANS, ROOT
 from codecascade_build.server.install import TritonInstall
 from codecascade_build.server.process import LOOPBACK, Ports, server_argv
-from dockerfile import IMAGES, last_stage, read, texts
+
+from tests.deploy import dockerfile
+from tests.deploy.dockerfile import IMAGES, last_stage, read, texts
 
 if sys.version_info >= (3, 11):
     import tomllib

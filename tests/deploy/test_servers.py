@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dockerfile
 import pytest
-from chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
 from codecascade.triton.calls.tls import Tls
 from codecascade_build.paths import ROOT, VAR
 from codecascade_build.server.install import TritonInstall, installed, python_library_dir
@@ -29,11 +27,14 @@ from codecascade_build.server.process import Ports, failure, free_ports, server_
 from codecascade_build.server.release import pinned
 from codecascade_client.client import CascadeClient
 from codecascade_client.errors import RequestFailed
-from scripted.repository import ScriptedTier, render
+
+from tests.deploy import dockerfile
+from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
+from tests.server.scripted.repository import ScriptedTier, render
 
 pytestmark = pytest.mark.triton
 
-PEM = ROOT / "tests" / "unit" / "tls"
+PEM = ROOT / "tests" / "unit" / "client" / "tls"
 SECRET = {"tls.crt": PEM / "certificate.pem", "tls.key": PEM / "key.pem", "ca.crt": PEM / "certificate.pem"}
 SMALL, LARGE = "codegen-350m-mono", "codegen-16b-mono"  # of different groups, prompts in the style that the scripted tiers know
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'

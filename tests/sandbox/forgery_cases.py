@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostile_cases import BLIND, program
+from tests.sandbox.hostile_cases import BLIND, program
 
 FORGERIES = [
     program("exit quietly", "import os\ndef f(x):\n    os._exit(0)"),

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import forgery_cases
-import hostile_cases
 from codecascade.sandbox import Limits, SandboxPool
 from codecascade.types import Candidate, TestLine, Verdict
-from test_supervision import descendants
+
+from tests.sandbox import forgery_cases, hostile_cases
+from tests.sandbox.test_supervision import descendants
 
 HOSTILE_SHARE = 0.05
 MATRIX = 8  # candidates

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import socket
 
-import forgery_cases
-import hostile_cases
 import pytest
 import pytest_asyncio
 from codecascade.errors import SandboxUnavailable
@@ -14,7 +12,9 @@ from codecascade.sandbox import LEVELS, Limits, SandboxPool, probe_levels
 from codecascade.sandbox.worker import Worker
 from codecascade.sandbox.zygote import protocol
 from codecascade.types import Candidate, TestLine, Verdict
-from hostile_cases import Case
+
+from tests.sandbox import forgery_cases, hostile_cases
+from tests.sandbox.hostile_cases import Case
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,7 +6,8 @@ import pytest
 import pytest_asyncio
 from codecascade.sandbox import SandboxPool
 from codecascade.types import Candidate, TestLine, Verdict
-from human_eval_lines import Problem, problems
+
+from tests.sandbox.human_eval_lines import Problem, problems
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

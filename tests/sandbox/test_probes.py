@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from codecascade.sandbox import LEVELS, Limits, SandboxPool, probe_levels
 from codecascade.sandbox.probes import probe_level
+from codecascade_build.paths import ROOT
 
 # Ends without any capability, so that root cannot become another user.
 POWERLESS = """
@@ -28,7 +28,7 @@ except SandboxUnavailable as error:
 
 def refusal(level: str, before: str = "") -> str:
     script = POWERLESS.replace("LEVEL", repr(level)).replace("BEFORE", before)
-    return subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
 
 
 async def test_every_level_is_there_or_says_what_is_missing():

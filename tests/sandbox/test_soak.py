@@ -1,6 +1,6 @@
 """The short form of `make soak-sandbox`."""
 
-from soak import soak
+from tests.sandbox.soak import soak
 
 
 async def test_twenty_thousand_candidates_leave_nothing_behind():

@@ -15,6 +15,7 @@ from codecascade.errors import SandboxUnavailable
 from codecascade.sandbox import Limits, SandboxPool
 from codecascade.sandbox.worker import Worker, ZygoteDied
 from codecascade.types import Candidate, TestLine, Verdict
+from codecascade_build.paths import ROOT
 
 ENDLESS = Candidate("def f(x):\n    while True:\n        pass")
 GOOD = Candidate("def f(x):\n    return x")
@@ -52,7 +53,7 @@ async def kill_busy_zygote() -> None:
 
 
 def output_of(script: str) -> str:
-    return subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
 
 
 def process_that_prints(text: str) -> subprocess.Popen[bytes]:
@@ -132,7 +133,7 @@ async def test_zygotes_end_with_a_parent_that_is_killed():
     script = """
 import asyncio, os, signal
 from codecascade.sandbox import SandboxPool
-from test_supervision import ENDLESS, LINE, PATIENT, descendants, running_candidate
+from tests.sandbox.test_supervision import ENDLESS, LINE, PATIENT, descendants, running_candidate
 async def main():
     async with SandboxPool(2, "sealed", limits=PATIENT) as pool:
         run = asyncio.ensure_future(pool.run([ENDLESS], [LINE]))

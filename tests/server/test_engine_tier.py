@@ -1,0 +1,287 @@
+"""An engine tier on a real Triton, on a CPU: all of its models as they are rendered for a GPU, but for TensorRT-LLM's own.
+
+In its place is a stand-in with the same tensors (stand_in.py) and the real weights of the smallest model.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conversion import need_conversion
+
+need_conversion()
+from codecascade_build.errors import BuildError
+from codecascade_build.fetch.sources import sources
+from codecascade_build.fetch.weights import obtain
+from codecascade_build.paths import cache_dir
+from codecascade_build.progress import Progress
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.gpu import EngineTier, render_engines
+from codecascade_build.render.llama_cpp import settings
+from codecascade_build.server.process import RunningServer
+from codecascade_client.client import CascadeClient
+from codecascade_client.datasets.humaneval import humaneval_task
+from codecascade_client.live.evaluate import evaluate
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from tests.server.engine.checkpoint import checkpoint
+from tests.server.engine.deployed import TIER, engine_of, path_with_one_h100, render_with_stand_in, repositories, see_the_image
+from tests.server.real_server import StartServer
+
+pytestmark = [pytest.mark.triton, pytest.mark.models]
+
+COUNTING = "1\n2\n3\n4\n"
+CHAT = "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n"
+TYPES: dict[str, tuple[str, Any]] = {
+    "text_input": ("BYTES", np.object_),
+    "max_tokens": ("INT32", np.int32),
+    "temperature": ("FP32", np.float32),
+    "top_p": ("FP32", np.float32),
+    "seed": ("UINT64", np.uint64),
+    "stop_words": ("BYTES", np.object_),
+    "num_return_sequences": ("INT32", np.int32),
+}
+OUTPUTS = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    weights = settings(load_recipe("qwen2.5-coder"), "llama_cpp")[TIER].weights
+    return checkpoint(obtain(weights, sources(os.environ, Progress())), weights.sha256, cache_dir() / "checkpoints")
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    here = tmp_path_factory.mktemp("engine")
+    rendered = render_with_stand_in(folder, here)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", path_with_one_h100(here))
+        return start_server(repositories(rendered), rendered.deployment)
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(server.grpc) as client:
+        yield client
+
+
+def inputs(batch: bool = False, **values: Any) -> list[InferInput]:
+    """A list becomes a vector, anything else a scalar of shape [1]; batch: with a batch dimension of 1."""
+    tensors = []
+    for name, value in values.items():
+        datatype, dtype = TYPES[name]
+        elements = value if isinstance(value, list) else [value]
+        array = np.array([each.encode() if isinstance(each, str) else each for each in elements], dtype)
+        array = array[None] if batch else array
+        tensor = InferInput(name, list(array.shape), datatype)
+        tensor.set_data_from_numpy(array)
+        tensors.append(tensor)
+    return tensors
+
+
+def generate(client: InferenceServerClient, **values: Any) -> dict[str, list[Any]]:
+    result = client.infer(TIER, inputs(**values))
+    return {name: result.as_numpy(name).tolist() for name in OUTPUTS}
+
+
+def texts(answer: dict[str, list[Any]]) -> list[str]:
+    return [text.decode() for text in answer["text_output"]]
+
+
+def refusal(client: InferenceServerClient, model: str = TIER, batch: bool = False, **values: Any) -> str:
+    with pytest.raises(InferenceServerException) as raised:
+        client.infer(model, inputs(batch, **values))
+    return str(raised.value.message())
+
+
+def counter(server: RunningServer, name: str) -> float:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"stand_in_{name}"))
+
+
+def becomes(server: RunningServer, name: str, value: float) -> None:
+    """Metrics are handed over a few times a second."""
+    deadline = time.monotonic() + 60.0
+    while counter(server, name) < value:
+        assert time.monotonic() < deadline, f"{name} is {counter(server, name)}, not {value}"
+        threading.Event().wait(0.05)
+
+
+def test_the_tier_meets_the_contract_of_the_cpu_tiers(client: InferenceServerClient) -> None:
+    """The same call and the same answer as in test_llama_cpp_tier.py, but an engine cannot end a text at a line."""
+    answer = generate(
+        client, text_input=COUNTING, max_tokens=7, num_return_sequences=2, stop_words=["never", "6\n7"], temperature=0.0
+    )
+    assert answer == {
+        "text_output": [b"5\n", b"5\n"],
+        "completion_tokens": [5, 5],
+        "line_tokens": [5, 5, 5, 5],
+        "prompt_tokens": [8],
+        "finish_reason": [b"stop", b"stop"],
+    }
+
+
+def test_everything_but_the_prompt_has_a_default_and_the_model_s_end_token_ends_a_text(client: InferenceServerClient) -> None:
+    answer = generate(client, text_input=CHAT)
+    assert answer["finish_reason"] == [b"stop"]
+    assert "<|im_end|>" not in texts(answer)[0]
+    assert "yes" in texts(answer)[0].lower()
+
+
+def test_greedy_is_what_transformers_writes_token_by_token(client: InferenceServerClient, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    for prompt, most in {COUNTING: 6, 'def é(漢):\n    """Gibt 漢 zurück: 🦊."""\n': 12}.items():
+        ids = tokenizer(prompt, return_tensors="pt")
+        ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+        theirs = model.generate(**ids, max_new_tokens=most, do_sample=False, eos_token_id=ends)[0, ids["input_ids"].shape[1] :]
+        answer = generate(client, text_input=prompt, max_tokens=most, temperature=0.0)
+        assert texts(answer) == [tokenizer.decode(theirs, skip_special_tokens=True)]
+        assert answer["completion_tokens"] == [len(theirs)]
+        assert answer["prompt_tokens"] == [ids["input_ids"].shape[1]]
+
+
+def test_tokens_are_counted_as_generated(client: InferenceServerClient) -> None:
+    answer = generate(client, text_input=COUNTING, max_tokens=4, temperature=0.0)
+    assert answer == {
+        "text_output": [b"5\n6\n"],
+        "completion_tokens": [4],
+        "line_tokens": [4, 4, 4],
+        "prompt_tokens": [8],
+        "finish_reason": [b"length"],
+    }
+
+
+def test_the_engine_itself_stops_at_a_stop_word(client: InferenceServerClient, server: RunningServer) -> None:
+    generate(client, text_input=COUNTING, max_tokens=1)
+    becomes(server, "tokens", 1)
+    before = counter(server, "tokens")
+    answer = generate(client, text_input=COUNTING, max_tokens=40, temperature=0.0, stop_words=["\n6"])
+    assert (texts(answer), answer["completion_tokens"]) == (["5"], [3])
+    becomes(server, "tokens", before + 3)
+    assert counter(server, "tokens") == before + 3
+
+
+def test_the_same_seed_gives_the_same_texts_whatever_runs_beside_and_sequences_differ(client: InferenceServerClient) -> None:
+    asked = {"text_input": COUNTING, "max_tokens": 6, "temperature": 1.5, "seed": 7, "num_return_sequences": 3}
+    alone = generate(client, **asked)
+    assert len(set(texts(alone))) == 3
+    with ThreadPoolExecutor(2) as pool:
+        same = pool.submit(generate, client, **asked)
+        other = pool.submit(generate, client, **(asked | {"seed": 2**64 - 1}))
+        assert same.result() == alone
+        assert not set(texts(other.result())) & set(texts(alone))
+    assert texts(generate(client, **(asked | {"num_return_sequences": 1}))) == texts(alone)[:1]
+
+
+def test_sequences_of_a_request_share_their_prompt(client: InferenceServerClient, server: RunningServer) -> None:
+    before = counter(server, "prompts")
+    generate(client, text_input="a prompt of its own\n", max_tokens=1, num_return_sequences=3, temperature=1.0)
+    becomes(server, "prompts", before + 1)
+    assert counter(server, "prompts") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"text_input": "1\n" * 1600}, "text_input has 3200 tokens, allowed are at most 3072"),
+        ({"max_tokens": 0}, "max_tokens is 0, allowed are 1 to 1024"),
+        ({"temperature": 2.5}, "temperature is 2.5, allowed are 0 to 2"),
+        ({"text_input": b"ab\xff"}, "text_input is not UTF-8 (byte 2 of 3), allowed is UTF-8 text"),
+        ({"stop_words": ["\n", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),
+    ],
+    ids=["too long", "no tokens", "too hot", "not UTF-8", "empty stop word"],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(client: InferenceServerClient, values: dict[str, Any], sentence: str) -> None:
+    assert refusal(client, **{"text_input": "x", **values}) == f"invalid request: {sentence}"
+
+
+def test_the_ensemble_is_a_model_of_its_own(client: InferenceServerClient) -> None:
+    result = client.infer(f"{TIER}-ensemble", inputs(batch=True, text_input=COUNTING, max_tokens=2))
+    assert {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs} == {
+        "text_output": [[b"5\n"]],
+        "completion_tokens": [[2]],
+        "prompt_tokens": [[8]],
+        "finish_reason": [[b"length"]],
+    }
+    assert "text_input has 3200 tokens" in refusal(client, f"{TIER}-ensemble", batch=True, text_input="1\n" * 1600)
+
+
+def test_the_first_model_alone_makes_what_the_engine_reads(client: InferenceServerClient) -> None:
+    given = inputs(batch=True, text_input=COUNTING, max_tokens=2, temperature=0.8, top_p=0.95, seed=2**64 - 1)
+    result = client.infer(f"{TIER}-preprocessing", given)
+    assert result.as_numpy("input_ids").tolist() == [[16, 198, 17, 198, 18, 198, 19, 198]]
+    assert result.as_numpy("input_lengths").tolist() == [[8]]
+    assert result.as_numpy("request_output_len").tolist() == [[2]]
+    assert result.as_numpy("end_id").tolist() == [[151645]]
+    assert result.as_numpy("stop_words_list").tolist() == [[[151643], [1]]]  # the other end token
+    assert result.as_numpy("seed").tolist() == [[2**64 - 1]]
+    assert result.as_numpy("runtime_top_k").tolist() == [[0]]
+
+
+def test_a_completion_ends_where_the_context_does(client: InferenceServerClient) -> None:
+    result = client.infer(f"{TIER}-preprocessing", inputs(batch=True, text_input="1\n" * 1536, max_tokens=1024))
+    assert result.as_numpy("request_output_len").tolist() == [[1024]]
+    assert result.as_numpy("input_lengths").tolist() == [[3072]]
+
+
+def test_a_cancel_over_grpc_reaches_the_engine(client: InferenceServerClient, server: RunningServer) -> None:
+    """Uncancelled, the call would go on for half an hour."""
+    stopped = counter(server, "stopped")
+    prompts = counter(server, "prompts")
+    ended = threading.Event()
+    errors: list[InferenceServerException] = []
+
+    def done(result: object, error: InferenceServerException) -> None:
+        errors.append(error)
+        ended.set()
+
+    asked = inputs(text_input=COUNTING + "5\n", max_tokens=1024, num_return_sequences=8)
+    call = client.async_infer(TIER, asked, done)
+    becomes(server, "prompts", prompts + 1)
+    call.cancel()
+    ended.wait()
+    assert errors[0].status() == "StatusCode.CANCELLED"
+    becomes(server, "stopped", stopped + 8)
+    assert texts(generate(client, text_input=COUNTING, max_tokens=1)) == ["5"]
+
+
+def test_a_tier_whose_engine_was_built_for_another_gpu_does_not_start(
+    start_server: StartServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", path_with_one_h100(tmp_path))
+    engine = engine_of(folder, tmp_path / "engine", sm=80)
+    recipe = load_recipe("qwen2.5-coder")
+    placed = EngineTier(engine=engine, tokenizer=folder, gpu_device_ids=(0,), kv_cache_tokens=32_768)
+    rendered = render_engines(recipe, "h100", {TIER: placed}, tmp_path / "models")
+    alone = tmp_path / "alone" / TIER
+    shutil.copytree(rendered.repository / TIER, alone)
+    see_the_image(alone / "1" / "model.py", tmp_path)
+    reason = rf"model '{TIER}': .*{engine} was built for h100 \(SM 80\), and it is given a GPU of SM 90"
+    with pytest.raises(BuildError, match=reason):
+        start_server([alone.parent])
+
+
+async def test_the_cascade_solves_a_task_of_humaneval_through_it(server: RunningServer) -> None:
+    task = humaneval_task("HumanEval/53")
+    async with CascadeClient(server.grpc) as cascade:
+        (result,) = await evaluate(cascade, [task], plan=None, seed=0, timeout_s=300.0)
+    assert result.passed
+    assert result.asked == [TIER]
+    assert result.tokens > 0

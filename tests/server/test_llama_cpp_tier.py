@@ -1,0 +1,213 @@
+"""The tier contract, met by llama.cpp on a real Triton with the real weights."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from codecascade_build.errors import BuildError
+from codecascade_build.recipes import LlamaCpp, load_recipe
+from codecascade_build.render.llama_cpp import settings, tier_config
+from codecascade_build.render.repository import model_source
+from codecascade_build.server.process import RunningServer
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from tests.server.real_server import StartServer
+
+pytestmark = [pytest.mark.triton, pytest.mark.models]
+
+SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
+COUNTING = "1\n2\n3\n4\n"
+TYPES: dict[str, tuple[str, Any]] = {
+    "text_input": ("BYTES", np.object_),
+    "max_tokens": ("INT32", np.int32),
+    "temperature": ("FP32", np.float32),
+    "top_p": ("FP32", np.float32),
+    "seed": ("UINT64", np.uint64),
+    "stop_words": ("BYTES", np.object_),
+    "num_return_sequences": ("INT32", np.int32),
+    "max_lines": ("INT32", np.int32),
+}
+
+
+@pytest.fixture
+def client(qwen_server: RunningServer) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(qwen_server.grpc) as client:
+        yield client
+
+
+def inputs(**values: Any) -> list[InferInput]:
+    """A list becomes a vector, anything else a scalar of shape [1]."""
+    tensors = []
+    for name, value in values.items():
+        datatype, dtype = TYPES[name]
+        elements = value if isinstance(value, list) else [value]
+        array = np.array([each.encode() if isinstance(each, str) else each for each in elements], dtype)
+        tensor = InferInput(name, list(array.shape), datatype)
+        tensor.set_data_from_numpy(array)
+        tensors.append(tensor)
+    return tensors
+
+
+def generate(client: InferenceServerClient, tier: str = SMALL, **values: Any) -> dict[str, list[Any]]:
+    result = client.infer(tier, inputs(**values))
+    names = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason")
+    return {name: result.as_numpy(name).tolist() for name in names}
+
+
+def refusal(client: InferenceServerClient, tensors: list[InferInput]) -> str:
+    with pytest.raises(InferenceServerException) as raised:
+        client.infer(SMALL, tensors)
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    return str(raised.value.message())
+
+
+def test_there_is_one_row_per_sequence(client: InferenceServerClient) -> None:
+    answer = generate(
+        client, text_input=COUNTING, max_tokens=7, num_return_sequences=2, stop_words=["never", "6\n7"], temperature=0.0
+    )
+    assert answer == {
+        "text_output": [b"5\n", b"5\n"],
+        "completion_tokens": [5, 5],
+        "line_tokens": [2, 5, 2, 5],
+        "prompt_tokens": [8],
+        "finish_reason": [b"stop", b"stop"],
+    }
+
+
+def test_a_text_ends_after_the_lines_that_were_asked_for(client: InferenceServerClient) -> None:
+    answer = generate(client, text_input=COUNTING, max_tokens=20, max_lines=2, temperature=0.0)
+    assert (answer["text_output"], answer["completion_tokens"], answer["line_tokens"]) == ([b"5\n6"], [4], [2, 4])
+
+
+def test_everything_but_the_prompt_has_a_default(client: InferenceServerClient) -> None:
+    answer = generate(client, text_input="<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n")
+    assert answer["finish_reason"] == [b"stop"]
+
+
+@pytest.mark.parametrize("tier", [SMALL, LARGE])
+def test_solutions_and_tests_asked_for_at_the_same_time_are_what_each_is_alone(client: InferenceServerClient, tier: str) -> None:
+    head = "def double(x):\n"
+    common = {"tier": tier, "max_tokens": 8, "temperature": 1.5, "num_return_sequences": 2}
+    alone = [
+        generate(client, text_input=text, seed=seed, **common) for seed, text in enumerate((head, head + "    pass\n\nassert "))
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [
+            pool.submit(generate, client, text_input=text, seed=seed, **common)
+            for seed, text in [(0, head), (1, head + "    pass\n\nassert ")] * 2
+        ]
+        assert [call.result() for call in calls] == alone * 2
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"max_tokens": -3}, "max_tokens is -3, allowed are 1 to 1024"),
+        ({"max_tokens": 0}, "max_tokens is 0, allowed are 1 to 1024"),
+        ({"max_tokens": 2**31 - 1}, "max_tokens is 2147483647, allowed are 1 to 1024"),
+        ({"temperature": -0.1}, "temperature is -0.1, allowed are 0 to 2"),
+        ({"temperature": float("nan")}, "temperature is nan, allowed are 0 to 2"),
+        ({"top_p": 1.5}, "top_p is 1.5, allowed are 0 to 1"),
+        ({"max_lines": 0}, "max_lines is 0, allowed are 1 to 2147483647"),
+        ({"num_return_sequences": 0}, "num_return_sequences is 0, allowed are 1 to 100"),
+        ({"num_return_sequences": 101}, "num_return_sequences is 101, allowed are 1 to 100"),
+        ({"stop_words": ["\n", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),
+        ({"text_input": ""}, "text_input is empty, allowed is any UTF-8 text of at least one character"),
+        ({"text_input": b"ab\xff"}, "text_input is not UTF-8 (byte 2 of 3), allowed is UTF-8 text"),
+        (
+            {"text_input": "1\n" * 3000},
+            "text_input has 6000 tokens, allowed are at most 4095: the context holds 4096, completion included",
+        ),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_in_one_sentence(client: InferenceServerClient, values: dict[str, Any], sentence: str) -> None:
+    assert refusal(client, inputs(**{"text_input": "x", **values})) == f"invalid request: {sentence}"
+
+
+@pytest.mark.parametrize("values", [{"text_input": ["a", "b"]}, {"text_input": []}, {"text_input": "x", "seed": [1, 2]}], ids=str)
+def test_a_tensor_of_the_wrong_shape_is_named(client: InferenceServerClient, values: dict[str, Any]) -> None:
+    name = next(name for name, value in values.items() if isinstance(value, list))
+    assert f"unexpected shape for input '{name}'" in refusal(client, inputs(**values))
+
+
+def test_a_tensor_of_the_wrong_type_is_named(client: InferenceServerClient) -> None:
+    wrong = InferInput("max_tokens", [1], "FP32")
+    wrong.set_data_from_numpy(np.array([1], np.float32))
+    assert "'max_tokens' data-type is 'FP32'" in refusal(client, [*inputs(text_input="x"), wrong])
+
+
+def test_a_missing_prompt_is_named(client: InferenceServerClient) -> None:
+    assert refusal(client, inputs(max_tokens=3)) == "invalid request: text_input is missing, it must be one UTF-8 text"
+
+
+def test_after_every_refusal_the_tier_answers(client: InferenceServerClient) -> None:
+    refusal(client, inputs(text_input="1\n" * 3000))
+    refusal(client, inputs(text_input=b"\xff"))
+    assert generate(client, text_input=COUNTING, max_tokens=1)["text_output"] == [b"5"]
+
+
+def test_a_cancel_over_grpc_frees_the_tier(client: InferenceServerClient) -> None:
+    """Uncancelled, the first call would go on for hours."""
+    ended = threading.Event()
+    errors: list[InferenceServerException] = []
+
+    def done(result: object, error: InferenceServerException) -> None:
+        errors.append(error)
+        ended.set()
+
+    call = client.async_infer(SMALL, inputs(text_input=COUNTING, max_tokens=1024, num_return_sequences=100), done)
+    assert generate(client, LARGE, text_input=COUNTING, max_tokens=8)["completion_tokens"] == [8]  # beside the other
+    call.cancel()
+    ended.wait()
+    assert errors[0].status() == "StatusCode.CANCELLED"
+    assert generate(client, text_input=COUNTING, max_tokens=1)["text_output"] == [b"5"]
+
+
+def test_llama_cpp_keeps_to_itself_what_it_does(client: InferenceServerClient, qwen_server: RunningServer) -> None:
+    before = qwen_server.log_text()
+    generate(client, text_input=COUNTING, max_tokens=2)
+    assert qwen_server.log_text() == before
+    assert "llama" not in before.replace("llama_cpp", "").replace("llama.cpp.sock", "").lower()
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A repository with the small tier alone, its weights to be put at weights.gguf."""
+    folder = tmp_path / "repository" / SMALL
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.py").write_text(model_source("llama_cpp"))
+    (folder / "config.pbtxt").write_text(tier_config(SMALL, small_settings(), tmp_path / "weights.gguf"))
+    return tmp_path
+
+
+def small_settings() -> LlamaCpp:
+    return settings(load_recipe("qwen2.5-coder"), "llama_cpp")[SMALL]
+
+
+def test_a_tier_without_its_weights_does_not_load(start_server: StartServer, broken: Path) -> None:
+    with pytest.raises(BuildError, match=rf"the weights file {broken}/weights.gguf cannot be read: No such file or directory"):
+        start_server([broken / "repository"])
+
+
+def test_a_tier_with_damaged_weights_does_not_load(start_server: StartServer, broken: Path) -> None:
+    (broken / "weights.gguf").write_bytes(b"GGUF" + bytes(1000))
+    with pytest.raises(BuildError, match=rf"the weights file {broken}/weights.gguf cannot be loaded"):
+        start_server([broken / "repository"])
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", ""])
+def test_a_parameter_that_is_no_number_is_named(start_server: StartServer, broken: Path, value: str) -> None:
+    config = broken / "repository" / SMALL / "config.pbtxt"
+    config.write_text(
+        config.read_text().replace(f'string_value: "{small_settings().context_tokens}"', f'string_value: "{value}"')
+    )
+    with pytest.raises(BuildError, match=r"parameter context_tokens"):
+        start_server([broken / "repository"])

@@ -1,0 +1,422 @@
+"""Each trap between a checkpoint and its engine is found from the config and the headers alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from codecascade_build.checkpoints.preflight import check_checkpoint, expected_tensors, needs_conversion
+from codecascade_build.checkpoints.shards import ITEM_BYTES
+from codecascade_build.errors import BuildError
+from codecascade_build.quantization import check_parallelism, check_sequence_length
+from codecascade_build.recipes import Architecture, families, load_recipe
+
+from tests.conversion import need_conversion
+
+KINDS = ("codegen", "gptj", "gpt_bigcode", "llama", "qwen2")
+ENDS = ["<|im_end|>", "<|endoftext|>"]
+
+
+def architecture_of(kind: str) -> Architecture:
+    """Small, and as the published models are: one key head in StarCoder, grouped ones and tied embeddings in Qwen2."""
+    grouped = {"gpt_bigcode": 1, "qwen2": 2}
+    return Architecture(
+        model_class={
+            "codegen": "GPTJForCausalLM",
+            "gptj": "GPTJForCausalLM",
+            "gpt_bigcode": "GPTForCausalLM",
+            "llama": "LLaMAForCausalLM",
+            "qwen2": "QWenForCausalLM",
+        }[kind],
+        layers=2,
+        hidden=64,
+        heads=8,
+        kv_heads=grouped.get(kind, 8),
+        head_dim=8,
+        intermediate=96 if kind in ("llama", "qwen2") else 256,
+        vocab=40,
+        positions=32,
+        tied_embeddings=kind in ("gpt_bigcode", "qwen2"),
+    )
+
+
+def config_of(kind: str) -> dict[str, Any]:
+    gpt = {
+        "n_layer": 2,
+        "n_embd": 64,
+        "n_head": 8,
+        "n_inner": None,
+        "vocab_size": 40,
+        "n_positions": 32,
+        "layer_norm_epsilon": 1e-5,
+    }
+    llama = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 8} | {
+        "intermediate_size": 96,
+        "vocab_size": 40,
+        "max_position_embeddings": 32,
+        "hidden_act": "silu",
+        "rope_theta": 1e6,
+        "rope_scaling": None,
+    }
+    rotary = {"rotary_dim": 4, "activation_function": "gelu_new", "eos_token_id": 39}
+    return {
+        "codegen": gpt | rotary | {"architectures": ["CodeGenForCausalLM"]},
+        "gptj": gpt | rotary | {"architectures": ["GPTJForCausalLM"]},
+        "gpt_bigcode": gpt
+        | {"architectures": ["GPTBigCodeForCausalLM"], "multi_query": True, "activation_function": "gelu", "eos_token_id": 39},
+        "llama": llama | {"architectures": ["LlamaForCausalLM"], "eos_token_id": 39},
+        "qwen2": llama
+        | {"architectures": ["Qwen2ForCausalLM"], "num_key_value_heads": 2, "tie_word_embeddings": True, "eos_token_id": 38},
+    }[kind] | {"model_type": kind}
+
+
+def write_safetensors(path: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    """A file of zeros that takes no space: name → (type, shape)."""
+    names = {"F16": "float16", "F32": "float32", "I8": "int8", "BOOL": "bool"}
+    header, end = {}, 0
+    for name, (dtype, shape) in tensors.items():
+        begin, end = end, end + math.prod(shape) * ITEM_BYTES[names[dtype]]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + end)
+
+
+def weights_of(kind: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: ("F16", shape) for name, shape in expected_tensors(kind, architecture_of(kind)).items()}
+
+
+def write_tokenizer(folder: Path) -> None:
+    vocab = {chr(97 + number): number for number in range(26)}
+    added = [{"id": 38, "content": "<|im_end|>"}, {"id": 39, "content": "<|endoftext|>"}]
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": added}))
+
+
+def checkpoint(folder: Path, kind: str) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config_of(kind)))
+    weights = list(weights_of(kind).items())
+    half = len(weights) // 2
+    shards = {"model-00001-of-00002.safetensors": dict(weights[:half]), "model-00002-of-00002.safetensors": dict(weights[half:])}
+    weight_map = {}
+    for name, part in shards.items():
+        write_safetensors(folder / name, part)
+        weight_map |= dict.fromkeys(part, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    write_tokenizer(folder)
+    if kind == "qwen2":
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [38, 39]}))
+    return folder
+
+
+def check(folder: Path, kind: str, architecture: Architecture | None = None, **settings: Any) -> None:
+    defaults: dict[str, Any] = {"max_seq_len": 32, "tensor_parallel": 1, "quantization": "none"}
+    if kind == "qwen2":
+        defaults["end_tokens_as_stop_words"] = ["<|endoftext|>"]
+    check_checkpoint(folder, architecture or architecture_of(kind), **(defaults | settings))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_checkpoint_passes(kind: str, tmp_path: Path) -> None:
+    check(checkpoint(tmp_path / "model", kind), kind)
+
+
+def test_only_codegen_needs_conversion(tmp_path: Path) -> None:
+    assert [kind for kind in KINDS if needs_conversion(checkpoint(tmp_path / kind, kind))] == ["codegen"]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # transformers' StarCoder compiles functions so
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_expected_is_what_transformers_saves(kind: str, form: str, tmp_path: Path) -> None:
+    need_conversion()
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = config_of(kind)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(settings.pop("model_type"), **settings))
+    model.save_pretrained(tmp_path, safe_serialization=form == "safetensors", max_shard_size="40KB")
+    write_tokenizer(tmp_path)
+    assert list(tmp_path.glob(f"*-00002-of-*.{form}"))
+    check(tmp_path, kind)
+
+
+def edit_config(**changes: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps({name: value for name, value in config.items() if value != "absent"}))
+
+    return edit
+
+
+def with_weights(kind: str, **changes: tuple[str, tuple[int, ...]] | None) -> Callable[[Path], None]:
+    """Other weights in one file. Names have __ for a full stop; None takes one away."""
+
+    def edit(folder: Path) -> None:
+        weights = weights_of(kind) | {name.replace("__", "."): value for name, value in changes.items()}  # type: ignore[operator]
+        write_safetensors(folder / "model.safetensors", {name: value for name, value in weights.items() if value is not None})
+
+    return edit
+
+
+def rewrite(name: str, document: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / name).write_text(json.dumps(document))
+
+    return edit
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model-00002-of-00002.safetensors"
+    os.truncate(path, path.stat().st_size - 1)
+
+
+LARGE_ID = {
+    "model": {"vocab": {"a": 0}},
+    "added_tokens": [{"id": 39, "content": "<|endoftext|>"}, {"id": 40, "content": "[PAD]"}],
+}
+TRAPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "codegen as llama": (
+        "llama",
+        edit_config(model_type="codegen"),
+        r"model_type 'codegen' and .* 'llama' and \['LlamaForCausalLM'\]",
+    ),
+    "not for text": ("qwen2", edit_config(architectures=["Qwen2Model"]), r"architectures \['Qwen2Model'\]; for QWenForCausalLM"),
+    "another size": ("gptj", edit_config(n_layer=3), r"n_layer 3; the recipe's architecture has layers 2"),
+    "another kv_heads": ("qwen2", edit_config(num_key_value_heads=8), r"num_key_value_heads 8; .* kv_heads 2"),
+    "another head_dim": ("qwen2", edit_config(head_dim=16), r"head_dim 16; the recipe's architecture has head_dim 8"),
+    "another vocabulary": ("llama", edit_config(vocab_size=32), r"vocab_size 32; the recipe's architecture has vocab 40"),
+    "another context": (
+        "gpt_bigcode",
+        edit_config(n_positions=64),
+        r"n_positions 64; the recipe's architecture has positions 32",
+    ),
+    "no size": ("gptj", edit_config(n_layer="absent"), r"n_layer None; the recipe's architecture has layers 2"),
+    "not multi-query": ("gpt_bigcode", edit_config(multi_query=False), r"multi_query false; only true"),
+    "tied by surprise": ("llama", edit_config(tie_word_embeddings=True), r"tie_word_embeddings true; .* tied_embeddings false"),
+    "not tied": ("qwen2", edit_config(tie_word_embeddings=False), r"tie_word_embeddings false; .* tied_embeddings true"),
+    "untied by silence": (
+        "qwen2",
+        edit_config(tie_word_embeddings="absent"),
+        r"tie_word_embeddings false; .* tied_embeddings true",
+    ),
+    "another activation": ("gptj", edit_config(activation_function="relu"), r"activation_function 'relu'; it has to be gelu_new"),
+    "exact GELU in CodeGen": ("codegen", edit_config(activation_function="gelu"), r"'gelu'; it has to be gelu_new"),
+    "no rotation": ("gptj", edit_config(rotary_dim=None), r"rotary_dim None; an even number up to 8"),
+    "too much rotation": ("codegen", edit_config(rotary_dim=10), r"rotary_dim 10; an even number up to 8"),
+    "no rope_theta": ("llama", edit_config(rope_theta="absent"), r"rope_theta None; without a number"),
+    "scaled rope": (
+        "qwen2",
+        edit_config(rope_scaling={"type": "yarn", "factor": 4.0}),
+        r"rope_scaling \{'type': 'yarn'.*; only null",
+    ),
+    "sliding window": ("qwen2", edit_config(use_sliding_window=True), r"use_sliding_window true"),
+    "unscaled attention": ("gpt_bigcode", edit_config(scale_attn_weights=False), r"scale_attn_weights false"),
+    "quantized already": ("llama", edit_config(quantization_config={"quant_method": "awq"}), r"quantized already"),
+    "a missing tensor": ("llama", with_weights("llama", lm_head__weight=None), r"lacks the tensor lm_head\.weight\.$"),
+    "an extra tensor": (
+        "llama",
+        with_weights("llama", model__layers__1__self_attn__q_proj__bias=("F16", (64,))),
+        r"holds the tensor model\.layers\.1\.self_attn\.q_proj\.bias, for which",
+    ),
+    "a missing bias": (
+        "qwen2",
+        with_weights("qwen2", model__layers__0__self_attn__k_proj__bias=None),
+        r"lacks the tensor model\.layers\.0\.self_attn\.k_proj\.bias",
+    ),
+    "padded embeddings": (
+        "llama",
+        with_weights("llama", model__embed_tokens__weight=("F16", (64, 64))),
+        r"model\.embed_tokens\.weight with the shape 64 × 64; 40 × 64 is needed",
+    ),
+    "whole numbers": (
+        "gptj",
+        with_weights("gptj", transformer__ln_f__bias=("I8", (64,))),
+        r"ln_f\.bias as int8; float16, bfloat16, ",
+    ),
+    "a truncated shard": ("gpt_bigcode", cut, r"00002-of-00002\.safetensors has \d+ bytes, its header says \d+"),
+    "a missing shard": (
+        "gpt_bigcode",
+        lambda folder: (folder / "model-00002-of-00002.safetensors").unlink(),
+        r"lacks model-00002-of-00002\.safetensors, which its index names",
+    ),
+    "no config": ("llama", lambda folder: (folder / "config.json").unlink(), r"config\.json cannot be read"),
+    "no tokenizer": ("llama", lambda folder: (folder / "tokenizer.json").unlink(), r"has no tokenizer"),
+    "a token too many": ("llama", rewrite("tokenizer.json", LARGE_ID), r"token '\[PAD\]' with id 40; the model has 40 tokens"),
+    "an added token too many": ("llama", rewrite("added_tokens.json", {"[PAD]": 41}), r"'\[PAD\]' with id 41"),
+    "a strange tokenizer": ("llama", rewrite("tokenizer.json", {"model": {}}), r"tokenizer of .* cannot be understood"),
+    "no end": ("llama", edit_config(eos_token_id=None), r"Neither generation_config\.json nor config\.json .* eos_token_id"),
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_a_trap_is_found(name: str, tmp_path: Path) -> None:
+    kind, spoil, sentence = TRAPS[name]
+    folder = checkpoint(tmp_path / "model", kind)
+    spoil(folder)
+    with pytest.raises(BuildError, match=sentence) as raised:
+        check(folder, kind)
+    assert str(raised.value).endswith(".")
+    assert "\n" not in str(raised.value)
+
+
+def test_gpt_j_has_no_other_width_than_four_times(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", "gptj")
+    edit_config(n_inner=128)(folder)
+    with pytest.raises(BuildError, match="n_inner 128; TensorRT-LLM's GPT-J always takes 4 × n_embd, 256"):
+        check(folder, "gptj", replace(architecture_of("gptj"), intermediate=128))
+
+
+@pytest.mark.parametrize("kind", ["gptj", "gpt_bigcode"])
+def test_heads_that_the_recipe_has_and_the_config_has_not(kind: str, tmp_path: Path) -> None:
+    folder, right = checkpoint(tmp_path / "model", kind), architecture_of(kind)
+    with pytest.raises(BuildError, match=f"means {right.kv_heads} kv_heads; the recipe's architecture has 4"):
+        check(folder, kind, replace(right, kv_heads=4))
+    with pytest.raises(BuildError, match="means heads of 64 ÷ 8 numbers; the recipe's architecture has head_dim 4"):
+        check(folder, kind, replace(right, head_dim=4))
+
+
+def test_masks_and_tables_of_old_versions_are_no_surprise(tmp_path: Path) -> None:
+    buffers: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
+        "codegen": {
+            "transformer__h__0__attn__causal_mask": ("BOOL", (1, 1, 32, 32)),
+            "transformer__h__0__attn__masked_bias": ("F32", ()),
+        },
+        "gpt_bigcode": {"transformer__h__1__attn__bias": ("BOOL", (32, 32))},
+        "llama": {"model__layers__0__self_attn__rotary_emb__inv_freq": ("F32", (4,))},
+    }
+    for kind, extra in buffers.items():
+        folder = checkpoint(tmp_path / kind, kind)
+        with_weights(kind, **extra)(folder)
+        check(folder, kind)
+
+
+def test_tied_embeddings_may_be_saved_once_or_twice(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", "qwen2")
+    check(folder, "qwen2")
+    with_weights("qwen2", lm_head__weight=None)(folder)
+    check(folder, "qwen2")
+    with_weights("qwen2", lm_head__weight=("F16", (41, 64)))(folder)
+    with pytest.raises(BuildError, match="lm_head.weight with the shape 41 × 64"):
+        check(folder, "qwen2")
+
+
+def test_of_qwen_s_two_end_tokens_one_has_to_be_a_stop_word(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", "qwen2")
+    for stop_words in (["<|im_end|>"], ["<|endoftext|>"], ENDS):
+        check(folder, "qwen2", end_tokens_as_stop_words=stop_words)
+    sentence = r"ends texts with <\|im_end\|> and <\|endoftext\|>; an engine takes one end_id"
+    with pytest.raises(BuildError, match=sentence):
+        check(folder, "qwen2", end_tokens_as_stop_words=[])
+    (folder / "generation_config.json").unlink()  # config.json alone names one of them
+    with pytest.raises(BuildError, match=sentence):
+        check(folder, "qwen2", end_tokens_as_stop_words=[])
+    with pytest.raises(BuildError, match=r"stop word '<\|eot\|>' is no token of"):
+        check(folder, "qwen2", end_tokens_as_stop_words=["<|eot|>"])
+
+
+def test_a_tokenizer_in_sentencepiece_alone_is_taken_at_its_word(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", "llama")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").touch()
+    check(folder, "llama", end_tokens_as_stop_words=["</s>"])
+
+
+def test_a_sequence_longer_than_the_positions_is_refused(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", "gpt_bigcode")
+    with pytest.raises(BuildError, match="max_seq_len 33 is more than the model's 32 positions, which are learned"):
+        check(folder, "gpt_bigcode", max_seq_len=33)
+    with pytest.raises(BuildError, match="max_seq_len 33 is more than the model's 32 positions.$"):
+        check_sequence_length(architecture_of("llama"), 33)
+
+
+def tier(family: str, name: str) -> Architecture:
+    found = next(tier.checkpoint for tier in load_recipe(family).tiers if tier.name == name)
+    assert found is not None
+    return found.architecture
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "parts", "quantization", "sentence"),
+    [
+        ("wizardcoder-python", "wizardcoder-python-7b", 2, "int4_awq", None),
+        (
+            "wizardcoder-python",
+            "wizardcoder-python-7b",
+            4,
+            "int4_awq",
+            r"tensor_parallel 4: .* groups of 128, of which intermediate 11008 ÷ 4 = 2752 is no multiple; possible here: 1, 2\.",
+        ),
+        ("wizardcoder-python", "wizardcoder-python-7b", 4, "fp8", None),
+        ("wizardcoder-python", "wizardcoder-python-34b", 8, "none", None),
+        ("wizardcoder", "wizardcoder-15b", 8, "none", None),  # its one key head is repeated
+        ("wizardcoder", "wizardcoder-3b", 4, "none", r"22 heads cannot be shared evenly; possible here: 1, 2\."),
+        ("qwen2.5-coder", "qwen2.5-coder-0.5b", 2, "none", None),
+        (
+            "qwen2.5-coder",
+            "qwen2.5-coder-0.5b",
+            2,
+            "int4_awq",
+            r"heads × head_dim 896 ÷ 2 = 448 is no multiple; possible here: 1\.",
+        ),
+        ("qwen2.5-coder", "qwen2.5-coder-7b", 8, "none", r"28 heads cannot be shared evenly; possible here: 1, 2, 4\."),
+        ("qwen2.5-coder", "qwen2.5-coder-1.5b", 4, "none", None),  # its two key heads are repeated
+        ("codegen-mono", "codegen-16b-mono", 8, "none", None),
+        ("codegen-mono", "codegen-16b-mono", 16, "none", r"24 heads cannot be shared evenly; possible here: 1, 2, 4, 8\."),
+        ("codegen-mono", "codegen-2b-mono", 0, "none", r"tensor_parallel 0: at least 1 is needed"),
+        ("codegen-mono", "codegen-2b-mono", 1, "int4", r"quantization 'int4' is not one of none, fp8, int4_awq, int8"),
+    ],
+)
+def test_published_models_can_be_cut_so_and_no_other_way(
+    family: str, name: str, parts: int, quantization: str, sentence: str | None
+) -> None:
+    if sentence is None:
+        check_parallelism(tier(family, name), parts, quantization)
+        return
+    with pytest.raises(BuildError, match=sentence):
+        check_parallelism(tier(family, name), parts, quantization)
+
+
+def test_what_cannot_be_shared_is_named() -> None:
+    llama = replace(tier("wizardcoder-python", "wizardcoder-python-34b"), heads=48, kv_heads=6)
+    with pytest.raises(BuildError, match="6 kv_heads can be neither shared nor repeated evenly; possible here: 1, 2"):
+        check_parallelism(llama, 4, "none")
+    with pytest.raises(BuildError, match="intermediate 22018 cannot be shared evenly; possible here: 1, 2"):
+        check_parallelism(replace(llama, kv_heads=48, intermediate=22_018), 4, "none")
+    codegen = replace(tier("codegen-mono", "codegen-6b-mono"), vocab=50_295)
+    with pytest.raises(
+        BuildError, match="vocab 50295 cannot be shared evenly, and TensorRT-LLM pads none for GPT-J; possible here: 1"
+    ):
+        check_parallelism(codegen, 2, "none")
+    check_parallelism(replace(llama, kv_heads=8, vocab=32_001), 2, "none")  # padded for the others
+    with pytest.raises(BuildError, match="hidden 2880 ÷ 1 = 2880 is no multiple; possible here: none"):
+        check_parallelism(replace(llama, hidden=2880), 1, "int4_awq")
+
+
+@pytest.mark.parametrize("family", families())
+def test_every_recipe_can_be_cut_as_it_says(family: str) -> None:
+    for each in load_recipe(family).tiers:
+        if each.gpu is None or each.checkpoint is None:
+            continue
+        for gpu in ("", *each.gpu.on):
+            settings = each.gpu.on_gpu(gpu)
+            check_parallelism(each.checkpoint.architecture, settings.tensor_parallel, settings.quantization)
+            check_sequence_length(each.checkpoint.architecture, settings.context_tokens)
+
+
+@pytest.mark.parametrize("family", families())
+def test_the_parameters_of_a_recipe_are_those_of_its_tensors(family: str) -> None:
+    kinds = {"GPTJForCausalLM": "gptj", "GPTForCausalLM": "gpt_bigcode", "LLaMAForCausalLM": "llama", "QWenForCausalLM": "qwen2"}
+    for each in load_recipe(family).tiers:
+        if each.checkpoint is None:
+            continue
+        shape = each.checkpoint.architecture
+        tensors = expected_tensors(kinds[shape.model_class], shape)
+        if shape.tied_embeddings:
+            del tensors["lm_head.weight"]
+        assert sum(map(math.prod, tensors.values())) == shape.parameters

@@ -1,0 +1,184 @@
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from codecascade.errors import InvalidRequest
+from codecascade.plans import load_plans
+from codecascade.types import Plan, TierPlan
+from codecascade_client.datasets.split import split
+from codecascade_client.errors import RecordingError
+from codecascade_client.recording.recording import SampleRecording
+from codecascade_client.replay.cascade import replay
+from codecascade_client.replay.table import outcome, tabulate
+from codecascade_client.search.choose import Bootstrap, choose, measure, single_plans, weak_tiers
+from codecascade_client.search.frontier import Grid, Point, pareto_frontier
+from codecascade_client.search.savings import FRONTIER, Held, mean_savings, saving
+from codecascade_client.search.search import Rules, plan_file, search
+from codecascade_client.words import in_words
+
+from tests.unit.client import synthetic_recordings as synthetic
+
+GRID = Grid((0.3, 0.7, 1.0))
+RULES = Rules(GRID, probability=0.9, split_seed=0, splits=3)
+
+
+def per_task(*right: float) -> np.ndarray:
+    return np.array(right, np.float64)
+
+
+def test_the_probability_of_not_being_worse():
+    bootstrap = Bootstrap(tasks=10, seed=0)
+    right = per_task(*[1.0] * 6, *[0.0] * 4)
+    assert bootstrap.not_worse(right, right) == 1.0
+    assert bootstrap.not_worse(per_task(*[1.0] * 10), right) == 1.0
+    assert bootstrap.not_worse(per_task(*[0.0] * 10), right) < 0.01
+    one_lost = per_task(*[1.0] * 5, *[0.0] * 5)
+    assert bootstrap.not_worse(one_lost, right) == pytest.approx(0.9**10, abs=0.03), "only if the lost task is not drawn"
+    assert bootstrap.not_worse(one_lost, right, loss=0.1) == pytest.approx(2 * 0.9**10 + 0.04, abs=0.04)
+
+
+def test_a_gain_elsewhere_does_not_hide_a_loss_in_pairs():
+    bootstrap = Bootstrap(tasks=10, seed=0)
+    right = per_task(1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+    other = per_task(0, 0, 1, 1, 0, 0, 0, 0, 0, 0)
+    assert 0.5 < bootstrap.not_worse(other, right) < 0.8, "equally accurate, but it might as well be worse"
+
+
+def test_intervals_hold_the_truth_about_95_times_in_100():
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(100):
+        estimate = Bootstrap(tasks=100, seed=int(rng.integers(1 << 30))).estimate((rng.random(100) < 0.7).astype(np.float64))
+        held += estimate.low <= 0.7 <= estimate.high
+    assert 88 <= held <= 99
+
+
+def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule():
+    recording = synthetic.recording(3, tasks=60)
+    table = tabulate(recording)
+    frontier = pareto_frontier(table, GRID)
+    bootstrap = Bootstrap(60, seed=0)
+    chosen = {choice.plan.name: choice for choice in choose(table, frontier, 0.9, bootstrap)}
+    assert list(chosen) == ["cheap", "balanced", "accurate"]
+    assert in_words(chosen["balanced"].reference) == "large k=0"
+    assert min(choice.probability for choice in chosen.values()) >= 0.9
+    for choice in chosen.values():
+        cost, limit = (measure(table, plan, bootstrap).cost_usd.mean for plan in (choice.plan, choice.reference))
+        assert cost <= limit + 1e-12
+
+
+def test_the_reference_is_taken_where_what_is_as_good_costs_more():
+    recording = never_right(synthetic.recording(3, tasks=60), "large")
+    table = tabulate(recording)
+    dear = Point(Plan("p", (TierPlan("medium", 3, 2, 1.0), TierPlan("large", 3, 2))), cost=10**15, correct=60)
+    chosen = choose(table, [dear], 0.9, Bootstrap(60, seed=0))
+    assert [in_words(choice.plan) for choice in chosen[:2]] == ["large k=0"] * 2
+    assert [choice.probability for choice in chosen] == [1.0] * 3
+
+
+def test_the_reference_is_taken_where_nothing_is_as_good():
+    recording = never_right(synthetic.recording(3, tasks=60), "small")
+    table = tabulate(recording)
+    bad = Point(Plan("p", (TierPlan("small", 0),)), cost=0, correct=0)
+    assert [in_words(choice.plan) for choice in choose(table, [bad], 0.9, Bootstrap(60, seed=0))[:2]] == ["large k=0"] * 2
+
+
+def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_as_good():
+    changes = {}
+    for probability in (0.5, 0.9):
+        found = []
+        for seed in range(3):
+            recording = synthetic.recording(seed, tasks=120)
+            found.append(mean_savings(tabulate(recording), GRID, probability, range(4))["balanced"])
+        changes[probability] = np.mean([each.accuracy_change for each in found])
+    assert changes[0.9] > changes[0.5] + 0.01
+
+
+def test_savings_by_hand():
+    singles = [Held(1.0, 0.50), Held(2.0, 0.603), Held(4.0, 0.598), Held(9.0, 0.80)]
+    found = saving(Held(1.5, 0.60), Held(2.0, 0.61), singles)
+    assert found.against_mean == pytest.approx(1 - 1.5 / 3.0), "the two within ±0.5 points"
+    assert found.against_cheapest == pytest.approx(1 - 1.5 / 2.0), "the cheaper of the two that are as good"
+    assert found.against_reference == pytest.approx(0.25)
+    assert found.accuracy_change == pytest.approx(-0.01)
+    alone = saving(Held(5.0, 0.9), None, singles)
+    assert (alone.against_mean, alone.against_cheapest, alone.against_reference) == (None, None, None)
+
+
+def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path):
+    recording = synthetic.recording(7, tasks=40)
+    result = search(recording, RULES)
+    text = plan_file(result)
+    assert text == plan_file(search(recording, RULES)), "the same recording and rules give the same file"
+    (tmp_path / "tiny.json").write_text(text)
+    loaded = load_plans(tmp_path / "tiny.json")
+    assert (loaded.family, loaded.default) == ("tiny", "balanced")
+    alone = ["small-alone", "medium-alone", "large-alone"]
+    frontier = [f"frontier-{n}" for n in range(1, len(result.frontier) + 1)]
+    assert [name.replace("-0", "-") for name in loaded.plans] == ["cheap", "balanced", "accurate", *alone, *frontier]
+    for choice, found in result.choices:
+        assert outcome(result.validation, loaded.plans[choice.plan.name]).accuracy == found.validation.accuracy.mean
+    assert loaded.provenance["split"] == {
+        "seed": 0,
+        "fraction": 0.3,
+        "validation_tasks": 12,
+        "held_out_tasks": 28,
+        "sampled_runs": 2,
+    }
+    promise = json.loads(text)["plans"]["balanced"]["held_out"]["accuracy"]
+    assert promise["low"] <= promise["mean"] <= promise["high"]
+    assert set(loaded.provenance["savings"]) == {"cheap", "balanced", "accurate", FRONTIER}
+
+
+def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on():
+    result = search(synthetic.recording(7, tasks=40), RULES)
+    assert not set(result.validation.tasks) & set(result.held_out.tasks)
+    assert len(result.validation.tasks) + len(result.held_out.tasks) == 40
+    assert len(result.singles) == len(single_plans(result.validation))
+
+
+def never_right(recording: SampleRecording, tier: str) -> SampleRecording:
+    correct = {unit: found & (unit.tier != tier) for unit, found in recording.correct.items()}
+    return replace(recording, correct=correct)
+
+
+def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees():
+    recording = synthetic.recording(7, tasks=40)
+    result = search(recording, RULES)
+    longest = max(result.frontier, key=lambda found: len(found.plan.steps))
+    cells = [(task, run) for task in result.held_out.tasks for run in result.held_out.runs]
+    steps = [
+        step.tier for task, run in cells for step in asyncio.run(replay(longest.plan, recording, task, run)).answer.trace.steps
+    ]
+    assert len(longest.plan.steps) > 1
+    for step in longest.plan.steps:
+        assert longest.held_out.reach[step.tier] == pytest.approx(steps.count(step.tier) / len(cells))
+    written = json.loads(plan_file(result))["plans"][longest.plan.name]["held_out"]["reach"]
+    assert written == {tier: round(share, 6) for tier, share in longest.held_out.reach.items()}
+
+
+def test_a_tier_that_is_hardly_ever_right_is_left_out_and_named():
+    recording = never_right(synthetic.recording(7, tasks=40), "small")
+    assert weak_tiers(tabulate(recording)) == {"small": 0.0}
+    result = search(recording, RULES)
+    assert result.weak == {"small": 0.0}
+    assert all(step.tier != "small" for found in (*result.frontier, *result.singles) for step in found.plan.steps)
+    assert '"excluded_tiers": {\n   "small": 0.0\n  }' in plan_file(result)
+
+
+def test_nothing_to_search_is_said():
+    recording = synthetic.recording(7, tasks=40)
+    for tier in synthetic.PRICES_PER_MTOK:
+        recording = never_right(recording, tier)
+    with pytest.raises(RecordingError, match="every tier is right too rarely"):
+        search(recording, RULES)
+    begun = synthetic.recording(7, tasks=40)
+    validation = split([f"t/{n}" for n in range(40)], seed=0).validation
+    begun = replace(begun, correct={unit: found for unit, found in begun.correct.items() if unit.task in validation})
+    with pytest.raises(RecordingError, match="of the 28 held-out tasks the recording holds none that every tier answered"):
+        search(begun, RULES)
+    with pytest.raises(InvalidRequest, match="a split of 3 tasks at 0.3 leaves a side empty"):
+        search(synthetic.recording(7, tasks=3), RULES)

@@ -1,0 +1,127 @@
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from codecascade.types import Plan, TierPlan
+from codecascade_client.recording.recording import StepOption, option_of
+from codecascade_client.replay.table import Table, outcome, tabulate
+from codecascade_client.search.frontier import PAPER, Grid, Point, pareto_frontier
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.client import synthetic_recordings as synthetic
+
+FIVE = {"xs": 1.0, "s": 1.3, "m": 2.9, "l": 7.1, "xl": 11.3}
+
+
+def enumerated(table: Table, grid: Grid) -> Iterator[Plan]:
+    """Every plan of the grid, by the rules as they are written: subsets of tiers, nothing after k = 0, k = 1 never last."""
+    steps = {tier: [(o.k, o.test_lines) for o in grid.options(table, tier)] for tier in table.tiers}
+    for size in range(1, len(table.tiers) + 1):
+        for tiers in itertools.combinations(table.tiers, size):
+            for chosen in itertools.product(*(steps[tier] for tier in tiers)):
+                if any(k == 0 for k, _ in chosen[:-1]) or chosen[-1][0] == 1:
+                    continue
+                for thresholds in itertools.product(grid.thresholds, repeat=size - 1):
+                    if grid.shared and len(set(thresholds)) > 1:
+                        continue
+                    values = (*thresholds, 0.0)
+                    yield Plan("p", tuple(TierPlan(t, k, n, v) for t, (k, n), v in zip(tiers, chosen, values, strict=True)))
+
+
+def brute_force(table: Table, grid: Grid) -> list[tuple[int, int]]:
+    """(cost, correct) of the plans that no other dominates, each evaluated on its own."""
+    found = set()
+    for plan in enumerated(table, grid):
+        result = outcome(table, plan)
+        found.add((int(result.cost.sum()), int(result.correct.sum())))
+    best: list[tuple[int, int]] = []
+    for cost, correct in sorted(found, key=lambda point: (point[0], -point[1])):
+        if not best or correct > best[-1][1]:
+            best.append((cost, correct))
+    return best
+
+
+def as_pairs(points: list[Point]) -> list[tuple[int, int]]:
+    return [(point.cost, point.correct) for point in points]
+
+
+@given(seed=st.integers(0, 10**6), shared=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool):
+    recording = synthetic.recording(seed, tasks=5)
+    table = tabulate(recording)
+    grid = Grid((0.1, 0.5, 1.0), shared=shared, ks=(0, 1, 3))
+    found = pareto_frontier(table, grid)
+    assert as_pairs(found) == brute_force(table, grid)
+    for point in found:
+        result = outcome(table, point.plan)
+        assert int(result.correct.sum()) == point.correct
+        assert int(result.cost.sum()) == point.cost
+    assert grid.plans(table) == sum(1 for _ in enumerated(table, grid))
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=8, deadline=None)
+def test_five_tiers_are_searched_exactly_too(seed: int):
+    recording = synthetic.recording(seed, tasks=4, prices_per_mtok=FIVE)
+    table = tabulate(recording)
+    assert table.tiers == tuple(FIVE)
+    grid = Grid((0.3, 1.0), ks=(0, 3), test_lines=(2,))
+    assert as_pairs(pareto_frontier(table, grid)) == brute_force(table, grid)
+
+
+def specialists() -> Table:
+    """Five tiers; each is right on one task of its own, where it is sure, and wrong on the others, where it is not."""
+    tiers = tuple(FIVE)
+    options = tuple(StepOption(tier, k, 2 if k else 0) for tier in tiers for k in (0, 3))
+    own = np.array([[[option.tier == tier for tier in tiers]] for option in options])
+    tested = np.array([option.k > 0 for option in options])[:, None, None]
+    return Table(
+        tiers=tiers,
+        runs=(0,),
+        tasks=tuple(f"t/{tier}" for tier in tiers),
+        options=options,
+        agreement=np.where(own & tested, 18, 0),
+        pairs=np.where(tested, 18, 0) * np.ones_like(own, np.int64),
+        cost=np.array([[[round(10e6 * FIVE[option.tier])] * len(tiers)] for option in options], np.int64),
+        correct=own,
+    )
+
+
+def test_a_plan_of_five_steps_is_found_where_it_takes_five():
+    table = specialists()
+    frontier = pareto_frontier(table, Grid((1.0,)))
+    assert as_pairs(frontier) == brute_force(table, Grid((1.0,)))
+    assert [point.correct for point in frontier] == [1, 2, 3, 4, 5]
+    assert [step.tier for step in frontier[-1].plan.steps] == list(FIVE)
+
+
+def test_the_papers_grid_has_its_plans():
+    """641 at each threshold in the published tables, less four that end with k = 1."""
+    options = [(k, lines) for k in PAPER.ks or () for lines in ((0,) if k == 0 else PAPER.test_lines or ())]
+    not_last, last = len(options) - 1, len(options) - 2
+    assert sum((not_last ** (size - 1)) * last * len(list(itertools.combinations("abc", size))) for size in (1, 2, 3)) == 637
+    assert PAPER.shared
+    assert PAPER.thresholds == (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
+
+
+def test_of_thresholds_that_let_the_same_answers_pass_the_strictest_is_taken():
+    recording = synthetic.recording(14, tasks=30)
+    table = tabulate(recording)
+    grid = Grid(tuple(n / 100 for n in range(1, 101)), ks=(0, 3))
+    steps = {step for p in pareto_frontier(table, grid) for step in p.plan.steps[:-1]}
+    assert any(step.threshold < 1 for step in steps)
+    for step in steps:
+        option = table.of(option_of(step))
+        stricter = [t for t in grid.thresholds if t > step.threshold][:1]
+        assert all((table.accepts(option, t) != table.accepts(option, step.threshold)).any() for t in stricter)
+
+
+@pytest.mark.parametrize("tiers", [("small",), ("small", "large")])
+def test_fewer_tiers_are_searched(tiers: tuple[str, ...]):
+    recording = synthetic.recording(5)
+    table = tabulate(recording).only(tiers=tiers)
+    grid = Grid((0.5, 1.0))
+    assert as_pairs(pareto_frontier(table, grid)) == brute_force(table, grid)

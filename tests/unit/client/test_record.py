@@ -1,0 +1,291 @@
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from codecascade.cascade import run_cascade
+from codecascade.deployment import Deployment, load_deployment
+from codecascade.errors import InvalidRequest, TierUnavailable
+from codecascade.sandbox import SandboxPool
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.live import LiveTiers
+from codecascade.trace import StepTrace
+from codecascade.types import Plan, TierPlan
+from codecascade_client.datasets.humaneval import BenchmarkTask
+from codecascade_client.datasets.load import Dataset, load_dataset
+from codecascade_client.datasets.split import split
+from codecascade_client.errors import DatasetError, RecordingError
+from codecascade_client.live.endpoints import BACKOFF_S, TierEndpoints
+from codecascade_client.recording.judge import judge, unjudged
+from codecascade_client.recording.record import Recorded, RecordSettings, Refused, manifest_for, plan_units, record
+from codecascade_client.recording.recording import GREEDY, Unit
+from codecascade_client.recording.store import RecordingFolder, Truth, resume_recording
+from codecascade_client.replay.cascade import replay
+
+from tests.unit.client.sums_deployment import write_deployment
+from tests.unit.client.tier_server import PROMPT_TOKENS, ScriptedTier, serving
+
+UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+SETTINGS = RecordSettings(k=3, test_lines=2, seed=5)
+CALL = GenerateRequest("small", "def f(a, b):\n", ("\n\n",), 20, 0.8, 0.95, 5, 2)
+
+
+def dataset(tasks: int = 4) -> Dataset:
+    found = {}
+    for n in range(tasks):
+        name = f"add_{n}"
+        test = f"def check(candidate):\n    assert candidate(20, 22) == 42\n    assert candidate({n}, 1) == {n + 1}\n"
+        found[f"t/{n}"] = BenchmarkTask(f"t/{n}", f"def {name}(a, b):\n", name, "", test)
+    return Dataset("sums", found)
+
+
+@pytest.fixture
+def deployment_file(tmp_path: Path) -> Path:
+    return write_deployment(tmp_path)
+
+
+class Waits:
+    """Stands in for the clock: notes how long it was asked to wait."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.waited.append(seconds)
+
+
+def new_recording(tmp_path: Path, deployment_file: Path, tasks: Dataset) -> RecordingFolder:
+    return resume_recording(tmp_path / "recording", manifest_for(deployment_file, tasks, SETTINGS))
+
+
+async def test_calls_go_round_the_endpoints():
+    first, second = ScriptedTier(), ScriptedTier()
+    async with serving(first), serving(second), TierEndpoints([first.address, second.address]) as endpoints:
+        for _ in range(4):
+            answer = await endpoints.generate(CALL)
+    assert [len(first.asked), len(second.asked)] == [2, 2]
+    assert first.asked[0] == {
+        "model": "small",
+        "text_input": CALL.text_input,
+        "stop_words": ("\n\n",),
+        "max_tokens": 20,
+        "temperature": pytest.approx(0.8),
+        "top_p": pytest.approx(0.95),
+        "seed": 5,
+        "num_return_sequences": 2,
+    }
+    assert [sample.text for sample in answer.samples] == [f"    # seed 5, sequence {j}\n    return a + b" for j in range(2)]
+    assert [sample.completion_tokens for sample in answer.samples] == [9, 9]
+    assert answer.prompt_tokens == PROMPT_TOKENS
+
+
+async def test_an_endpoint_that_dies_halfway_is_left_for_the_other():
+    dying, healthy, waits = ScriptedTier(), ScriptedTier(), Waits()
+    async with serving(healthy), serving(dying) as server:
+        endpoints = TierEndpoints([dying.address, healthy.address], waits)
+        async with endpoints:
+            await endpoints.generate(CALL)
+            await server.stop(0)
+            for _ in range(4):
+                await endpoints.generate(CALL)
+    assert [len(dying.asked), len(healthy.asked)] == [1, 4]
+    assert set(waits.waited) == {0.0}, "nobody waits while one endpoint answers"
+
+
+async def test_unavailable_is_tried_again_and_later_each_time():
+    waits = Waits()
+    tier = ScriptedTier(refusals=[UNAVAILABLE] * 3)
+    async with serving(tier), TierEndpoints([tier.address], waits) as endpoints:
+        await endpoints.generate(CALL)
+    assert waits.waited == [0.0, *BACKOFF_S[:3]]
+
+
+@pytest.mark.parametrize("max_lines", [None, 1])
+async def test_a_text_has_as_many_lines_as_were_asked_for_and_says_what_each_cost(max_lines: int | None):
+    tier = ScriptedTier()
+    async with serving(tier), TierEndpoints([tier.address]) as endpoints:
+        samples = (await endpoints.generate(replace(CALL, max_lines=max_lines))).samples
+    assert [sample.line_tokens for sample in samples] == [(5, 9)[:max_lines]] * 2
+    assert tier.asked[0].get("max_lines") == max_lines
+
+
+async def test_lines_that_are_not_those_of_the_texts_are_no_answer():
+    tier = ScriptedTier(line_tokens=[3])
+    async with serving(tier), TierEndpoints([tier.address]) as endpoints:
+        with pytest.raises(TierUnavailable, match="tier small: 1 line_tokens for 4 lines"):
+            await endpoints.generate(CALL)
+
+
+async def test_no_endpoint_at_all_is_said_in_one_sentence():
+    async with TierEndpoints(["127.0.0.1:1", "127.0.0.1:2"], Waits()) as endpoints:
+        with pytest.raises(TierUnavailable, match=r"small cannot be asked at 127\.0\.0\.1:1, 127\.0\.0\.1:2: failed to connect"):
+            await endpoints.generate(CALL)
+    with pytest.raises(InvalidRequest, match="no endpoint is given"):
+        TierEndpoints([])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest), (grpc.StatusCode.INTERNAL, TierUnavailable)]
+)
+async def test_any_other_failure_is_not_tried_again(code: grpc.StatusCode, kind: type[Exception]):
+    tier = ScriptedTier(refusals=[(code, "the prompt has 9 tokens\nTraceback …")])
+    async with serving(tier), TierEndpoints([tier.address], Waits()) as endpoints:
+        with pytest.raises(kind, match=r"^tier small: the prompt has 9 tokens$"):
+            await endpoints.generate(CALL)
+    assert len(tier.asked) == 1
+
+
+async def record_all(
+    folder: RecordingFolder, deployment: Deployment, tasks: Dataset, address: str, units: list[Unit]
+) -> list[Recorded | Refused]:
+    found: list[Recorded | Refused] = []
+    async with TierEndpoints([address], Waits()) as endpoints:
+        with folder.writing():
+            await record(folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=3, on_unit=found.append)
+    return found
+
+
+async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_path: Path, deployment_file: Path):
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    units = plan_units(tasks, ["small", "large"], runs=2, split_seed=0, limit=None)
+    tier = ScriptedTier()
+    async with serving(tier), TierEndpoints([tier.address]) as endpoints:
+        await record_all(folder, deployment, tasks, tier.address, units)
+        live = await LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed + 1).sample(
+            tasks.task("t/2"), TierPlan("small", 3, 2)
+        )
+    draws = folder.draws()
+    assert set(draws) == set(units)
+    draw = draws[Unit("small", "t/2", 1)]
+    assert all(sample.text in candidate.source for sample, candidate in zip(draw.solutions, live.candidates, strict=True))
+    assert [sample.temperature for sample in draw.solutions] == [0.8] * 3
+    assert draw.solutions[0].seed == SETTINGS.seed + 1
+    assert [(sample.asked_lines, sample.finish_reason) for sample in draw.tests[2]] == [(2, "stop")] * 3
+    greedy = draws[Unit("small", "t/2", GREEDY)]
+    assert (len(greedy.solutions), len(greedy.tests[2]), greedy.solutions[0].temperature) == (1, 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "threshold", "answered_by"), [(2, 15 / 18, "small"), (2, 0.9, "large"), (1, 2 / 3, "small"), (1, 0.7, "large")]
+)
+async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
+    tmp_path: Path, deployment_file: Path, lines: int, threshold: float, answered_by: str
+):
+    """Also a plan that keeps fewer lines than were recorded."""
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    plan = Plan("p", (TierPlan("small", 3, lines, threshold), TierPlan("large", 0)))
+    tier = ScriptedTier()
+    async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
+        units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)
+        await record_all(folder, deployment, tasks, tier.address, units)
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
+        live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
+    assert unjudged(folder, tasks) == {}
+    found = await replay(plan, folder.load(), "t/1", 0)
+    assert found.correct
+    assert found.answer.trace.answered_by == live.trace.answered_by == answered_by
+    assert [timeless(step) for step in found.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+
+
+def timeless(step: StepTrace) -> StepTrace:
+    return replace(step, sandbox_s=0, generate_ms=0, sandbox_ms=0, wall_ms=0)
+
+
+async def test_verdicts_are_redone_where_extraction_changed(tmp_path: Path, deployment_file: Path):
+    tasks, deployment = dataset(2), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    tier = ScriptedTier()
+    async with serving(tier):
+        await record_all(folder, deployment, tasks, tier.address, [Unit("small", "t/0", 0), Unit("small", "t/1", 0)])
+    async with SandboxPool(workers=1) as pool:
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        folder.add_truth({Unit("small", "t/1", 0): Truth(np.ones(3, np.int8), "of other programs")})
+        assert list(unjudged(folder, tasks)) == [Unit("small", "t/1", 0)]
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+    assert unjudged(folder, tasks) == {}
+    assert folder.truth()[Unit("small", "t/1", 0)].verdicts.tolist() == [0, 0, 0]
+
+
+async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deployment_file: Path):
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    units = plan_units(tasks, ["small"], runs=1, split_seed=0, limit=None)
+    broken = ScriptedTier()
+    async with serving(broken) as server:
+        found: list[Any] = []
+
+        def stop_after_three(unit: Recorded | Refused) -> None:
+            found.append(unit)
+            if len(found) == 3:
+                asyncio.ensure_future(server.stop(0))  # noqa: RUF006
+
+        with pytest.raises(TierUnavailable), folder.writing():
+            async with TierEndpoints([broken.address], Waits()) as endpoints:
+                await record(
+                    folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=1, on_unit=stop_after_three
+                )
+    kept = folder.recorded_units()
+    assert {unit.unit for unit in found} == kept
+    healthy = ScriptedTier()
+    async with serving(healthy):
+        await record_all(folder, deployment, tasks, healthy.address, [unit for unit in units if unit not in kept])
+    assert folder.recorded_units() == set(units)
+    assert len(healthy.asked) == 2 * (len(units) - len(kept)), "nothing is asked twice"
+
+
+async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, deployment_file: Path):
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    units = plan_units(tasks, ["small"], runs=0, split_seed=0, limit=None)
+
+    async def generate(request: GenerateRequest) -> Generation:
+        raise InvalidRequest("the prompt has 9000 tokens")
+
+    found: list[Recorded | Refused] = []
+    await record(folder, deployment, tasks, units, SETTINGS, generate, concurrency=2, on_unit=found.append)
+    assert {(unit.unit, getattr(unit, "reason", None)) for unit in found} == {(u, "the prompt has 9000 tokens") for u in units}
+    assert folder.recorded_units() == set()
+
+
+def test_the_validation_tasks_come_first(deployment_file: Path):
+    tasks = dataset(40)
+    validation = split(list(tasks.tasks), seed=3).validation
+    units = plan_units(tasks, ["small", "large"], runs=1, split_seed=3, limit=20)
+    assert [unit.task for unit in units if unit.run == 0 and unit.tier == "large"][: len(validation)] == list(validation)
+    assert units[:2] == [Unit("small", validation[0], GREEDY), Unit("small", validation[0], 0)]
+    assert len(units) == 2 * 2 * 20
+
+
+def test_a_recording_of_another_dataset_is_not_judged(tmp_path: Path, deployment_file: Path):
+    folder = new_recording(tmp_path, deployment_file, dataset(4))
+    with pytest.raises(RecordingError, match="is of dataset 'sums', not of this 'sums'"):
+        unjudged(folder, dataset(5))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "holds no task"),
+        ("{", "line 1: not a JSON object"),
+        ("[1]", "line 1: not a JSON object"),
+        ('{"task_id": "a", "prompt": "p", "entry_point": "f"}', "line 1: 'test' is missing"),
+        ('{"task_id": "a", "prompt": "", "entry_point": "f", "test": "t"}', "line 1: prompt is ''"),
+        ('{"task_id": "a", "prompt": "p", "entry_point": "f", "test": "t"}\n' * 2, "line 2: task 'a' is there twice"),
+    ],
+)
+def test_a_bad_dataset_is_refused_by_line(tmp_path: Path, content: str, sentence: str):
+    (tmp_path / "own.jsonl").write_text(content)
+    with pytest.raises(DatasetError) as refused:
+        load_dataset(str(tmp_path / "own.jsonl"))
+    assert sentence in str(refused.value)
+
+
+def test_a_dataset_that_is_not_there_is_named():
+    with pytest.raises(DatasetError, match=r"dataset 'nowhere\.jsonl' is neither humaneval nor a file"):
+        load_dataset("nowhere.jsonl")
