@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from codecascade.tiers.trtllm.engine_manifest import NAME, BuiltFile, Manifest, Source, manifest_text
+from codecascade.tiers.trtllm.engine_manifest import NAME, BuiltFile, EngineManifest, Source, manifest_text
 
 from codecascade_build.checkpoints.preflight import check_checkpoint
 from codecascade_build.engine.runner import Runner, check_disk, contents, exclusively
@@ -139,14 +139,14 @@ def dry_run_text(build: EngineBuild, planned: tuple[Step, ...]) -> str:
     return "\n".join(lines)
 
 
-def engine_manifest(build: EngineBuild, tier: Tier, tensorrt_llm: str, tensorrt: str, built: datetime) -> Manifest:
+def engine_manifest(build: EngineBuild, tier: Tier, tensorrt_llm: str, tensorrt: str, built: datetime) -> EngineManifest:
     """What is known of an engine that was just built. Hashes its files and its source's. Raises BuildError."""
     checkpoint, settings = _checkpoint(tier), build.settings(tier)
     made = tier_steps(build, tier)
     folder = build.places.download(checkpoint)
     engine = next(step for step in made if step.name == "build")
     files = {path.name: file for path in engine.outputs for file in contents(path).values()}
-    return Manifest(
+    return EngineManifest(
         tier=tier.name,
         family=build.recipe.family,
         gpu=build.gpu.name,

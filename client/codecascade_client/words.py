@@ -20,7 +20,7 @@ def in_words(plan: Plan) -> str:
     """`small k=3 l=2 θ=0.5 → large k=0`."""
     words = []
     for step in plan.steps:
-        lines = f" l={step.test_lines}" if step.k else ""
+        lines = f" l={step.lines_per_sample}" if step.k else ""
         threshold = f" θ={step.threshold:g}" if step is not plan.steps[-1] else ""
         words.append(f"{step.tier} k={step.k}{lines}{threshold}")
     return " → ".join(words)

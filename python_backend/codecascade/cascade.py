@@ -10,7 +10,7 @@ from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailab
 from codecascade.prices import Prices, usd
 from codecascade.scoring import decide, score_candidates
 from codecascade.trace import StepTrace, Trace
-from codecascade.types import Candidate, Decision, Plan, Sandbox, Score, Task, TierPlan, Tiers, TierSamples
+from codecascade.types import Candidate, Decision, Plan, PlanStep, Sandbox, Score, Task, Tiers, TierSamples
 
 NOTHING_TO_TEST = "no tests were run: the prompt defines no function to test"
 
@@ -71,14 +71,14 @@ async def run_cascade(
     return Answer(best.candidate, best.tier, best.score, trace)
 
 
-def steps_for(task: Task, plan: Plan) -> tuple[TierPlan, ...]:
+def steps_for(task: Task, plan: Plan) -> tuple[PlanStep, ...]:
     """The plan's steps; without a function to test, its last tier alone, greedily."""
-    return plan.steps if task.entry_point else (TierPlan(plan.steps[-1].tier, k=0),)
+    return plan.steps if task.entry_point else (PlanStep(plan.steps[-1].tier, k=0),)
 
 
 async def _run_step(
     task: Task,
-    step: TierPlan,
+    step: PlanStep,
     last: bool,
     tiers: Tiers,
     sandbox: Sandbox,
@@ -98,11 +98,11 @@ async def _run_step(
         decision=decision.value,
         reason=problem or _reason(score, step, decision, last),
         solutions=len(samples.candidates),
-        test_lines=len(samples.test_lines),
+        n_test_lines=len(samples.test_lines),
         score=score.value,
         prompt_tokens=samples.prompt_tokens,
         completion_tokens=samples.completion_tokens,
-        price_usd=usd(prices.step(step.tier, samples.prompt_tokens, samples.completion_tokens, sandbox_s)),
+        cost_usd=usd(prices.step(step.tier, samples.prompt_tokens, samples.completion_tokens, sandbox_s)),
         sandbox_s=sandbox_s,
         generate_ms=(generated - started) * 1e3,
         sandbox_ms=(judged - generated) * 1e3,
@@ -123,7 +123,7 @@ async def _judge(samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, 
     return score_candidates(matrix), float(matrix.cpu_s.sum()), None
 
 
-def _reason(score: Score, step: TierPlan, decision: Decision, last: bool) -> str:
+def _reason(score: Score, step: PlanStep, decision: Decision, last: bool) -> str:
     if step.k == 0:
         return "greedy, not tested"
     if score.pairs == 0:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.errors import InvalidRequest, PlanFileError
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 
 FORMAT = 1
 LOOK_S = 1.0
+_OLD_NAMES = {"test_lines": "lines_per_sample"}  # of a step, in files written before version 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ def load_plans(path: Path) -> PlanFile:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise PlanFileError(f"plan file {path} is not valid: {what}") from error
+
+
+def step_entry(step: PlanStep, *, last: bool) -> dict[str, Any]:
+    """A step as a plan file has it. The last step has no threshold: it always accepts."""
+    lines = {"lines_per_sample": step.lines_per_sample} if step.k else {}
+    return {"tier": step.tier, "k": step.k, **lines, **({} if last else {"threshold": step.threshold})}
 
 
 class PlanStore:
@@ -83,10 +90,14 @@ class PlanStore:
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
+def _step(entry: Mapping[str, Any]) -> PlanStep:
+    return PlanStep(**{_OLD_NAMES.get(name, name): value for name, value in entry.items()})
+
+
 def _parse(data: Any) -> PlanFile:
     if data["format"] != FORMAT:
         raise ValueError(f"format is {data['format']!r}, this version reads format {FORMAT}")
-    plans = {name: Plan(name, tuple(TierPlan(**step) for step in plan["steps"])) for name, plan in data["plans"].items()}
+    plans = {name: Plan(name, tuple(_step(step) for step in plan["steps"])) for name, plan in data["plans"].items()}
     if not isinstance(data["family"], str):
         raise ValueError(f"family is {data['family']!r}, allowed is a name")
     if data["default"] not in plans:

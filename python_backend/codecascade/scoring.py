@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecascade.types import Decision, Score, TierPlan, VerdictMatrix
+from codecascade.types import Decision, PlanStep, Score, VerdictMatrix
 
 
 def score_candidates(matrix: VerdictMatrix) -> Score:
@@ -22,7 +22,7 @@ def score_candidates(matrix: VerdictMatrix) -> Score:
     return Score(best=best // passed.shape[1], agreement=int(agreement.flat[best]), pairs=passed.size)
 
 
-def decide(score: Score, step: TierPlan) -> Decision:
+def decide(score: Score, step: PlanStep) -> Decision:
     """Accept when agreement ≥ threshold · pairs. Without a single test line there is no evidence: escalate."""
     convincing = score.pairs > 0 and score.agreement >= step.threshold * score.pairs
     return Decision.ACCEPT if convincing else Decision.ESCALATE

@@ -17,11 +17,11 @@ class StepTrace:
     decision: str
     reason: str
     solutions: int = 0
-    test_lines: int = 0
+    n_test_lines: int = 0
     score: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    price_usd: float = 0.0
+    cost_usd: float = 0.0
     sandbox_s: float = 0.0
     generate_ms: float = 0.0
     sandbox_ms: float = 0.0
@@ -30,9 +30,9 @@ class StepTrace:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """prompt_tokens, completion_tokens: by tier. sandbox_s: CPU seconds. price_usd: of all three."""
+    """prompt_tokens, completion_tokens: by tier. sandbox_s: CPU seconds. cost_usd: of all three."""
 
-    price_usd: float
+    cost_usd: float
     prompt_tokens: dict[str, int]
     completion_tokens: dict[str, int]
     sandbox_s: float
@@ -40,7 +40,7 @@ class Cost:
 
 def cost_of(steps: Sequence[StepTrace]) -> Cost:
     return Cost(
-        price_usd=sum(step.price_usd for step in steps),
+        cost_usd=sum(step.cost_usd for step in steps),
         prompt_tokens={step.tier: step.prompt_tokens for step in steps},
         completion_tokens={step.tier: step.completion_tokens for step in steps},
         sandbox_s=sum(step.sandbox_s for step in steps),
@@ -60,6 +60,6 @@ class Trace:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON. Everything in it follows from request, seed and deployment, but for `*_ms`, `sandbox_s` and, where the
-        sandbox has a price, `price_usd`.
+        sandbox has a price, `cost_usd`.
         """
         return {**asdict(self), "cost": asdict(cost_of(self.steps))}

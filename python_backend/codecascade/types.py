@@ -34,16 +34,16 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class TierPlan:
+class PlanStep:
     """One step of a plan.
 
-    k solutions and k test samples are drawn, `test_lines` asserts are kept of each test sample, and the best
+    k solutions and k test samples are drawn, `lines_per_sample` asserts are kept of each test sample, and the best
     solution is accepted when its normalised score reaches `threshold` (0…1). k = 0: one greedy solution, no tests.
     """
 
     tier: str
     k: int
-    test_lines: int = 0
+    lines_per_sample: int = 0
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class TierPlan:
         lines = (1, 100) if self.k else (0, 0)  # k = 0 has no tests
         for name, value, kind, (low, high) in (
             ("k", self.k, int, (0, 100)),
-            ("test_lines", self.test_lines, int, lines),
+            ("lines_per_sample", self.lines_per_sample, int, lines),
             ("threshold", self.threshold, (int, float), (0, 1)),
         ):
             if not isinstance(value, kind) or not low <= value <= high:
@@ -69,7 +69,7 @@ class Plan:
     """Ordered steps, small tier to large. The last step always accepts."""
 
     name: str
-    steps: tuple[TierPlan, ...]
+    steps: tuple[PlanStep, ...]
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -160,7 +160,7 @@ class Score:
 class Tiers(Protocol):
     """Answers a step of a plan for a task. Raises TierUnavailable."""
 
-    async def sample(self, task: Task, step: TierPlan) -> TierSamples: ...
+    async def sample(self, task: Task, step: PlanStep) -> TierSamples: ...
 
 
 class Sandbox(Protocol):

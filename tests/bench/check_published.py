@@ -105,7 +105,7 @@ async def check_loop(plans: Sequence[Plan], table: Table, recording: Recording) 
         for r, run in enumerate(table.runs):
             for t, task in enumerate(table.tasks):
                 slow = await replay(plan, recording, task, run)
-                paid = sum(round(step.price_usd * PICODOLLARS) for step in slow.answer.trace.steps)
+                paid = sum(round(step.cost_usd * PICODOLLARS) for step in slow.answer.trace.steps)
                 assert (slow.correct, paid) == (bool(fast.correct[r, t]), fast.cost[r, t]), (plan.name, run, task)
     return len(chosen)
 

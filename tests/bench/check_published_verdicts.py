@@ -25,7 +25,7 @@ from codecascade.scoring import score_candidates
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 from codecascade_client.datasets.load import HUMANEVAL, load_dataset
 from codecascade_client.recording.published import read_draws, read_stages
-from codecascade_client.recording.recording import GREEDY, Draw, Stage, StepOption, Unit
+from codecascade_client.recording.recording import GREEDY, Draw, PublishedStep, StepOption, Unit
 from rich.progress import Progress
 
 K, LINES = 10, 4
@@ -91,7 +91,7 @@ def report(rows: int, explained: dict[str, list[str]]) -> int:
 UNEXPLAINED = "unexplained"
 
 
-async def compare(unit: Unit, stage: Stage, draw: Draw, entry_point: str, pools: Pools) -> str:
+async def compare(unit: Unit, stage: PublishedStep, draw: Draw, entry_point: str, pools: Pools) -> str:
     """Why this row disagrees; empty if it does not."""
     published = Pair(stage.n_s, stage.n_t, stage.pairs)
     programs = [Candidate(AS_MAIN + sample.text) for sample in draw.solutions]

@@ -104,7 +104,7 @@ def _measured(real_sandbox: bool, models: Sequence[str]) -> Loads:
 
 @contextmanager
 def _server(folder: Path, real_sandbox: bool) -> Iterator[RunningServer]:
-    plan = [{"tier": "small", "k": K, "test_lines": LINES, "threshold": 1.0}]
+    plan = [{"tier": "small", "k": K, "lines_per_sample": LINES, "threshold": 1.0}]
     tiers = [ScriptedTier("small")]
     scripted: ScriptedRepository = render(folder / "repository", tiers, {"one": plan}, "one", real_sandbox, _floor_calls())
     install = installed(pinned().version, VAR, sysconfig.get_python_version())

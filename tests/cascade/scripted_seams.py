@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from codecascade.types import Candidate, Task, TestLine, TierPlan, TierSamples, VerdictMatrix
+from codecascade.types import Candidate, PlanStep, Task, TestLine, TierSamples, VerdictMatrix
 
 PROMPT_TOKENS = 5  # of every scripted answer
 COMPLETION_TOKENS = 10  # of every scripted answer
@@ -27,9 +27,9 @@ class ScriptedTiers:
     """tier → its answer, or the error it raises. `asked` is what was asked, in order."""
 
     answers: Mapping[str, TierSamples | Exception]
-    asked: list[TierPlan] = field(default_factory=list)
+    asked: list[PlanStep] = field(default_factory=list)
 
-    async def sample(self, task: Task, step: TierPlan) -> TierSamples:
+    async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         self.asked.append(step)
         found = self.answers[step.tier]
         if isinstance(found, Exception):

@@ -5,14 +5,14 @@ from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.prices import Prices, TokenPrice
 from codecascade.trace import cost_of
-from codecascade.types import Plan, Task, TierPlan, Verdict
+from codecascade.types import Plan, PlanStep, Task, Verdict
 
 from tests.cascade.scripted_seams import COMPLETION_TOKENS, CPU_S, PROMPT_TOKENS, ScriptedSandbox, ScriptedTiers, answer
 
 PASS, FAIL = Verdict.PASS, Verdict.FAIL
 TASK = Task("def f():\n", "f")
 PRICES = Prices({"small": TokenPrice(1.0), "middle": TokenPrice(2.0), "large": TokenPrice(4.0)})
-PLAN = Plan("balanced", (TierPlan("small", k=2, test_lines=1, threshold=0.6), TierPlan("large", k=0)))
+PLAN = Plan("balanced", (PlanStep("small", k=2, lines_per_sample=1, threshold=0.6), PlanStep("large", k=0)))
 DOWN = TierUnavailable("tier large: stub process is not healthy")
 
 
@@ -48,7 +48,7 @@ async def test_escalates_when_the_tier_wrote_no_test_line():
 
 
 async def test_the_last_tier_accepts_its_best_whatever_the_score():
-    plan = Plan("tested", (TierPlan("small", k=3, test_lines=1, threshold=1.0),))
+    plan = Plan("tested", (PlanStep("small", k=3, lines_per_sample=1, threshold=1.0),))
     found = await complete(ScriptedTiers({"small": answer("a", "b", "c")}), ScriptedSandbox({"a": [1], "b": [0], "c": [1]}), plan)
     assert (found.candidate.source, found.trace.steps[0].decision) == ("b", "accept")
     assert found.score == pytest.approx(1 / 3)
@@ -57,7 +57,7 @@ async def test_the_last_tier_accepts_its_best_whatever_the_score():
 async def test_cost_adds_every_tier_that_was_asked():
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
     cost = cost_of((await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))).trace.steps)
-    assert cost.price_usd == pytest.approx(COMPLETION_TOKENS * (1e-6 + 4e-6))
+    assert cost.cost_usd == pytest.approx(COMPLETION_TOKENS * (1e-6 + 4e-6))
     assert cost.completion_tokens == {"small": COMPLETION_TOKENS, "large": COMPLETION_TOKENS}
     assert cost.sandbox_s == 2 * CPU_S
 
@@ -69,9 +69,9 @@ async def test_prompts_and_the_sandbox_cost_what_they_are_said_to_cost():
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
     found = await run_cascade(TASK, PLAN, tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}), prices)
     small, large = found.trace.steps
-    assert small.price_usd == pytest.approx(COMPLETION_TOKENS * 1e-6 + PROMPT_TOKENS * 0.5e-6 + 2 * CPU_S * 1e-3)
-    assert large.price_usd == pytest.approx(COMPLETION_TOKENS * 4e-6 + PROMPT_TOKENS * 2e-6)
-    assert cost_of(found.trace.steps).price_usd == pytest.approx(small.price_usd + large.price_usd)
+    assert small.cost_usd == pytest.approx(COMPLETION_TOKENS * 1e-6 + PROMPT_TOKENS * 0.5e-6 + 2 * CPU_S * 1e-3)
+    assert large.cost_usd == pytest.approx(COMPLETION_TOKENS * 4e-6 + PROMPT_TOKENS * 2e-6)
+    assert cost_of(found.trace.steps).cost_usd == pytest.approx(small.cost_usd + large.cost_usd)
 
 
 async def test_a_tier_that_fails_is_skipped_upward_with_the_reason():
@@ -82,7 +82,7 @@ async def test_a_tier_that_fails_is_skipped_upward_with_the_reason():
 
 
 async def test_when_the_last_tier_fails_the_best_earlier_candidate_is_returned_and_marked():
-    plan = Plan("three", (TierPlan("small", 2, 1, 1.0), TierPlan("middle", 2, 1, 1.0), TierPlan("large", k=0)))
+    plan = Plan("three", (PlanStep("small", 2, 1, 1.0), PlanStep("middle", 2, 1, 1.0), PlanStep("large", k=0)))
     tiers = ScriptedTiers({"small": answer("a", "b"), "middle": answer("c", "d"), "large": DOWN})
     sandbox = ScriptedSandbox({"a": [PASS], "b": [FAIL], "c": [FAIL], "d": [FAIL]})
     found = await run_cascade(TASK, plan, tiers, sandbox, PRICES)
@@ -115,7 +115,7 @@ async def test_a_sandbox_that_fails_is_not_a_verdict():
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier():
     tiers = ScriptedTiers({"large": answer("print(1)", tests=())})
     found = await complete(tiers, ScriptedSandbox({}), task=Task("# print one\n"))
-    assert tiers.asked == [TierPlan("large", k=0)]
+    assert tiers.asked == [PlanStep("large", k=0)]
     assert (found.candidate.source, found.trace.note) == ("print(1)", NOTHING_TO_TEST)
 
 

@@ -49,7 +49,7 @@ def plans(family: str) -> str:
     if path.exists():
         return path.read_text()
     first, *_, last = (tier.name for tier in load_recipe(family).tiers)
-    steps = [{"tier": first, "k": 3, "test_lines": 2, "threshold": 0.75}, {"tier": last, "k": 0}]
+    steps = [{"tier": first, "k": 3, "lines_per_sample": 2, "threshold": 0.75}, {"tier": last, "k": 0}]
     document = {
         "format": 1,
         "family": family,

@@ -74,7 +74,7 @@ def triton() -> TritonInstall:
 
 @pytest.fixture(scope="module")
 def objects() -> list[Object]:
-    plan = {"steps": [{"tier": SMALL, "k": 3, "test_lines": 2, "threshold": 1.0}, {"tier": LARGE, "k": 0}]}
+    plan = {"steps": [{"tier": SMALL, "k": 3, "lines_per_sample": 2, "threshold": 1.0}, {"tier": LARGE, "k": 0}]}
     document = {"format": 1, "family": "codegen-mono", "provenance": {"method": "by hand"}, "default": "p", "plans": {"p": plan}}
     more = {"tls.public.secret": "public", "tls.internal.secret": "internal", "plans": json.dumps(document)}
     return rendered(values("codegen-mono", **more, **{"sandbox.resources": {"limits": {"cpu": "2"}}}))

@@ -31,10 +31,10 @@ pytestmark = pytest.mark.triton
 
 PLANS: dict[str, list[dict[str, Any]]] = {
     "two": [
-        {"tier": "small", "k": 3, "test_lines": 2, "threshold": 1.0},
-        {"tier": "large", "k": 0, "test_lines": 0, "threshold": 0.0},
+        {"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 1.0},
+        {"tier": "large", "k": 0, "lines_per_sample": 0, "threshold": 0.0},
     ],
-    "small-alone": [{"tier": "small", "k": 0, "test_lines": 0, "threshold": 0.0}],
+    "small-alone": [{"tier": "small", "k": 0, "lines_per_sample": 0, "threshold": 0.0}],
 }
 TASKS = 12
 ESCALATED = 3  # tasks in which the small tier is wrong and knows it
@@ -101,7 +101,7 @@ async def test_what_was_recorded_and_searched_is_what_the_server_does(
     server: RunningServer, repository: ScriptedRepository, tmp_path: Path
 ) -> None:
     tasks, deployment = dataset(), load_deployment(repository.deployment)
-    settings = RecordSettings(k=3, test_lines=2, seed=0)
+    settings = RecordSettings(k=3, lines_asked=2, seed=0)
     folder = resume_recording(tmp_path / "recording", manifest_for(repository.deployment, tasks, settings))
     async with TierEndpoints([server.grpc]) as endpoints, SandboxPool(workers=1) as pool:
         with folder.writing():

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.triton
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
 
 
-def step(tier: str, k: int = 3, test_lines: int = 2, threshold: float = 1.0) -> dict[str, Any]:
-    return {"tier": tier, "k": k, "test_lines": test_lines if k else 0, "threshold": threshold}
+def step(tier: str, k: int = 3, lines_per_sample: int = 2, threshold: float = 1.0) -> dict[str, Any]:
+    return {"tier": tier, "k": k, "lines_per_sample": lines_per_sample if k else 0, "threshold": threshold}
 
 
 TIERS = [
@@ -85,7 +85,7 @@ async def test_a_convincing_first_tier_answers_alone(client: CascadeClient) -> N
     assert (answer.tier, answer.score) == ("small", 1.0)
     assert decisions(answer) == [("small", "accept")]
     tokens = answer.trace["cost"]["completion_tokens"]["small"]
-    assert answer.cost_usd == pytest.approx(tokens * 1e-6) == pytest.approx(answer.trace["cost"]["price_usd"])
+    assert answer.cost_usd == pytest.approx(tokens * 1e-6) == pytest.approx(answer.trace["cost"]["cost_usd"])
 
 
 async def test_the_trace_comes_only_when_it_is_asked_for(client: CascadeClient) -> None:

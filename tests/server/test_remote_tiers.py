@@ -35,7 +35,7 @@ REQUEST = GenerateRequest(
 
 
 def step(tier: str, k: int = 3) -> dict[str, Any]:
-    return {"tier": tier, "k": k, "test_lines": 2 if k else 0, "threshold": 1.0}
+    return {"tier": tier, "k": k, "lines_per_sample": 2 if k else 0, "threshold": 1.0}
 
 
 PLANS = {"two": [step("near"), step("far")], "far": [step("far")], "back": [step("far"), step("near", k=0)]}

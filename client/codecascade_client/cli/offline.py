@@ -59,7 +59,7 @@ def record(
     ] = None,
     tier: Annotated[list[str] | None, typer.Option(help="Only this tier, repeatable; default: all, small to large.")] = None,
     k: Annotated[int, typer.Option(help="Solutions and test samples of a sampled run.", min=2, max=100)] = 3,
-    test_lines: Annotated[int, typer.Option(help="Test lines asked for in a test sample.", min=1, max=100)] = 4,
+    lines_asked: Annotated[int, typer.Option(help="Test lines that a test sample is asked for.", min=1, max=100)] = 4,
     runs: Annotated[int, typer.Option(help="Sampled runs, besides the greedy one.", min=0)] = 1,
     seed: Annotated[int, typer.Option(help="Run r is drawn with this seed + r.", min=0)] = 0,
     split_seed: Annotated[int, typer.Option(help="The validation tasks of this seed's split come first.", min=0)] = 0,
@@ -70,7 +70,7 @@ def record(
     deployed = load_deployment(deployment)
     tiers = _tiers(deployed, tier)
     tasks = load_dataset(dataset)
-    settings = RecordSettings(k, test_lines, seed)
+    settings = RecordSettings(k, lines_asked, seed)
     servers = endpoints_from_settings(url)
     store = resume_recording(folder, manifest_for(deployment, tasks, settings))
     wanted = plan_units(tasks, tiers, runs=runs, split_seed=split_seed, limit=limit)

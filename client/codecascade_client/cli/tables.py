@@ -24,17 +24,17 @@ def print_trace(trace: Mapping[str, Any]) -> None:
         rows.add_row(
             step["tier"],
             str(step["solutions"]),
-            str(step["test_lines"]),
+            str(step["n_test_lines"]),
             f"{step['score']:.3f}" if tested else "–",
             f"{step['threshold']:g}" if tested else "–",
             step["decision"],
             str(step["completion_tokens"]),
-            dollars(step["price_usd"]),
+            dollars(step["cost_usd"]),
             f"{step['wall_ms']:,.0f}",
         )
     rows.add_section()
     tokens = sum(trace["cost"]["completion_tokens"].values())
-    rows.add_row("all", "", "", "", "", "", str(tokens), dollars(trace["cost"]["price_usd"]), f"{trace['wall_ms']:,.0f}")
+    rows.add_row("all", "", "", "", "", "", str(tokens), dollars(trace["cost"]["cost_usd"]), f"{trace['wall_ms']:,.0f}")
     out = console(sys.stderr)
     out.print(rows)
     for step in trace["steps"]:
@@ -53,7 +53,7 @@ def print_plans(files: Sequence[tuple[Path, PlanFile]]) -> None:
             for position, step in enumerate(plan.steps):
                 last = position == len(plan.steps) - 1
                 threshold = "always accepts" if last else f"{step.threshold:g}"
-                rows.add_row("" if position else label, step.tier, str(step.k), str(step.test_lines), threshold)
+                rows.add_row("" if position else label, step.tier, str(step.k), str(step.lines_per_sample), threshold)
             rows.add_section()
         out.print(Text(f"{path}: family {file.family}; {file.provenance.get('method', 'no method named')}"))
         out.print(rows)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 from codecascade.sandbox import SandboxPool
-from codecascade.texts.extract import candidate, test_lines
+from codecascade.texts.extract import candidate, extract_test_lines
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Candidate, Task, TestLine, Verdict
 
@@ -81,7 +81,7 @@ def extract(draw: Draw, task: Task, style: str) -> Sources:
         found = [
             (line, index, number)
             for index, sample in enumerate(samples)
-            for number, line in test_lines(task, about, sample.text, asked, cut=sample.finish_reason == "length").items()
+            for number, line in extract_test_lines(task, about, sample.text, asked, cut=sample.finish_reason == "length").items()
         ]
         lines, origins, numbers = zip(*found, strict=True) if found else ((), (), ())
         tests[asked] = Pool(lines, origins, numbers)

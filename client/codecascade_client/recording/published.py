@@ -13,12 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 
 from codecascade_client.datasets.load import HUMANEVAL, load_dataset
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.published_prices import PUBLISHED
-from codecascade_client.recording.recording import GREEDY, Draw, Manifest, RecordedSample, Stage, StepOption, Unit
+from codecascade_client.recording.recording import (
+    GREEDY,
+    Draw,
+    PublishedStep,
+    RecordedSample,
+    RecordingManifest,
+    StepOption,
+    Unit,
+)
 from codecascade_client.recording.store import RecordingFolder, create_recording
 
 FAMILY = "wizardcoder-python"
@@ -67,7 +75,7 @@ def import_published(source: Path, destination: Path, *, stages: bool) -> Record
     return folder
 
 
-def read_stages(path: Path) -> dict[tuple[Unit, StepOption], Stage]:
+def read_stages(path: Path) -> dict[tuple[Unit, StepOption], PublishedStep]:
     """The authors' stage table. Raises RecordingError."""
     with _reading(path), gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         return dict(_stage(row) for row in csv.DictReader(file))
@@ -107,7 +115,7 @@ def _plan_table(path: Path) -> PlanTable:
 
 def _published_plan(row: Mapping[str, str], threshold: float, line: int) -> PublishedPlan:
     steps = tuple(
-        TierPlan(tier, k, int(row[f"t{place}"]) if k else 0, threshold if k else 0.0)
+        PlanStep(tier, k, int(row[f"t{place}"]) if k else 0, threshold if k else 0.0)
         for place, tier in enumerate(TIERS, start=1)
         if (k := int(row[f"k{place}"])) != _SKIPPED
     )
@@ -115,9 +123,9 @@ def _published_plan(row: Mapping[str, str], threshold: float, line: int) -> Publ
     return PublishedPlan(Plan(name, steps), float(row["cost"]), float(row["accuracy"]), line)
 
 
-def _stage(row: Mapping[str, str]) -> tuple[tuple[Unit, StepOption], Stage]:
+def _stage(row: Mapping[str, str]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
     unit = Unit(row["tier"], row["task"], _run(row["run"]))
-    stage = Stage(int(row["n_s"]), int(row["n_t"]), int(row["pairs"]), int(row["tokens"]), row["correct"] == "1")
+    stage = PublishedStep(int(row["n_s"]), int(row["n_t"]), int(row["pairs"]), int(row["tokens"]), row["correct"] == "1")
     return (unit, StepOption(row["tier"], int(row["k"]), int(row["l"]))), stage
 
 
@@ -146,9 +154,9 @@ def _run(name: Any) -> int:
     return GREEDY if name == "greedy" else int(name)
 
 
-def _manifest(path: Path, units: set[Unit]) -> Manifest:
+def _manifest(path: Path, units: set[Unit]) -> RecordingManifest:
     prices = PUBLISHED[FAMILY][HUMANEVAL]
-    return Manifest(
+    return RecordingManifest(
         family=FAMILY,
         dataset={
             "name": HUMANEVAL,

@@ -18,20 +18,20 @@ from codecascade.errors import InvalidRequest
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.tiers.live import TEMPERATURE, TOP_P, LiveTiers
-from codecascade.types import Sample, Task, TierPlan
+from codecascade.types import PlanStep, Sample, Task
 
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.datasets.split import split
-from codecascade_client.recording.recording import GREEDY, Draw, Manifest, RecordedSample, Unit
+from codecascade_client.recording.recording import GREEDY, Draw, RecordedSample, RecordingManifest, Unit
 from codecascade_client.recording.store import RecordingFolder
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """What every unit is asked for. k solutions and k test samples of `test_lines` lines; run r has the seed `seed` + r."""
+    """What every unit is asked for. k solutions and k test samples of `lines_asked` lines; run r has the seed `seed` + r."""
 
     k: int = 3
-    test_lines: int = 4
+    lines_asked: int = 4
     seed: int = 0
 
 
@@ -51,24 +51,24 @@ class Refused:
     reason: str
 
 
-def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettings) -> Manifest:
+def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettings) -> RecordingManifest:
     """Of a recording of every tier of a deployment. Raises DeploymentError."""
     deployed = load_deployment(deployment_file)
     rendered = json.loads(deployment_file.read_text(encoding="utf-8"))
     tiers = {
         tier["name"]: {
             **{key: value for key, value in tier.items() if key != "name"},
-            "prompts_sha256": _prompts_sha256(tier["style"], dataset, settings.test_lines),
+            "prompts_sha256": _prompts_sha256(tier["style"], dataset, settings.lines_asked),
         }
         for tier in rendered["tiers"]
     }
-    return Manifest(
+    return RecordingManifest(
         family=rendered["family"],
         dataset={"name": dataset.name, "sha256": dataset.sha256, "task_ids": list(dataset.tasks)},
         tiers=tiers,
         settings={
             "k": settings.k,
-            "test_lines": settings.test_lines,
+            "test_lines": settings.lines_asked,
             "seed": settings.seed,
             "temperature": TEMPERATURE,
             "top_p": TOP_P,
@@ -135,11 +135,11 @@ async def _ask(unit: Unit, task: Task, deployment: Deployment, settings: RecordS
 
     seed = settings.seed if unit.run == GREEDY else settings.seed + unit.run
     k = 1 if unit.run == GREEDY else settings.k
-    await LiveTiers(deployment, listening, seed=seed).sample(task, TierPlan(unit.tier, k, settings.test_lines))
+    await LiveTiers(deployment, listening, seed=seed).sample(task, PlanStep(unit.tier, k, settings.lines_asked))
     solution_text = solution_prompt(deployment.tiers[unit.tier].style, task).text
     solutions, tests = sorted(heard, key=lambda call: call[0].text_input != solution_text)
-    asked = tuple(replace(sample, asked_lines=settings.test_lines) for sample in _samples(tests))
-    return Draw(_samples(solutions), {settings.test_lines: asked})
+    asked = tuple(replace(sample, asked_lines=settings.lines_asked) for sample in _samples(tests))
+    return Draw(_samples(solutions), {settings.lines_asked: asked})
 
 
 def _samples(call: tuple[GenerateRequest, Generation, float]) -> tuple[RecordedSample, ...]:
@@ -164,11 +164,11 @@ def _tokens(draw: Draw) -> int:
     return sum(sample.completion_tokens for samples in (draw.solutions, *draw.tests.values()) for sample in samples)
 
 
-def _prompts_sha256(style: str, dataset: Dataset, test_lines: int) -> str:
+def _prompts_sha256(style: str, dataset: Dataset, lines_asked: int) -> str:
     """Of every text and stop word that a tier of this style is sent."""
     digest = hashlib.sha256()
     for task in map(dataset.task, dataset.tasks):
-        prompts = [solution_prompt(style, task), tests_prompt(style, task, test_lines)]
+        prompts = [solution_prompt(style, task), tests_prompt(style, task, lines_asked)]
         sent: Any = [(prompt.text, prompt.stop) for prompt in prompts]
         digest.update(json.dumps(sent).encode())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from codecascade.prices import Prices, prices_of
-from codecascade.types import TierPlan, Verdict, VerdictMatrix
+from codecascade.types import PlanStep, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError
@@ -76,10 +76,10 @@ class Judged:
     line_numbers: tuple[int, ...]
     sources_sha256: str
 
-    def cut(self, k: int, test_lines: int) -> VerdictMatrix:
-        """The first k solutions against the first `test_lines` lines of the first k test samples."""
+    def cut(self, k: int, lines_per_sample: int) -> VerdictMatrix:
+        """The first k solutions against the first `lines_per_sample` lines of the first k test samples."""
         places = zip(self.line_samples, self.line_numbers, strict=True)
-        kept = [column for column, (sample, number) in enumerate(places) if sample < k and number <= test_lines]
+        kept = [column for column, (sample, number) in enumerate(places) if sample < k and number <= lines_per_sample]
         share = len(kept) / len(self.lines) if self.lines else 0.0
         return VerdictMatrix(self.matrix.verdicts[:k, kept], self.matrix.cpu_s[:k] * share)
 
@@ -96,7 +96,7 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class PublishedStep:
     """A step that was scored elsewhere: n_s and n_t of its best pair, pairs = candidates × lines."""
 
     n_s: int
@@ -108,19 +108,19 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class StepOption:
-    """A (k, test_lines) that a recording can answer for a tier."""
+    """A (k, lines_per_sample) that a recording can answer for a tier."""
 
     tier: str
     k: int
-    test_lines: int
+    lines_per_sample: int
 
     @property
     def greedy(self) -> bool:
-        return TierPlan(self.tier, self.k, self.test_lines).greedy
+        return PlanStep(self.tier, self.k, self.lines_per_sample).greedy
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class RecordingManifest:
     """What a recording is of. dataset: name, sha256 and task_ids, in order. settings: what every unit was asked with.
 
     tiers: small to large, name → what is known of it, `price_per_mtok` at least. Prices are those of codecascade.prices.
@@ -148,7 +148,7 @@ class Recording(Protocol):
     """Both kinds of recording: of samples, and of steps scored elsewhere."""
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> RecordingManifest: ...
 
     def units(self) -> Iterable[Unit]:
         """What can be replayed, judged included."""
@@ -167,7 +167,7 @@ class Recording(Protocol):
 class SampleRecording:
     """Samples with their verdicts. correct: (solutions,) bool, by the benchmark's own tests."""
 
-    manifest: Manifest
+    manifest: RecordingManifest
     draws: Mapping[Unit, Draw]
     judged: Mapping[tuple[Unit, int], Judged]
     correct: Mapping[Unit, NDArray[np.bool_]]
@@ -198,7 +198,7 @@ class SampleRecording:
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
         tests, matrix = self._tests(unit, draw, option)
-        tokens = [s.completion_tokens for s in solutions] + [t.tokens_at(option.test_lines) or 0 for t in tests]
+        tokens = [s.completion_tokens for s in solutions] + [t.tokens_at(option.lines_per_sample) or 0 for t in tests]
         return StepRecord(
             texts=tuple(sample.text for sample in solutions),
             matrix=matrix,
@@ -210,29 +210,29 @@ class SampleRecording:
     def _tests(self, unit: Unit, draw: Draw, option: StepOption) -> tuple[tuple[RecordedSample, ...], VerdictMatrix]:
         if option.k == 0:
             return (), VerdictMatrix(np.zeros((1, 0), np.int8), np.zeros(1))
-        asked = _asked(draw, option.test_lines)
+        asked = _asked(draw, option.lines_per_sample)
         if asked is None or (unit, asked) not in self.judged or len(draw.tests[asked]) < option.k:
-            raise RecordingError(f"the recording holds no {option.k} × {option.test_lines} judged test lines of {unit}")
-        return draw.tests[asked][: option.k], self.judged[unit, asked].cut(option.k, option.test_lines)
+            raise RecordingError(f"the recording holds no {option.k} × {option.lines_per_sample} judged test lines of {unit}")
+        return draw.tests[asked][: option.k], self.judged[unit, asked].cut(option.k, option.lines_per_sample)
 
 
 @dataclass(frozen=True)
-class StageRecording:
+class PublishedRecording:
     """Steps scored elsewhere; `step` gives a verdict matrix that has just the agreement that was found there."""
 
-    manifest: Manifest
-    stages: Mapping[tuple[Unit, StepOption], Stage]
+    manifest: RecordingManifest
+    stages: Mapping[tuple[Unit, StepOption], PublishedStep]
 
     def units(self) -> Iterable[Unit]:
         return {unit for unit, _ in self.stages}
 
     def options(self, tier: str) -> tuple[StepOption, ...]:
-        return tuple(sorted({o for _, o in self.stages if o.tier == tier}, key=lambda o: (o.k, o.test_lines)))
+        return tuple(sorted({o for _, o in self.stages if o.tier == tier}, key=lambda o: (o.k, o.lines_per_sample)))
 
     def step(self, unit: Unit, option: StepOption) -> StepRecord:
         stage = self.stages.get((unit, option))
         if stage is None:
-            raise RecordingError(f"k = {option.k}, l = {option.test_lines} of {unit} is not in the recording")
+            raise RecordingError(f"k = {option.k}, l = {option.lines_per_sample} of {unit} is not in the recording")
         candidates = max(1, option.k)
         return StepRecord(
             texts=tuple(f"solution {index} of {unit.tier} for {unit.task}" for index in range(candidates)),
@@ -243,7 +243,7 @@ class StageRecording:
         )
 
 
-def matrix_with(stage: Stage, candidates: int) -> VerdictMatrix:
+def matrix_with(stage: PublishedStep, candidates: int) -> VerdictMatrix:
     """(candidates, pairs / candidates): the first n_t candidates pass the first n_s lines, nothing else passes."""
     verdicts = np.full((candidates, stage.pairs // candidates), Verdict.FAIL, np.int8)
     verdicts[: stage.n_t, : stage.n_s] = Verdict.PASS
@@ -272,5 +272,5 @@ def _lines_of_all(draws: list[Draw]) -> list[int]:
     return [lines for lines in range(1, longest + 1) if all(_asked(draw, lines) is not None for draw in draws)]
 
 
-def option_of(step: TierPlan) -> StepOption:
-    return StepOption(step.tier, step.k, step.test_lines)
+def option_of(step: PlanStep) -> StepOption:
+    return StepOption(step.tier, step.k, step.lines_per_sample)

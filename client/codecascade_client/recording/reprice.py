@@ -11,7 +11,7 @@ from typing import Any
 from codecascade.prices import prices_of
 
 from codecascade_client.errors import RecordingError
-from codecascade_client.recording.recording import Manifest
+from codecascade_client.recording.recording import RecordingManifest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +22,7 @@ _TIER_KEYS = ("price_per_mtok", "prompt_price_per_mtok")
 _KEYS = ("tiers", "sandbox_price_per_cpu_s")
 
 
-def reprice(manifest: Manifest, path: Path) -> Manifest:
+def reprice(manifest: RecordingManifest, path: Path) -> RecordingManifest:
     """The manifest with the prices of a TOML file: a table `tiers.NAME` with price_per_mtok and, if prompts have a price,
     prompt_price_per_mtok for every tier that was recorded, and sandbox_price_per_cpu_s if the sandbox has one.
 

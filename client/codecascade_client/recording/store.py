@@ -21,12 +21,12 @@ from codecascade_client.recording import parquet as parts
 from codecascade_client.recording.recording import (
     Draw,
     Judged,
-    Manifest,
+    PublishedRecording,
+    PublishedStep,
     RecordedSample,
     Recording,
+    RecordingManifest,
     SampleRecording,
-    Stage,
-    StageRecording,
     StepOption,
     Unit,
 )
@@ -85,7 +85,7 @@ class RecordingFolder:
     """A recording on disk. owner: what marks its parts."""
 
     path: Path
-    manifest: Manifest
+    manifest: RecordingManifest
     owner: str
 
     @contextmanager
@@ -154,9 +154,9 @@ class RecordingFolder:
         ]
         parts.append(self.path, "truth", TRUTH, self.owner, rows)
 
-    def add_stages(self, stages: Mapping[tuple[Unit, StepOption], Stage]) -> None:
+    def add_stages(self, stages: Mapping[tuple[Unit, StepOption], PublishedStep]) -> None:
         rows = [
-            {**asdict(unit), "k": option.k, "test_lines": option.test_lines, **asdict(stage)}
+            {**asdict(unit), "k": option.k, "test_lines": option.lines_per_sample, **asdict(stage)}
             for (unit, option), stage in stages.items()
         ]
         parts.append(self.path, "stages", STAGES, self.owner, rows)
@@ -165,12 +165,12 @@ class RecordingFolder:
         """For replay. Raises RecordingError if parts are damaged, foreign or missing."""
         stages = parts.read_rows(self.path, "stages", STAGES, self.owner)
         if stages:
-            return StageRecording(self.manifest, dict(_stage(row) for row in stages))
+            return PublishedRecording(self.manifest, dict(_stage(row) for row in stages))
         correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in self.truth().items()}
         return SampleRecording(self.manifest, self.draws(), self.judged(), correct)
 
 
-def create_recording(path: Path, manifest: Manifest) -> RecordingFolder:
+def create_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
     """A new, empty recording. Raises RecordingError if the folder holds anything."""
     if path.exists() and any(path.iterdir()):
         raise RecordingError(f"{path} is not empty, a new recording needs an empty folder or a new name")
@@ -192,7 +192,7 @@ def open_recording(path: Path) -> RecordingFolder:
         if fields["format"] != FORMAT:
             raise RecordingError(f"{manifest_path} has format {fields['format']!r}, this version reads format {FORMAT}")
         needed = {name: fields[name] for name in ("family", "dataset", "tiers", "settings", "provenance")}
-        manifest = Manifest(**needed, sandbox_price_per_cpu_s=fields.get("sandbox_price_per_cpu_s", 0.0))
+        manifest = RecordingManifest(**needed, sandbox_price_per_cpu_s=fields.get("sandbox_price_per_cpu_s", 0.0))
     except FileNotFoundError:
         raise RecordingError(f"{path} is not a recording: it has no {MANIFEST}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -201,7 +201,7 @@ def open_recording(path: Path) -> RecordingFolder:
     return RecordingFolder(path, manifest, hashlib.sha256(content).hexdigest()[:16])
 
 
-def resume_recording(path: Path, manifest: Manifest) -> RecordingFolder:
+def resume_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
     """The recording that was begun there, or a new one. Raises RecordingError naming what differs if it is of something else.
 
     One that was begun before a tier's key was written down had no prompt price, and says nothing of its weights.
@@ -247,6 +247,6 @@ def _judged(row: Mapping[str, Any]) -> Judged:
     return Judged(matrix, tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"])
 
 
-def _stage(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], Stage]:
+def _stage(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
     fields = {name: row[name] for name in ("n_s", "n_t", "pairs", "completion_tokens", "correct")}
-    return (_unit(row), StepOption(row["tier"], row["k"], row["test_lines"])), Stage(**fields)
+    return (_unit(row), StepOption(row["tier"], row["k"], row["test_lines"])), PublishedStep(**fields)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codecascade.cascade import Answer, run_cascade
-from codecascade.types import Candidate, Plan, Task, TestLine, TierPlan, TierSamples, VerdictMatrix
+from codecascade.types import Candidate, Plan, PlanStep, Task, TestLine, TierSamples, VerdictMatrix
 
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import GREEDY, Recording, StepRecord, Unit, option_of
@@ -37,7 +37,8 @@ def check_recorded(plan: Plan, recording: Recording) -> None:
             raise RecordingError(f"plan {plan.name!r} names tier {step.tier!r}, which was not recorded, recorded are {known}")
         if option_of(step) not in recording.options(step.tier):
             raise RecordingError(
-                f"plan {plan.name!r} wants k = {step.k}, l = {step.test_lines} of tier {step.tier!r}, which was not recorded"
+                f"plan {plan.name!r} wants k = {step.k}, l = {step.lines_per_sample} of tier {step.tier!r}, "
+                "which was not recorded"
             )
 
 
@@ -51,7 +52,7 @@ class _RecordedRequest:
         self._steps: dict[str, tuple[StepRecord, Sequence[Candidate]]] = {}
         self._matrix: VerdictMatrix | None = None
 
-    async def sample(self, task: Task, step: TierPlan) -> TierSamples:
+    async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         unit = Unit(step.tier, self._task, GREEDY if step.greedy else self._run)
         found = self._recording.step(unit, option_of(step))
         candidates = tuple(Candidate(text) for text in found.texts)

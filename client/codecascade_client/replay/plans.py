@@ -46,7 +46,7 @@ async def replay_plan(plan: Plan, recording: Recording, tasks: Sequence[str], ru
         plan=plan,
         cells=len(found),
         right=sum(each.correct for each in found),
-        cost_usd=sum(step.price_usd for each in found for step in each.answer.trace.steps) / len(found),
+        cost_usd=sum(step.cost_usd for each in found for step in each.answer.trace.steps) / len(found),
         answered_by=Counter(each.answer.tier for each in found),
     )
 

@@ -12,7 +12,7 @@ from codecascade.types import Plan
 from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError
-from codecascade_client.recording.recording import GREEDY, Recording, StageRecording, StepOption, Unit, option_of
+from codecascade_client.recording.recording import GREEDY, PublishedRecording, Recording, StepOption, Unit, option_of
 
 EXACT = 2**53  # whole numbers up to it are exact in a float64, which the search adds them in
 
@@ -36,7 +36,7 @@ class Table:
     def of(self, option: StepOption) -> int:
         """Its place. Raises RecordingError if it was not recorded."""
         if option not in self.options:
-            raise RecordingError(f"k = {option.k}, l = {option.test_lines} of tier {option.tier!r} was not recorded")
+            raise RecordingError(f"k = {option.k}, l = {option.lines_per_sample} of tier {option.tier!r} was not recorded")
         return self.options.index(option)
 
     def accepts(self, option: int, threshold: float) -> NDArray[np.bool_]:
@@ -121,7 +121,7 @@ def tabulate(recording: Recording) -> Table:
     runs = _runs(tasks, tiers, units)
     options = [option for tier in tiers for option in recording.options(tier) if option.greedy or runs != (GREEDY,)]
     prices = recording.manifest.prices
-    if prices.sandbox_price_per_cpu_s and isinstance(recording, StageRecording):
+    if prices.sandbox_price_per_cpu_s and isinstance(recording, PublishedRecording):
         raise RecordingError("the recording holds no CPU seconds, sandbox_price_per_cpu_s must be 0")
     cells = [[[_score(recording, prices, option, task, run) for task in tasks] for run in runs] for option in options]
     _check_exact(options, cells)

@@ -110,11 +110,11 @@ def _acceptance(tables: Sequence[Table]) -> Figure:
     figure, axes = _new("threshold θ", "share")
     for colour, tier in zip(_TIER_COLOURS, tables[0].tiers, strict=False):
         option = max(
-            (o for o in tables[0].options if o.tier == tier and o.k > 0), key=lambda o: (o.k, o.test_lines), default=None
+            (o for o in tables[0].options if o.tier == tier and o.k > 0), key=lambda o: (o.k, o.lines_per_sample), default=None
         )
         if option is not None:
             accepted, wrong = acceptance(tables, option)
-            axes.plot(_THRESHOLDS, accepted, color=colour, label=f"{tier} k={option.k} l={option.test_lines}: accepted")
+            axes.plot(_THRESHOLDS, accepted, color=colour, label=f"{tier} k={option.k} l={option.lines_per_sample}: accepted")
             axes.plot(_THRESHOLDS, wrong, color=colour, linestyle="--", label="of these wrong")
     axes.set_ylim(0, 1)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from codecascade.prices import PICODOLLARS
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from numpy.typing import NDArray
 
 from codecascade_client.estimate import Estimate
@@ -91,7 +91,7 @@ def single_plans(table: Table) -> list[Plan]:
 
 
 def single(option: StepOption) -> Plan:
-    return Plan(f"{option.tier}-alone", (TierPlan(option.tier, option.k, option.test_lines),))
+    return Plan(f"{option.tier}-alone", (PlanStep(option.tier, option.k, option.lines_per_sample),))
 
 
 def weak_tiers(table: Table) -> dict[str, float]:

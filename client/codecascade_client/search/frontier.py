@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from numpy.typing import NDArray
 
 from codecascade_client.recording.recording import StepOption
@@ -24,13 +24,13 @@ from codecascade_client.replay.table import Table
 class Grid:
     """Which plans there are. thresholds: ascending. shared: all steps of a plan have the same one.
 
-    ks, test_lines: None for all that were recorded.
+    ks, lines_per_sample: None for all that were recorded.
     """
 
     thresholds: tuple[float, ...]
     shared: bool = False
     ks: tuple[int, ...] | None = None
-    test_lines: tuple[int, ...] | None = None
+    lines_per_sample: tuple[int, ...] | None = None
 
     def options(self, table: Table, tier: str) -> list[StepOption]:
         return [
@@ -38,7 +38,7 @@ class Grid:
             for option in table.options
             if option.tier == tier
             and (self.ks is None or option.k in self.ks)
-            and (self.test_lines is None or option.k == 0 or option.test_lines in self.test_lines)
+            and (self.lines_per_sample is None or option.k == 0 or option.lines_per_sample in self.lines_per_sample)
         ]
 
     def plans(self, table: Table) -> int:
@@ -53,7 +53,7 @@ class Grid:
 
 # A step with k = 1 is never last: it would pay for tests and answer as k = 0 does. (The published tables hold four plans that
 # end so, of 641 at each threshold; they cost more than the same plans with k = 0 and are right as often.)
-PAPER = Grid((0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0), shared=True, ks=(0, 1, 3, 5, 10), test_lines=(2, 4))
+PAPER = Grid((0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0), shared=True, ks=(0, 1, 3, 5, 10), lines_per_sample=(2, 4))
 WHOLE = Grid(tuple(step / 20 for step in range(1, 21)))
 
 
@@ -121,7 +121,7 @@ class _Option:
 class _Steps:
     """The steps of the plans that are offered; `fixed` have their thresholds, `open` and `last` follow."""
 
-    fixed: tuple[TierPlan, ...]
+    fixed: tuple[PlanStep, ...]
     open: tuple[_Option, ...]
     last: _Option
 
@@ -135,7 +135,7 @@ class _Steps:
 class _Prefix:
     """Fixed steps, and what they leave: the cells that go on, what was right and was paid until there."""
 
-    steps: tuple[TierPlan, ...]
+    steps: tuple[PlanStep, ...]
     cells: NDArray[np.int64]
     correct: float
     paid: float
@@ -236,8 +236,8 @@ def _option(table: Table, option: StepOption, thresholds: tuple[float, ...]) -> 
     )
 
 
-def _tier_plan(option: StepOption, threshold: float = 0.0) -> TierPlan:
-    return TierPlan(option.tier, option.k, option.test_lines, threshold)
+def _tier_plan(option: StepOption, threshold: float = 0.0) -> PlanStep:
+    return PlanStep(option.tier, option.k, option.lines_per_sample, threshold)
 
 
 def _not_last(options: Sequence[StepOption]) -> list[StepOption]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codecascade.plans import FORMAT
+from codecascade.plans import FORMAT, step_entry
 from codecascade.types import Plan
 
 from codecascade_client.datasets.split import FRACTION, split
 from codecascade_client.errors import RecordingError
 from codecascade_client.estimate import Estimate
-from codecascade_client.recording.recording import Manifest, Recording
+from codecascade_client.recording.recording import Recording, RecordingManifest
 from codecascade_client.replay.table import Table, tabulate
 from codecascade_client.search.choose import Bootstrap, Choice, Measured, choose, measure, single_plans, weak_tiers
 from codecascade_client.search.frontier import Grid, Point, pareto_frontier
@@ -50,7 +50,7 @@ class Evaluated:
 class SearchResult:
     """weak: excluded tiers with their greedy accuracy. singles: every plan of one tier. savings: by the names of the choices."""
 
-    manifest: Manifest
+    manifest: RecordingManifest
     rules: Rules
     validation: Table
     held_out: Table
@@ -147,12 +147,7 @@ def _named(points: list[Point]) -> list[Plan]:
 
 def _entry(found: Evaluated) -> dict[str, Any]:
     last = found.plan.steps[-1]
-    steps = [
-        {"tier": step.tier, "k": step.k}
-        | ({"test_lines": step.test_lines} if step.k else {})
-        | ({"threshold": step.threshold} if step is not last else {})
-        for step in found.plan.steps
-    ]
+    steps = [step_entry(step, last=step is last) for step in found.plan.steps]
     return {"steps": steps, "validation": _measured(found.validation), "held_out": _measured(found.held_out)}
 
 

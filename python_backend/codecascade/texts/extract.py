@@ -43,7 +43,7 @@ def candidate(task: Task, prompt: Prompt, completion: str) -> Candidate:
     return Candidate(_ended(_without_usage(program, given, task.entry_point)))
 
 
-def test_lines(task: Task, prompt: Prompt, completion: str, limit: int, *, cut: bool) -> dict[int, TestLine]:
+def extract_test_lines(task: Task, prompt: Prompt, completion: str, limit: int, *, cut: bool) -> dict[int, TestLine]:
     """The asserts about the entry point among the first `limit` lines of a completion of `tests_prompt`, by line from 1.
 
     cut: the token limit ended the completion; its last line is not kept: `== 12` may have become `== 1`. Raises nothing.

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest
-from codecascade.texts.extract import candidate, test_lines
+from codecascade.texts.extract import candidate, extract_test_lines
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
-from codecascade.types import Plan, Task, TestLine, TierPlan, TierSamples
+from codecascade.types import Plan, PlanStep, Task, TestLine, TierSamples
 
 TEMPERATURE = 0.8  # of every step that is not greedy, as in the paper
 TOP_P = 0.95
@@ -28,7 +28,7 @@ class LiveTiers:
         self._seed = seed
         self._max_tokens = max_tokens
 
-    async def sample(self, task: Task, step: TierPlan) -> TierSamples:
+    async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         """k solutions (1 if k = 0) and k test samples, asked for at the same time."""
         tier = self._deployment.tiers[step.tier]
         limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
@@ -36,19 +36,18 @@ class LiveTiers:
         solutions = self._generate(self._request(step, prompt, max_tokens=limit, seed=self._seed))
         if step.k == 0:
             return _samples(task, prompt, await solutions)
-        about = tests_prompt(tier.style, task, step.test_lines)
-        room = min(TOKENS_PER_TEST_LINE * lines_asked(step.test_lines), tier.max_completion_tokens)
+        about = tests_prompt(tier.style, task, step.lines_per_sample)
+        room = min(TOKENS_PER_TEST_LINE * lines_asked(step.lines_per_sample), tier.max_completion_tokens)
         asked = self._request(step, about, max_tokens=room, seed=self._seed ^ _TESTS_SEED)
-        tests = self._generate(replace(asked, max_lines=step.test_lines))
+        tests = self._generate(replace(asked, max_lines=step.lines_per_sample))
         answered, tested = await _both(solutions, tests)
-        lines = tuple(
-            line
-            for sample in tested.samples
-            for line in test_lines(task, about, sample.text, step.test_lines, cut=sample.finish_reason == "length").values()
-        )
-        return _samples(task, prompt, answered, tested, lines)
+        lines: list[TestLine] = []
+        for sample in tested.samples:
+            cut = sample.finish_reason == "length"
+            lines += extract_test_lines(task, about, sample.text, step.lines_per_sample, cut=cut).values()
+        return _samples(task, prompt, answered, tested, tuple(lines))
 
-    def _request(self, step: TierPlan, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
+    def _request(self, step: PlanStep, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
         return GenerateRequest(
             tier=step.tier,
             text_input=prompt.text,

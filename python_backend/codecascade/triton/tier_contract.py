@@ -22,7 +22,7 @@ from codecascade.types import Sample
 _MAX_SEQUENCES = 100  # of one call; the largest k of a plan
 
 
-def asked(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequest:
+def read_request(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequest:
     """Raises InvalidRequest."""
     return GenerateRequest(
         tier=tier,
@@ -37,7 +37,7 @@ def asked(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequ
     )
 
 
-def answered(generation: Generation) -> list[Any]:
+def write_response(generation: Generation) -> list[Any]:
     """The output tensors."""
     samples = generation.samples
     return [

@@ -92,7 +92,7 @@ def _with_plan(rendered: Rendered) -> Rendered:
     """One plan: this tier alone, one greedy solution."""
     deployment = json.loads(rendered.deployment.read_text())
     plans = rendered.deployment.with_name("plans.json")
-    step = {"tier": TIER, "k": 0, "test_lines": 0, "threshold": 0.0}
+    step = {"tier": TIER, "k": 0, "lines_per_sample": 0, "threshold": 0.0}
     plans.write_text(
         json.dumps(
             {

@@ -6,7 +6,7 @@ import pytest
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import DeploymentError, InvalidRequest
 from codecascade.prices import Prices, TokenPrice
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 
 TIER = {"name": "small", "style": "chatml", "context_tokens": 4096, "max_completion_tokens": 512, "price_per_mtok": 2.0}
 GOOD: dict[str, Any] = {"format": 1, "family": "tiny", "runtime": "llama_cpp", "plans": "plans/tiny.json", "tiers": [TIER]}
@@ -50,6 +50,6 @@ def test_a_bad_deployment_file_is_refused_in_one_sentence(tmp_path: Path, data: 
 
 
 def test_a_plan_that_names_a_tier_that_is_not_deployed_is_refused(tmp_path: Path):
-    plan = Plan("big", (TierPlan("huge", k=0),))
+    plan = Plan("big", (PlanStep("huge", k=0),))
     with pytest.raises(InvalidRequest, match="plan 'big' names tier 'huge', which is not deployed, deployed are small"):
         load(tmp_path, GOOD).check(plan)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from codecascade.texts import prompts
 from codecascade.texts.extract import candidate, functions
-from codecascade.texts.extract import test_lines as asserts_of
+from codecascade.texts.extract import extract_test_lines as asserts_of
 from codecascade.texts.prompts import STYLES, solution_prompt
 from codecascade.types import Task
 from hypothesis import given

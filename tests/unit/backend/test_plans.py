@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from codecascade.errors import InvalidRequest, PlanFileError
 from codecascade.plans import LOOK_S, PlanStore, load_plans
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 
 GOOD: dict[str, Any] = {
     "format": 1,
@@ -14,7 +14,7 @@ GOOD: dict[str, Any] = {
     "provenance": {"method": "written by hand"},
     "default": "balanced",
     "plans": {
-        "balanced": {"steps": [{"tier": "small", "k": 3, "test_lines": 2, "threshold": 0.7}, {"tier": "large", "k": 0}]},
+        "balanced": {"steps": [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 0.7}, {"tier": "large", "k": 0}]},
         "cheap": {"steps": [{"tier": "small", "k": 0}]},
     },
 }
@@ -27,7 +27,7 @@ def write(path: Path, data: Any) -> Path:
 
 def test_a_plan_file_gives_its_plans_by_name(tmp_path: Path):
     plans = load_plans(write(tmp_path / "p.json", GOOD))
-    assert plans.choose(None) == Plan("balanced", (TierPlan("small", 3, 2, 0.7), TierPlan("large", 0)))
+    assert plans.choose(None) == Plan("balanced", (PlanStep("small", 3, 2, 0.7), PlanStep("large", 0)))
     assert plans.choose("cheap").name == "cheap"
 
 
@@ -47,15 +47,15 @@ def test_an_unknown_plan_is_named_with_those_there_are(tmp_path: Path):
         ({"plans": {}}, "default is 'balanced', which is not among"),
         ({"plans": {"balanced": {"steps": []}}}, "plan 'balanced' has no steps"),
         ({"plans": {"balanced": {"steps": [{"tier": "small"}]}}}, "missing 1 required positional argument: 'k'"),
-        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 3}]}}}, "test_lines of tier 'a' is 0, allowed are 1 to 100"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 3}]}}}, "lines_per_sample of tier 'a' is 0, allowed are 1 to 100"),
         ({"plans": {"balanced": {"steps": [{"tier": "a", "k": -1}]}}}, "k of tier 'a' is -1, allowed are 0 to 100"),
         ({"plans": {"balanced": {"steps": [{"tier": "a", "k": "3"}]}}}, "k of tier 'a' is '3'"),
         (
-            {"plans": {"balanced": {"steps": [{"tier": "a", "k": 1, "test_lines": 2, "threshold": 7}]}}},
+            {"plans": {"balanced": {"steps": [{"tier": "a", "k": 1, "lines_per_sample": 2, "threshold": 7}]}}},
             "threshold of tier 'a' is 7",
         ),
         ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 0}, {"tier": "b", "k": 0}]}}}, "k = 0 before its last one"),
-        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 1, "test_lines": 2}] * 2}}}, "names a tier twice: a, a"),
+        ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 1, "lines_per_sample": 2}] * 2}}}, "names a tier twice: a, a"),
         ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 0, "retries": 2}]}}}, "unexpected keyword argument 'retries'"),
     ],
 )
@@ -96,3 +96,9 @@ def test_the_file_is_not_looked_at_for_every_request(tmp_path: Path):
     store = PlanStore(path, pytest.fail, clock=lambda: 0.0)
     write(path, {**GOOD, "default": "cheap"})
     assert store.current().default == "balanced"
+
+
+def test_the_older_name_of_lines_per_sample_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "plans.json"
+    path.write_text(json.dumps(GOOD).replace("lines_per_sample", "test_lines"))
+    assert load_plans(path).plans["balanced"].steps[0].lines_per_sample == 2

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from codecascade.scoring import decide, score_candidates
-from codecascade.types import Decision, Score, TierPlan, Verdict, VerdictMatrix
+from codecascade.types import Decision, PlanStep, Score, Verdict, VerdictMatrix
 
 PASS, FAIL, ERROR, TIMEOUT = Verdict
 
@@ -37,12 +37,12 @@ def test_everything_passing_scores_one():
 
 
 def test_accepts_at_the_threshold_and_not_below_it():
-    step = TierPlan("small", k=3, test_lines=2, threshold=0.7)
+    step = PlanStep("small", k=3, lines_per_sample=2, threshold=0.7)
     assert decide(Score(best=0, agreement=7, pairs=10), step) is Decision.ACCEPT
     assert decide(Score(best=0, agreement=6, pairs=10), step) is Decision.ESCALATE
 
 
 def test_no_test_line_is_no_evidence_even_at_threshold_zero():
-    step = TierPlan("small", k=3, test_lines=2, threshold=0.0)
+    step = PlanStep("small", k=3, lines_per_sample=2, threshold=0.0)
     assert decide(Score(best=0, agreement=0, pairs=0), step) is Decision.ESCALATE
     assert decide(Score(best=0, agreement=0, pairs=6), step) is Decision.ACCEPT

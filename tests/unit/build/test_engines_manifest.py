@@ -12,8 +12,8 @@ from codecascade.errors import EngineError
 from codecascade.tiers.trtllm.engine_manifest import (
     NAME,
     BuiltFile,
+    EngineManifest,
     Machine,
-    Manifest,
     Source,
     check_engine,
     gpu_capabilities,
@@ -24,7 +24,7 @@ from codecascade_build.errors import BuildError
 from codecascade_build.gpus import GPUS, gpu
 
 HERE = Machine(tensorrt_llm="1.2.1", tensorrt="10.14.1.48", sms=(90, 90))
-ENGINE = Manifest(
+ENGINE = EngineManifest(
     tier="tiny-1b",
     family="tiny",
     gpu="h100",

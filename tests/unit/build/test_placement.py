@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from codecascade.deployment import load_deployment
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from codecascade_build.engine.steps import check_tier
 from codecascade_build.errors import BuildError
 from codecascade_build.gpu_plan.memory import (
@@ -437,7 +437,7 @@ def test_gpus_that_are_no_fleet_are_refused(text: str) -> None:
 
 BALANCED = Plan(
     "balanced",
-    (TierPlan("wizardcoder-1b", k=3, test_lines=2, threshold=0.9), TierPlan("wizardcoder-15b", k=0)),
+    (PlanStep("wizardcoder-1b", k=3, lines_per_sample=2, threshold=0.9), PlanStep("wizardcoder-15b", k=0)),
 )
 
 

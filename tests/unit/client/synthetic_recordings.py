@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from codecascade.types import VerdictMatrix
-from codecascade_client.recording.recording import GREEDY, Draw, Judged, Manifest, RecordedSample, SampleRecording, Unit
+from codecascade_client.recording.recording import GREEDY, Draw, Judged, RecordedSample, RecordingManifest, SampleRecording, Unit
 
 PRICES_PER_MTOK = {"small": 1.0, "medium": 3.7, "large": 11.3}
 PROMPT_SHARE = 0.23  # of a tier's price, for a token that it reads
@@ -15,8 +15,8 @@ K = 3
 LINES = 2  # asked for; each can be cut after one
 
 
-def manifest(tasks: int, prices_per_mtok: Mapping[str, float]) -> Manifest:
-    return Manifest(
+def manifest(tasks: int, prices_per_mtok: Mapping[str, float]) -> RecordingManifest:
+    return RecordingManifest(
         family="tiny",
         dataset={"name": "tiny", "sha256": "0" * 64, "task_ids": [f"t/{n}" for n in range(tasks)]},
         tiers={

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from codecascade.errors import InvalidRequest
 from codecascade.plans import load_plans
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from codecascade_client.datasets.split import split
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import SampleRecording
@@ -73,7 +73,7 @@ def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule()
 def test_the_reference_is_taken_where_what_is_as_good_costs_more():
     recording = never_right(synthetic.recording(3, tasks=60), "large")
     table = tabulate(recording)
-    dear = Point(Plan("p", (TierPlan("medium", 3, 2, 1.0), TierPlan("large", 3, 2))), cost=10**15, correct=60)
+    dear = Point(Plan("p", (PlanStep("medium", 3, 2, 1.0), PlanStep("large", 3, 2))), cost=10**15, correct=60)
     chosen = choose(table, [dear], 0.9, Bootstrap(60, seed=0))
     assert [in_words(choice.plan) for choice in chosen[:2]] == ["large k=0"] * 2
     assert [choice.probability for choice in chosen] == [1.0] * 3
@@ -82,7 +82,7 @@ def test_the_reference_is_taken_where_what_is_as_good_costs_more():
 def test_the_reference_is_taken_where_nothing_is_as_good():
     recording = never_right(synthetic.recording(3, tasks=60), "small")
     table = tabulate(recording)
-    bad = Point(Plan("p", (TierPlan("small", 0),)), cost=0, correct=0)
+    bad = Point(Plan("p", (PlanStep("small", 0),)), cost=0, correct=0)
     assert [in_words(choice.plan) for choice in choose(table, [bad], 0.9, Bootstrap(60, seed=0))[:2]] == ["large k=0"] * 2
 
 

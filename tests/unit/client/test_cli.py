@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from codecascade_client.cli import main as cli
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
-from codecascade_client.recording.recording import GREEDY, Draw, Manifest, RecordedSample, Unit
+from codecascade_client.recording.recording import GREEDY, Draw, RecordedSample, RecordingManifest, Unit
 from codecascade_client.recording.store import Truth, create_recording
 
 from tests.unit.client.fake_cascade import Answer, Failure, serving, trace
@@ -22,7 +22,7 @@ from tests.unit.client.fake_cascade import Answer, Failure, serving, trace
 CODE = "def f():\n    return 1\n"
 ESCALATED = trace(
     {"tier": "small", "decision": "escalate", "score": 0.25, "reason": "score 0.250 < threshold 0.7"},
-    {"tier": "large", "k": 0, "solutions": 1, "test_lines": 0, "score": 0.0, "reason": "greedy, not tested", "wall_ms": 4321.0},
+    {"tier": "large", "k": 0, "solutions": 1, "n_test_lines": 0, "score": 0.0, "reason": "greedy, not tested", "wall_ms": 4321.0},
     note="a note",
 )
 
@@ -182,8 +182,8 @@ PLANS: dict[str, Any] = {
     "provenance": {"method": "written by hand"},
     "default": "two",
     "plans": {
-        "two": {"steps": [{"tier": "small", "k": 3, "test_lines": 2, "threshold": 0.7}, {"tier": "large", "k": 0}]},
-        "one": {"steps": [{"tier": "large", "k": 1, "test_lines": 4, "threshold": 0.5}]},
+        "two": {"steps": [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 0.7}, {"tier": "large", "k": 0}]},
+        "one": {"steps": [{"tier": "large", "k": 1, "lines_per_sample": 4, "threshold": 0.5}]},
     },
 }
 
@@ -235,7 +235,7 @@ def test_eval_counts_the_answers_that_are_as_recorded(command: Command, tmp_path
     recorded = {"HumanEval/0": (250, True), "HumanEval/1": (249, True), "HumanEval/2": (250, False), "HumanEval/3": (250, True)}
     folder = create_recording(
         tmp_path / "r",
-        Manifest(
+        RecordingManifest(
             family="tiny",
             dataset={"name": "humaneval", "sha256": "0" * 64, "task_ids": list(recorded)},
             tiers={"small": {"price_per_mtok": 1.0}},

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from codecascade_client.recording.recording import StepOption, option_of
 from codecascade_client.replay.table import Table, outcome, tabulate
 from codecascade_client.search.frontier import PAPER, Grid, Point, pareto_frontier
@@ -17,7 +17,7 @@ FIVE = {"xs": 1.0, "s": 1.3, "m": 2.9, "l": 7.1, "xl": 11.3}
 
 def enumerated(table: Table, grid: Grid) -> Iterator[Plan]:
     """Every plan of the grid, by the rules as they are written: subsets of tiers, nothing after k = 0, k = 1 never last."""
-    steps = {tier: [(o.k, o.test_lines) for o in grid.options(table, tier)] for tier in table.tiers}
+    steps = {tier: [(o.k, o.lines_per_sample) for o in grid.options(table, tier)] for tier in table.tiers}
     for size in range(1, len(table.tiers) + 1):
         for tiers in itertools.combinations(table.tiers, size):
             for chosen in itertools.product(*(steps[tier] for tier in tiers)):
@@ -27,7 +27,7 @@ def enumerated(table: Table, grid: Grid) -> Iterator[Plan]:
                     if grid.shared and len(set(thresholds)) > 1:
                         continue
                     values = (*thresholds, 0.0)
-                    yield Plan("p", tuple(TierPlan(t, k, n, v) for t, (k, n), v in zip(tiers, chosen, values, strict=True)))
+                    yield Plan("p", tuple(PlanStep(t, k, n, v) for t, (k, n), v in zip(tiers, chosen, values, strict=True)))
 
 
 def brute_force(table: Table, grid: Grid) -> list[tuple[int, int]]:
@@ -68,7 +68,7 @@ def test_five_tiers_are_searched_exactly_too(seed: int):
     recording = synthetic.recording(seed, tasks=4, prices_per_mtok=FIVE)
     table = tabulate(recording)
     assert table.tiers == tuple(FIVE)
-    grid = Grid((0.3, 1.0), ks=(0, 3), test_lines=(2,))
+    grid = Grid((0.3, 1.0), ks=(0, 3), lines_per_sample=(2,))
     assert as_pairs(pareto_frontier(table, grid)) == brute_force(table, grid)
 
 
@@ -100,7 +100,7 @@ def test_a_plan_of_five_steps_is_found_where_it_takes_five():
 
 def test_the_papers_grid_has_its_plans():
     """641 at each threshold in the published tables, less four that end with k = 1."""
-    options = [(k, lines) for k in PAPER.ks or () for lines in ((0,) if k == 0 else PAPER.test_lines or ())]
+    options = [(k, lines) for k in PAPER.ks or () for lines in ((0,) if k == 0 else PAPER.lines_per_sample or ())]
     not_last, last = len(options) - 1, len(options) - 2
     assert sum((not_last ** (size - 1)) * last * len(list(itertools.combinations("abc", size))) for size in (1, 2, 3)) == 637
     assert PAPER.shared

@@ -13,7 +13,7 @@ from codecascade.sandbox import SandboxPool
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset, load_dataset
 from codecascade_client.datasets.split import split
@@ -29,7 +29,7 @@ from tests.unit.client.sums_deployment import write_deployment
 from tests.unit.client.tier_server import PROMPT_TOKENS, ScriptedTier, serving
 
 UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
-SETTINGS = RecordSettings(k=3, test_lines=2, seed=5)
+SETTINGS = RecordSettings(k=3, lines_asked=2, seed=5)
 CALL = GenerateRequest("small", "def f(a, b):\n", ("\n\n",), 20, 0.8, 0.95, 5, 2)
 
 
@@ -156,7 +156,7 @@ async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_pa
     async with serving(tier), TierEndpoints([tier.address]) as endpoints:
         await record_all(folder, deployment, tasks, tier.address, units)
         live = await LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed + 1).sample(
-            tasks.task("t/2"), TierPlan("small", 3, 2)
+            tasks.task("t/2"), PlanStep("small", 3, 2)
         )
     draws = folder.draws()
     assert set(draws) == set(units)
@@ -178,7 +178,7 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
     """Also a plan that keeps fewer lines than were recorded."""
     tasks, deployment = dataset(), load_deployment(deployment_file)
     folder = new_recording(tmp_path, deployment_file, tasks)
-    plan = Plan("p", (TierPlan("small", 3, lines, threshold), TierPlan("large", 0)))
+    plan = Plan("p", (PlanStep("small", 3, lines, threshold), PlanStep("large", 0)))
     tier = ScriptedTier()
     async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
         units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)

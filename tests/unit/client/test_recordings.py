@@ -16,11 +16,11 @@ from codecascade_client.recording.recording import (
     GREEDY,
     Draw,
     Judged,
-    Manifest,
+    PublishedRecording,
+    PublishedStep,
     RecordedSample,
+    RecordingManifest,
     SampleRecording,
-    Stage,
-    StageRecording,
     StepOption,
     Unit,
     matrix_with,
@@ -33,7 +33,7 @@ UNIT = Unit("small", "t/0", 0)
 DATASET = {"name": "tiny", "sha256": "d" * 64, "task_ids": ["t/0", "t/1"]}
 
 
-def manifest(**changes: object) -> Manifest:
+def manifest(**changes: object) -> RecordingManifest:
     fields = {
         "family": "tiny",
         "dataset": DATASET,
@@ -41,7 +41,7 @@ def manifest(**changes: object) -> Manifest:
         "settings": {"k": 2},
         "provenance": {"by": "test"},
     }
-    return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
+    return RecordingManifest(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def draw(mark: str = "a") -> Draw:
@@ -142,16 +142,16 @@ def test_a_stage_scores_just_what_it_was_scored(data: st.DataObject):
     candidates = data.draw(st.integers(1, 10))
     lines = data.draw(st.integers(1, 40))
     n_t, n_s = data.draw(st.one_of(st.just((0, 0)), st.tuples(st.integers(1, candidates), st.integers(1, lines))))
-    score = score_candidates(matrix_with(Stage(n_s, n_t, candidates * lines, 1, True), candidates))
+    score = score_candidates(matrix_with(PublishedStep(n_s, n_t, candidates * lines, 1, True), candidates))
     assert (score.agreement, score.pairs) == (n_s * n_t, candidates * lines)
 
 
 def test_stages_are_loaded_as_they_were_added(tmp_path: Path):
     folder = create_recording(tmp_path / "r", manifest())
-    stages = {(UNIT, StepOption("small", 3, 2)): Stage(6, 3, 18, 704, True)}
+    stages = {(UNIT, StepOption("small", 3, 2)): PublishedStep(6, 3, 18, 704, True)}
     folder.add_stages(stages)
     recording = folder.load()
-    assert isinstance(recording, StageRecording)
+    assert isinstance(recording, PublishedRecording)
     assert recording.stages == stages
 
 

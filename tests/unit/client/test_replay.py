@@ -6,15 +6,15 @@ import pytest
 from codecascade.plans import PlanFile
 from codecascade.prices import PICODOLLARS
 from codecascade.trace import cost_of
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import (
     GREEDY,
     Draw,
+    PublishedRecording,
+    PublishedStep,
     Recording,
     SampleRecording,
-    Stage,
-    StageRecording,
     StepOption,
     Unit,
 )
@@ -36,7 +36,7 @@ def plans(draw: st.DrawFn, tiers: tuple[str, ...] = tuple(synthetic.PRICES_PER_M
     for tier in chosen:
         k = draw(st.integers(0 if tier == chosen[-1] else 1, synthetic.K))
         lines = draw(st.integers(1, synthetic.LINES)) if k else 0
-        steps.append(TierPlan(tier, k, lines, draw(st.sampled_from(THRESHOLDS)) if k else 0.0))
+        steps.append(PlanStep(tier, k, lines, draw(st.sampled_from(THRESHOLDS)) if k else 0.0))
     return Plan("drawn", tuple(steps))
 
 
@@ -52,12 +52,12 @@ def test_the_table_gives_just_what_the_loop_gives(seed: int, plan: Plan):
             trace = slow.answer.trace
             assert slow.correct == fast.correct[r, t]
             assert trace.answered_by == table.tiers[fast.answered_by[r, t]]
-            assert sum(round(step.price_usd * PICODOLLARS) for step in trace.steps) == fast.cost[r, t]
+            assert sum(round(step.cost_usd * PICODOLLARS) for step in trace.steps) == fast.cost[r, t]
 
 
 def test_replay_returns_the_recorded_text_and_its_truth():
     recording = synthetic.recording(1)
-    plan = Plan("one", (TierPlan("large", 0),))
+    plan = Plan("one", (PlanStep("large", 0),))
     found = asyncio.run(replay(plan, recording, "t/2", 0))
     unit = Unit("large", "t/2", GREEDY)
     assert found.answer.candidate.source == recording.draws[unit].solutions[0].text
@@ -66,13 +66,13 @@ def test_replay_returns_the_recorded_text_and_its_truth():
 
 def test_a_plan_is_refused_by_name_where_its_steps_were_not_recorded():
     recording = synthetic.recording(1)
-    check_recorded(Plan("fine", (TierPlan("small", 3, 2, 0.5), TierPlan("large", 0))), recording)
+    check_recorded(Plan("fine", (PlanStep("small", 3, 2, 0.5), PlanStep("large", 0))), recording)
     with pytest.raises(RecordingError, match="names tier 'huge', which was not recorded, recorded are small, medium, large"):
-        check_recorded(Plan("p", (TierPlan("huge", 0),)), recording)
+        check_recorded(Plan("p", (PlanStep("huge", 0),)), recording)
     with pytest.raises(RecordingError, match="wants k = 5, l = 2 of tier 'small', which was not recorded"):
-        check_recorded(Plan("p", (TierPlan("small", 5, 2),)), recording)
+        check_recorded(Plan("p", (PlanStep("small", 5, 2),)), recording)
     with pytest.raises(RecordingError, match="k = 5, l = 2 of tier 'small' was not recorded"):
-        outcome(tabulate(recording), Plan("p", (TierPlan("small", 5, 2),)))
+        outcome(tabulate(recording), Plan("p", (PlanStep("small", 5, 2),)))
 
 
 def test_tasks_that_one_tier_has_not_answered_yet_are_left_out():
@@ -107,7 +107,7 @@ def test_a_table_is_cut_to_tasks_and_tiers():
     table = tabulate(synthetic.recording(3))
     cut = table.only(tasks=["t/3", "t/0"], tiers=["small", "large"])
     assert (cut.tasks, cut.tiers) == (("t/0", "t/3"), ("small", "large"))
-    plan = Plan("p", (TierPlan("small", 3, 2, 0.5), TierPlan("large", 0)))
+    plan = Plan("p", (PlanStep("small", 3, 2, 0.5), PlanStep("large", 0)))
     assert np.array_equal(outcome(cut, plan).correct, outcome(table, plan).correct[:, [0, 3]])
     with pytest.raises(RecordingError, match="none of these tasks"):
         table.only(tasks=["elsewhere/1"])
@@ -115,8 +115,8 @@ def test_a_table_is_cut_to_tasks_and_tiers():
 
 def plan_file(recording: Recording, **changes: object) -> PlanFile:
     plans = {
-        "two": Plan("two", (TierPlan("small", 3, 2, 0.5), TierPlan("large", 0))),
-        "huge": Plan("huge", (TierPlan("huge", 0),)),
+        "two": Plan("two", (PlanStep("small", 3, 2, 0.5), PlanStep("large", 0))),
+        "huge": Plan("huge", (PlanStep("huge", 0),)),
     }
     provenance = {"dataset": {"name": "tiny", "sha256": recording.manifest.dataset["sha256"]}}
     return PlanFile(**{"family": "tiny", "provenance": provenance, "default": "two", "plans": plans, "promises": {}, **changes})  # type: ignore[arg-type]
@@ -153,8 +153,8 @@ def test_a_step_is_charged_for_what_it_reads_writes_and_runs():
     written += sum(sample.line_tokens[0] or 0 for sample in draw.tests[synthetic.LINES][:2])
     seconds = float(judged.cut(2, 1).cpu_s.sum())
     expected = 3.7e-6 * written + 3.7e-6 * synthetic.PROMPT_SHARE * read + synthetic.SANDBOX_PRICE_PER_CPU_S * seconds
-    found = asyncio.run(replay(Plan("p", (TierPlan("medium", 2, 1),)), recording, "t/1", 0))
-    assert cost_of(found.answer.trace.steps).price_usd == pytest.approx(expected, abs=1e-12)
+    found = asyncio.run(replay(Plan("p", (PlanStep("medium", 2, 1),)), recording, "t/1", 0))
+    assert cost_of(found.answer.trace.steps).cost_usd == pytest.approx(expected, abs=1e-12)
     assert seconds > 0
 
 
@@ -176,11 +176,11 @@ def test_what_was_not_recorded_is_not_charged_as_nothing():
     with pytest.raises(RecordingError, match="holds no prompt tokens of tier 'small', prompt_price_per_mtok must be 0"):
         tabulate(replace(recording, draws=draws))
     stages = {
-        (Unit(tier, f"t/{n}", GREEDY), StepOption(tier, 0, 0)): Stage(0, 0, 0, 10, correct=True)
+        (Unit(tier, f"t/{n}", GREEDY), StepOption(tier, 0, 0)): PublishedStep(0, 0, 0, 10, correct=True)
         for tier in recording.manifest.tiers
         for n in range(4)
     }
     manifest = replace(priced(recording, 1.0).manifest, sandbox_price_per_cpu_s=1e-5)
     with pytest.raises(RecordingError, match="holds no CPU seconds, sandbox_price_per_cpu_s must be 0"):
-        tabulate(StageRecording(manifest, stages))
-    assert tabulate(StageRecording(replace(manifest, sandbox_price_per_cpu_s=0.0), stages)).cost[0, 0, 0] == 10 * 10**6
+        tabulate(PublishedRecording(manifest, stages))
+    assert tabulate(PublishedRecording(replace(manifest, sandbox_price_per_cpu_s=0.0), stages)).cost[0, 0, 0] == 10 * 10**6

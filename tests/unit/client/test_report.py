@@ -86,7 +86,7 @@ def test_names_cannot_break_the_page(tmp_path: Path):
 
 def test_acceptance_falls_with_the_threshold_and_counts_what_is_wrong():
     table = tabulate(synthetic.recording(7, tasks=40))
-    option = next(option for option in table.options if (option.tier, option.k, option.test_lines) == ("small", 3, 2))
+    option = next(option for option in table.options if (option.tier, option.k, option.lines_per_sample) == ("small", 3, 2))
     accepted, wrong = acceptance([table], option)
     assert np.all(np.diff(accepted) <= 0)
     index = table.of(option)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from codecascade.prices import Prices, TokenPrice
-from codecascade.types import Plan, TierPlan
+from codecascade.types import Plan, PlanStep
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.reprice import reprice
 from codecascade_client.replay.plans import replay_plan
@@ -52,7 +52,7 @@ async def test_plans_are_priced_anew_and_right_as_often(tmp_path: Path):
         for tier, price in synthetic.PRICES_PER_MTOK.items()
     )
     again = replace(recording, manifest=reprice(recording.manifest, file(tmp_path, dearer)))
-    plan = Plan("p", (TierPlan("small", 3, 2, 0.5), TierPlan("large", 0)))
+    plan = Plan("p", (PlanStep("small", 3, 2, 0.5), PlanStep("large", 0)))
     before, after = outcome(tabulate(recording), plan), outcome(tabulate(again), plan)
     assert after.cost_usd == pytest.approx(10 * before.cost_usd)
     assert (after.correct == before.correct).all()

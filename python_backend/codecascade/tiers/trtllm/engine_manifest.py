@@ -40,7 +40,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class EngineManifest:
     """sm: compute capability, 90 for 9.0. limits, by name: what the engine was built to take at most.
 
     commands: the argvs that made it. files: of the engine, by name. built: UTC, ISO 8601. rebuild: the command for a person.
@@ -72,7 +72,7 @@ class Machine:
     sms: Sequence[int]
 
 
-def check_engine(folder: Path, machine: Machine) -> Manifest:
+def check_engine(folder: Path, machine: Machine) -> EngineManifest:
     """The manifest of the engine in a folder. Raises EngineError if it cannot run on this machine."""
     manifest = read_manifest(folder)
     for what, there, here in (
@@ -101,7 +101,7 @@ def check_engine(folder: Path, machine: Machine) -> Manifest:
     return manifest
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> EngineManifest:
     """Raises EngineError if there is none or it is not whole."""
     path = folder / NAME
     try:
@@ -117,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise EngineError(f"The manifest {path} is not whole: {what}; build the engine again with `make engines`.") from error
 
 
-def manifest_text(manifest: Manifest) -> str:
+def manifest_text(manifest: EngineManifest) -> str:
     """The content of the manifest's file."""
     return json.dumps({"format": FORMAT} | asdict(manifest), indent=2) + "\n"
 
@@ -141,10 +141,10 @@ def gpu_capabilities(listing: str, gpu_device_ids: Sequence[int]) -> tuple[int, 
     return tuple(known[gpu] for gpu in gpu_device_ids)
 
 
-def _parse(data: Any) -> Manifest:
+def _parse(data: Any) -> EngineManifest:
     if data["format"] != FORMAT:
         raise ValueError(f"its format is {data['format']!r}, and this version reads format {FORMAT}")
-    values = {field.name: data[field.name] for field in fields(Manifest)}
+    values = {field.name: data[field.name] for field in fields(EngineManifest)}
     source = values["source"]
     values["source"] = Source(source["repository"], source["revision"], source["commit"], _files(source["files"]))
     values["files"] = _files(values["files"])
@@ -153,18 +153,18 @@ def _parse(data: Any) -> Manifest:
     for name in ("sm", "tensor_parallel"):
         if not isinstance(values[name], int):
             raise ValueError(f"{name} is {values[name]!r}, an integer is needed")
-    return Manifest(**values)
+    return EngineManifest(**values)
 
 
 def _files(data: Any) -> dict[str, BuiltFile]:
     return {name: BuiltFile(int(file["bytes"]), str(file["sha256"])) for name, file in data.items()}
 
 
-def _built(folder: Path, manifest: Manifest) -> str:
+def _built(folder: Path, manifest: EngineManifest) -> str:
     return f"The engine of {manifest.tier} in {folder} was built"
 
 
-def _again(manifest: Manifest, this_kind: bool = False) -> str:
+def _again(manifest: EngineManifest, this_kind: bool = False) -> str:
     command = manifest.rebuild
     if this_kind:
         command = re.sub(r"\bGPU=\S+", "GPU=<this machine's kind>", command)

@@ -60,7 +60,7 @@ class TritonPythonModel:
             texts("completion", [answer.candidate.source]),
             texts("tier", [answer.tier]),
             numbers("score", [answer.score], np.float32),
-            numbers("cost", [cost_of(answer.trace.steps).price_usd], np.float64),
+            numbers("cost", [cost_of(answer.trace.steps).cost_usd], np.float64),
             texts("trace", [trace]),
         ]
 
@@ -101,7 +101,7 @@ class _Metrics:
             self._decisions.add(1, step.tier, step.decision)
             self._tokens.add(step.prompt_tokens, step.tier, "prompt")
             self._tokens.add(step.completion_tokens, step.tier, "completion")
-            self._cost.add(step.price_usd, step.tier)
+            self._cost.add(step.cost_usd, step.tier)
             self._sandbox.add(step.sandbox_s, step.tier)
             self._stages.add(step.generate_ms / 1e3, step.tier, "generate")
             self._stages.add(step.sandbox_ms / 1e3, step.tier, "sandbox")

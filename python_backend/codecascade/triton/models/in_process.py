@@ -8,7 +8,7 @@ from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs
-from codecascade.triton.tier_contract import answered, asked
+from codecascade.triton.tier_contract import read_request, write_response
 
 
 class Engine(Protocol):
@@ -40,4 +40,4 @@ class InProcessTier:
         self._engine.close()
 
     async def _answer(self, request: Any) -> list[Any]:
-        return answered(await self._engine.generate(asked(Inputs(request), self._tier, self._max_tokens)))
+        return write_response(await self._engine.generate(read_request(Inputs(request), self._tier, self._max_tokens)))

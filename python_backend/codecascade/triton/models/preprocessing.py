@@ -14,7 +14,7 @@ from codecascade.tiers.trtllm.tokens import engine_sampling, prompt_ids, stop_se
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
-from codecascade.triton.tier_contract import asked
+from codecascade.triton.tier_contract import read_request
 
 _STOP_WORDS_KEPT = 256  # lists of stop words whose tokens are kept; a style of prompts has two
 
@@ -39,7 +39,7 @@ class TritonPythonModel:
         self._serving.close()
 
     async def _answer(self, request: Any) -> list[Any]:
-        wanted = asked(Inputs(request), self._name, self._max_tokens)
+        wanted = read_request(Inputs(request), self._name, self._max_tokens)
         ids = prompt_ids(self._tokenizer, wanted.text_input, self._max_input_tokens)
         sampling = engine_sampling(wanted.temperature, wanted.top_p)
         end = self._tokenizer.end_ids[0]

@@ -22,7 +22,7 @@ from codecascade.triton.calls.bls import BlsModel, CallFailed
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
-from codecascade.triton.tier_contract import answered, asked
+from codecascade.triton.tier_contract import read_request, write_response
 from codecascade.types import Sample
 
 _TIMEOUT_S = 3600.0  # the caller's own is shorter: the cascade gives a tier up after its timeout_s
@@ -50,7 +50,7 @@ class TritonPythonModel:
         self._serving.close()
 
     async def _answer(self, request: Any) -> list[Any]:
-        return answered(await self._generate(asked(Inputs(request), self._tier, self._max_tokens)))
+        return write_response(await self._generate(read_request(Inputs(request), self._tier, self._max_tokens)))
 
     async def _generate(self, request: GenerateRequest) -> Generation:
         """Raises InvalidRequest or TierUnavailable; the calls that are still under way are then stopped."""
