@@ -20,7 +20,7 @@ async def complete(tiers: ScriptedTiers, sandbox: ScriptedSandbox, plan: Plan = 
     return await run_cascade(task, plan, tiers, sandbox, PRICES)
 
 
-async def test_accepts_a_convincing_answer_without_asking_the_larger_tier():
+async def test_accepts_a_convincing_answer_without_asking_the_larger_tier() -> None:
     tiers = ScriptedTiers({"small": answer("wrong", "right", tests=["t1", "t2"])})
     found = await complete(tiers, ScriptedSandbox({"wrong": [FAIL, PASS], "right": [PASS, PASS]}))
     assert (found.candidate.source, found.tier, found.score) == ("right", "small", 1.0)
@@ -28,7 +28,7 @@ async def test_accepts_a_convincing_answer_without_asking_the_larger_tier():
     assert found.trace.steps[0].reason == "score 1.000 ≥ threshold 0.6"
 
 
-async def test_escalates_when_no_candidate_passes():
+async def test_escalates_when_no_candidate_passes() -> None:
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
     found = await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))
     assert (found.candidate.source, found.tier, found.score) == ("c", "large", 0.0)
@@ -39,7 +39,7 @@ async def test_escalates_when_no_candidate_passes():
     assert found.trace.note is None
 
 
-async def test_escalates_when_the_tier_wrote_no_test_line():
+async def test_escalates_when_the_tier_wrote_no_test_line() -> None:
     sandbox = ScriptedSandbox({})
     found = await complete(ScriptedTiers({"small": answer("a", "b", tests=()), "large": answer("c", tests=())}), sandbox)
     assert found.tier == "large"
@@ -47,14 +47,14 @@ async def test_escalates_when_the_tier_wrote_no_test_line():
     assert sandbox.runs == 0
 
 
-async def test_the_last_tier_accepts_its_best_whatever_the_score():
+async def test_the_last_tier_accepts_its_best_whatever_the_score() -> None:
     plan = Plan("tested", (PlanStep("small", k=3, lines_per_sample=1, threshold=1.0),))
     found = await complete(ScriptedTiers({"small": answer("a", "b", "c")}), ScriptedSandbox({"a": [1], "b": [0], "c": [1]}), plan)
     assert (found.candidate.source, found.trace.steps[0].decision) == ("b", "accept")
     assert found.score == pytest.approx(1 / 3)
 
 
-async def test_cost_adds_every_tier_that_was_asked():
+async def test_cost_adds_every_tier_that_was_asked() -> None:
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
     cost = cost_of((await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))).trace.steps)
     assert cost.cost_usd == pytest.approx(COMPLETION_TOKENS * (1e-6 + 4e-6))
@@ -62,7 +62,7 @@ async def test_cost_adds_every_tier_that_was_asked():
     assert cost.sandbox_s == 2 * CPU_S
 
 
-async def test_prompts_and_the_sandbox_cost_what_they_are_said_to_cost():
+async def test_prompts_and_the_sandbox_cost_what_they_are_said_to_cost() -> None:
     prices = Prices(
         {"small": TokenPrice(1.0, prompt_price_per_mtok=0.5), "large": TokenPrice(4.0, 2.0)}, sandbox_price_per_cpu_s=1e-3
     )
@@ -74,14 +74,14 @@ async def test_prompts_and_the_sandbox_cost_what_they_are_said_to_cost():
     assert cost_of(found.trace.steps).cost_usd == pytest.approx(small.cost_usd + large.cost_usd)
 
 
-async def test_a_tier_that_fails_is_skipped_upward_with_the_reason():
+async def test_a_tier_that_fails_is_skipped_upward_with_the_reason() -> None:
     tiers = ScriptedTiers({"small": TierUnavailable("tier small: gone"), "large": answer("c", tests=())})
     found = await complete(tiers, ScriptedSandbox({}))
     assert found.tier == "large"
     assert (found.trace.steps[0].decision, found.trace.steps[0].reason) == ("skipped", "tier small: gone")
 
 
-async def test_when_the_last_tier_fails_the_best_earlier_candidate_is_returned_and_marked():
+async def test_when_the_last_tier_fails_the_best_earlier_candidate_is_returned_and_marked() -> None:
     plan = Plan("three", (PlanStep("small", 2, 1, 1.0), PlanStep("middle", 2, 1, 1.0), PlanStep("large", k=0)))
     tiers = ScriptedTiers({"small": answer("a", "b"), "middle": answer("c", "d"), "large": DOWN})
     sandbox = ScriptedSandbox({"a": [PASS], "b": [FAIL], "c": [FAIL], "d": [FAIL]})
@@ -91,20 +91,20 @@ async def test_when_the_last_tier_fails_the_best_earlier_candidate_is_returned_a
     assert "the last tier failed (tier large: stub process is not healthy)" in found.trace.note
 
 
-async def test_when_no_tier_answers_the_request_fails_and_names_each():
+async def test_when_no_tier_answers_the_request_fails_and_names_each() -> None:
     tiers = ScriptedTiers({"small": TierUnavailable("tier small: gone"), "large": DOWN})
     with pytest.raises(TierUnavailable, match="no tier answered: tier small: gone; tier large: stub"):
         await complete(tiers, ScriptedSandbox({}))
 
 
-async def test_a_request_that_every_tier_refuses_is_the_callers_fault():
+async def test_a_request_that_every_tier_refuses_is_the_callers_fault() -> None:
     refusal = InvalidRequest("tier large: text_input has 9000 tokens, allowed are 4096")
     tiers = ScriptedTiers({"small": InvalidRequest("tier small: text_input has 9000 tokens, allowed are 2048"), "large": refusal})
     with pytest.raises(InvalidRequest, match="tier large: text_input has 9000 tokens"):
         await complete(tiers, ScriptedSandbox({}))
 
 
-async def test_a_sandbox_that_fails_is_not_a_verdict():
+async def test_a_sandbox_that_fails_is_not_a_verdict() -> None:
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
     found = await complete(tiers, ScriptedSandbox(SandboxUnavailable("queue is full")))
     assert found.tier == "large"
@@ -112,14 +112,14 @@ async def test_a_sandbox_that_fails_is_not_a_verdict():
     assert found.trace.steps[0].decision == "escalate"
 
 
-async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier():
+async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier() -> None:
     tiers = ScriptedTiers({"large": answer("print(1)", tests=())})
     found = await complete(tiers, ScriptedSandbox({}), task=Task("# print one\n"))
     assert tiers.asked == [PlanStep("large", k=0)]
     assert (found.candidate.source, found.trace.note) == ("print(1)", NOTHING_TO_TEST)
 
 
-async def test_the_trace_is_plain_json_with_the_cost_in_it():
+async def test_the_trace_is_plain_json_with_the_cost_in_it() -> None:
     found = await complete(ScriptedTiers({"small": answer("a", "b")}), ScriptedSandbox({"a": [PASS], "b": [PASS]}))
     trace = json.loads(json.dumps(found.trace.as_dict()))
     assert trace["answered_by"] == "small"

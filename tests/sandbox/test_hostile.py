@@ -114,7 +114,7 @@ async def judge(pool: SandboxPool, source: str, *lines: str) -> list[Verdict]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_gets_nothing_and_leaves_nothing(pool, targets, case: Case):
+async def test_gets_nothing_and_leaves_nothing(pool, targets, case: Case) -> None:
     mode, pool = pool
     if mode not in case.modes:
         return  # the comparison is the candidate's own in this mode: see Case
@@ -132,16 +132,16 @@ async def unisolated():
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.control], ids=lambda case: case.name)
-async def test_reaches_its_target_where_nothing_is_isolated(unisolated: Worker, targets, case: Case):
+async def test_reaches_its_target_where_nothing_is_isolated(unisolated: Worker, targets, case: Case) -> None:
     job = {"sources": [case.aimed(targets)], "lines": [[True, "attack()"]], "line_s": 5.0, "cpu_s": 5.0}
     (report,) = await unisolated.run(job, 60)
     assert report.lines == [(protocol.VALUE, '"reached"')]
 
 
-async def test_there_are_at_least_two_levels_here():
+async def test_there_are_at_least_two_levels_here() -> None:
     reports = await probe_levels()
     assert sum(report.available for report in reports) >= 2, [str(report) for report in reports]
 
 
-async def test_there_are_at_least_a_hundred_cases():
+async def test_there_are_at_least_a_hundred_cases() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 100

@@ -67,19 +67,19 @@ NOT_LINES = [
 
 
 @pytest.mark.parametrize(("line", "sent"), SPLIT.items())
-def test_only_what_the_candidate_computes_is_sent(line: str, sent: str):
+def test_only_what_the_candidate_computes_is_sent(line: str, sent: str) -> None:
     parsed = parse_line(line)
     assert (parsed.mode, parsed.sent) == ("blind", sent)
     assert parse_line(line, blind=False).sent == line
 
 
 @pytest.mark.parametrize("line", WHOLE)
-def test_lines_that_do_not_come_apart_are_sent_whole(line: str):
+def test_lines_that_do_not_come_apart_are_sent_whole(line: str) -> None:
     assert (parse_line(line).mode, parse_line(line).sent) == ("tick", line)
 
 
 @pytest.mark.parametrize("line", NOT_LINES)
-def test_what_is_not_one_assert_is_not_sent(line: str):
+def test_what_is_not_one_assert_is_not_sent(line: str) -> None:
     assert (parse_line(line).mode, parse_line(line).sent) == ("invalid", "")
 
 
@@ -113,7 +113,7 @@ def test_what_is_not_one_assert_is_not_sent(line: str):
         ("assert isinstance(f(2), str)", 1, False),
     ],
 )
-def test_the_value_decides(line: str, value: object, expected: bool):
+def test_the_value_decides(line: str, value: object, expected: bool) -> None:
     assert parse_line(line).holds(json.dumps(value)) is expected
 
 
@@ -129,24 +129,24 @@ def test_the_value_decides(line: str, value: object, expected: bool):
         ("assert isinstance(f(2), int)", False),
     ],
 )
-def test_a_value_that_cannot_be_shown_is_only_not_none(line: str, holds: bool):
+def test_a_value_that_cannot_be_shown_is_only_not_none(line: str, holds: bool) -> None:
     assert parse_line(line).holds(None) is holds
 
 
 @pytest.mark.parametrize(
     "text", ["", "{}", "[", '["x"]', '["b","zz"]', '["s",["l"]]', '["d",1]', '["c",1]', "[" * 500, "[[]]", "[]"]
 )
-def test_text_that_no_runner_sends_is_not_a_value(text: str):
+def test_text_that_no_runner_sends_is_not_a_value(text: str) -> None:
     with pytest.raises(NotAValue):
         decode(text)
 
 
 @pytest.mark.parametrize("line", ["assert " + "-" * 4000 + "1", "assert " + "not " * 1000 + "1", "assert f(1)" + ".a" * 2000])
-def test_deep_lines_do_not_hurt_the_parent(line: str):
+def test_deep_lines_do_not_hurt_the_parent(line: str) -> None:
     assert parse_line(line).mode in ("tick", "invalid", "blind")
 
 
-def test_a_comparison_that_makes_no_sense_raises_as_python_does():
+def test_a_comparison_that_makes_no_sense_raises_as_python_does() -> None:
     with pytest.raises(TypeError):
         parse_line("assert f(2) < 3").holds('"text"')
 
@@ -226,28 +226,28 @@ def judged(line: Line, text: str | None) -> object:
 
 @pytest.mark.parametrize("blind", [True, False])
 @given(texts=st.lists(st.sampled_from([*ODD, *SPLIT, *WHOLE, *NOT_LINES]), max_size=24))
-def test_a_line_is_the_same_among_others_as_alone(blind: bool, texts: list[str]):
+def test_a_line_is_the_same_among_others_as_alone(blind: bool, texts: list[str]) -> None:
     assert [said_of(line) for line in parse_lines(texts, blind)] == [said_of(parse_line(text, blind)) for text in texts]
 
 
 @pytest.mark.parametrize("texts", SHIFTED)
-def test_lines_are_not_taken_for_each_other(texts: tuple[str, ...]):
+def test_lines_are_not_taken_for_each_other(texts: tuple[str, ...]) -> None:
     assert [said_of(line) for line in parse_lines(texts)] == [said_of(parse_line(text)) for text in texts]
 
 
 @given(texts=st.lists(st.text("(['\"\\;#,f=1 ", max_size=8).map("assert f(1) == {}".format), min_size=2, max_size=6))
-def test_no_text_changes_what_its_neighbours_are(texts: list[str]):
+def test_no_text_changes_what_its_neighbours_are(texts: list[str]) -> None:
     assert [said_of(line) for line in parse_lines(texts)] == [said_of(parse_line(text)) for text in texts]
 
 
-def test_equal_lines_are_one():
+def test_equal_lines_are_one() -> None:
     first, other, again = parse_lines(["assert f(1) == 2", "assert f(2) == 2", "assert f(1) == 2"])
     assert first is again
     assert first is not other
 
 
 @pytest.mark.parametrize("texts", [["assert f(1) == '\\d'", "assert f(2) == 2"], ["assert f(1) == '\\d'\n"]])
-def test_doubtful_escapes_are_no_warning(texts: list[str]):
+def test_doubtful_escapes_are_no_warning(texts: list[str]) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert parse_lines(texts)[0].mode == "blind"

@@ -21,7 +21,7 @@ print(json.dumps([[pools(each) for each in with_gaps], [pools(each) for each in 
 """
 
 
-def test_objects_made_after_the_start_lie_together():
+def test_objects_made_after_the_start_lie_together() -> None:
     output = subprocess.run([sys.executable, "-c", SCRIPT], check=True, stdout=subprocess.PIPE).stdout
     with_gaps, later = json.loads(output)
     assert min(with_gaps) > 4

@@ -19,14 +19,14 @@ async def pools():
 
 
 @pytest.mark.parametrize("problem", problems(), ids=lambda problem: problem.name)
-async def test_both_modes_pass_the_canonical_solution(pools, problem: Problem):
+async def test_both_modes_pass_the_canonical_solution(pools, problem: Problem) -> None:
     for pool in pools:
         matrix = await pool.run([Candidate(problem.source)], [TestLine(line) for line in problem.lines])
         assert matrix.passed.all(), matrix
         assert matrix.endings == ("finished",)
 
 
-async def test_most_asserts_of_human_eval_are_judged_blind(pools):
+async def test_most_asserts_of_human_eval_are_judged_blind(pools) -> None:
     lines = [TestLine(line) for problem in problems() for line in problem.lines]
     blind, _ = pools
     modes = (await blind.run([Candidate("")], lines[:2000])).modes
@@ -34,7 +34,7 @@ async def test_most_asserts_of_human_eval_are_judged_blind(pools):
 
 
 @pytest.mark.parametrize("problem", problems()[::4], ids=lambda problem: problem.name)
-async def test_neither_mode_passes_a_wrong_expectation(pools, problem: Problem):
+async def test_neither_mode_passes_a_wrong_expectation(pools, problem: Problem) -> None:
     wrong = [f"assert not ({line.removeprefix('assert ')})" for line in problem.lines if ", '" not in line]
     for pool in pools:
         matrix = await pool.run([Candidate(problem.source)], [TestLine(line) for line in wrong])

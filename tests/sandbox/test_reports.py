@@ -41,19 +41,19 @@ def report_of(*attempts: Attempt, lines: int = 2, cpu_s: float = 5, wall_s: floa
     return report
 
 
-def test_a_child_that_runs_to_its_end_is_all_there_is():
+def test_a_child_that_runs_to_its_end_is_all_there_is() -> None:
     report = report_of(attempt(frames(*STARTED, (2, OK), (3, ASSERTION))))
     assert report.done
     assert (report.module, report.lines) == (OK, [(OK, ""), (ASSERTION, "")])
     assert (report.cpu_s, report.ending) == (0.25, "finished")
 
 
-def test_values_are_kept_as_text():
+def test_values_are_kept_as_text() -> None:
     ends = frames(*STARTED) + frames((2, VALUE), text=b'"a"') + frames((3, VALUE), text=b"1")
     assert report_of(attempt(ends)).lines == [(VALUE, '"a"'), (VALUE, "1")]
 
 
-def test_a_program_without_lines_is_done_when_it_has_run():
+def test_a_program_without_lines_is_done_when_it_has_run() -> None:
     assert not Report(0, 5, 20).done
     assert report_of(attempt(frames(*STARTED)), lines=0).done
 
@@ -68,13 +68,13 @@ def test_a_program_without_lines_is_done_when_it_has_run():
         (signal.SIGKILL, True, TIMEOUT, "timeout"),
     ],
 )
-def test_the_line_in_which_a_child_ended_says_how(status: int, timed_out: bool, fate: int, ending: str):
+def test_the_line_in_which_a_child_ended_says_how(status: int, timed_out: bool, fate: int, ending: str) -> None:
     died = attempt(frames(*STARTED, (2, OK)), status, timed_out)
     assert report_of(died).ending == ending
     assert report_of(died).lines == [(OK, ""), (fate, "")]
 
 
-def test_the_lines_behind_the_one_that_killed_a_child_are_left_to_another():
+def test_the_lines_behind_the_one_that_killed_a_child_are_left_to_another() -> None:
     report = report_of(attempt(frames(*STARTED)))
     assert report.lines == [(DIED, "")]
     assert not report.done
@@ -83,7 +83,7 @@ def test_the_lines_behind_the_one_that_killed_a_child_are_left_to_another():
     assert (report.module, report.lines, report.cpu_s) == (OK, [(DIED, ""), (OK, "")], 0.5)
 
 
-def test_after_three_deaths_the_rest_is_given_up():
+def test_after_three_deaths_the_rest_is_given_up() -> None:
     deaths = [attempt(frames(*STARTED, (2, OK))), attempt(frames(*STARTED)), attempt(frames(*STARTED))]
     report = report_of(*deaths, lines=6)
     assert report.done
@@ -91,14 +91,14 @@ def test_after_three_deaths_the_rest_is_given_up():
 
 
 @pytest.mark.parametrize(("cpu_s", "wall_s"), [(0.25, 20), (5, 0.5)])
-def test_nothing_more_is_run_when_the_time_of_a_candidate_is_used_up(cpu_s: float, wall_s: float):
+def test_nothing_more_is_run_when_the_time_of_a_candidate_is_used_up(cpu_s: float, wall_s: float) -> None:
     report = report_of(attempt(frames(*STARTED), timed_out=True), lines=3, cpu_s=cpu_s, wall_s=wall_s)
     assert report.done
     assert report.lines == [(TIMEOUT, "")] * 3
 
 
 @pytest.mark.parametrize(("sent", "status"), [([(READY, OK), (MODULE, RAISED)], RAISED), ([(READY, OK)], DIED)])
-def test_a_module_that_does_not_run_is_the_end_of_all_lines(sent: list[tuple[int, int]], status: int):
+def test_a_module_that_does_not_run_is_the_end_of_all_lines(sent: list[tuple[int, int]], status: int) -> None:
     report = report_of(attempt(frames(*sent)))
     assert report.done
     assert (report.module, report.lines) == (status, [(status, "")] * 2)
@@ -123,24 +123,24 @@ FORGED = {
 
 
 @pytest.mark.parametrize("data", FORGED.values(), ids=FORGED)
-def test_whatever_a_runner_would_not_send_makes_every_line_tampered(data: bytes):
+def test_whatever_a_runner_would_not_send_makes_every_line_tampered(data: bytes) -> None:
     report = report_of(attempt(data))
     assert report.done
     assert (report.module, report.lines) == (TAMPERED, [(TAMPERED, "")] * 2)
     assert report.ending == "tampered with its verdicts"
 
 
-def test_tampering_takes_back_what_was_said_before():
+def test_tampering_takes_back_what_was_said_before() -> None:
     report = report_of(attempt(frames(*STARTED, (2, OK))), attempt(b"\0" * 100), lines=3)
     assert report.lines == [(TAMPERED, "")] * 3
 
 
-def test_a_child_that_was_never_locked_down_has_no_verdict():
+def test_a_child_that_was_never_locked_down_has_no_verdict() -> None:
     with pytest.raises(NeverStarted, match="a child exited with 1 before it was locked down"):
         report_of(attempt(b"", 1 << 8))
 
 
-def test_messages_come_as_they_were_sent_wherever_they_are_cut():
+def test_messages_come_as_they_were_sent_wherever_they_are_cut() -> None:
     attempts = [attempt(WHOLE), attempt(b"", signal.SIGKILL, timed_out=True)]
     sent = [{"ready": 1}, attempts, [], {"cancelled": True}]
     packed = [

@@ -3,7 +3,7 @@
 from tests.sandbox.soak import soak
 
 
-async def test_twenty_thousand_candidates_leave_nothing_behind():
+async def test_twenty_thousand_candidates_leave_nothing_behind() -> None:
     soaked = await soak(20_000)
     assert soaked.wrong == ()
     assert soaked.after.processes == soaked.before.processes

@@ -60,14 +60,14 @@ def process_that_prints(text: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["printf", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-async def test_a_killed_zygote_is_replaced_and_its_candidate_judged_anew():
+async def test_a_killed_zygote_is_replaced_and_its_candidate_judged_anew() -> None:
     async with SandboxPool(1, "sealed", limits=LIMITS) as pool:
         matrix, _ = await asyncio.gather(pool.run([GOOD, ENDLESS, GOOD], [LINE]), kill_busy_zygote())
         assert matrix.verdicts.ravel().tolist() == [Verdict.PASS, Verdict.TIMEOUT, Verdict.PASS]
         assert pool.stats.zygotes_started == 2
 
 
-async def test_a_candidate_over_which_two_zygotes_break_has_no_verdict():
+async def test_a_candidate_over_which_two_zygotes_break_has_no_verdict() -> None:
     async with SandboxPool(1, "sealed", limits=PATIENT) as pool:
         run = asyncio.ensure_future(pool.run([ENDLESS], [LINE]))
         await kill_busy_zygote()
@@ -78,7 +78,7 @@ async def test_a_candidate_over_which_two_zygotes_break_has_no_verdict():
         assert (await pool.run([GOOD], [LINE])).passed.all()
 
 
-async def test_a_cancelled_run_ends_its_child_and_leaves_the_zygote():
+async def test_a_cancelled_run_ends_its_child_and_leaves_the_zygote() -> None:
     async with SandboxPool(1, "sealed", limits=PATIENT) as pool:
         zygotes = descendants(os.getpid())
         run = asyncio.ensure_future(pool.run([ENDLESS, ENDLESS], [LINE]))
@@ -91,7 +91,7 @@ async def test_a_cancelled_run_ends_its_child_and_leaves_the_zygote():
         assert pool.stats.zygotes_started == 1
 
 
-async def test_a_run_that_waits_can_be_cancelled_too():
+async def test_a_run_that_waits_can_be_cancelled_too() -> None:
     async with SandboxPool(1, "sealed", limits=PATIENT) as pool:
         runs = [asyncio.ensure_future(pool.run([ENDLESS], [LINE])) for _ in range(3)]
         await running_candidate()
@@ -101,7 +101,7 @@ async def test_a_run_that_waits_can_be_cancelled_too():
         assert (await pool.run([GOOD], [LINE])).passed.all()
 
 
-async def test_a_full_queue_is_a_clear_error():
+async def test_a_full_queue_is_a_clear_error() -> None:
     async with SandboxPool(1, queue=2) as pool:
         distinct = [Candidate(f"def f(x):\n    return {n}") for n in range(3)]
         with pytest.raises(SandboxUnavailable, match="queue is full: 0 candidates wait, allowed are 2"):
@@ -109,7 +109,7 @@ async def test_a_full_queue_is_a_clear_error():
         assert (await pool.run(distinct[:2], [LINE])).verdicts.shape == (2, 1)
 
 
-async def test_closing_ends_what_runs_without_a_verdict():
+async def test_closing_ends_what_runs_without_a_verdict() -> None:
     pool = SandboxPool(1, "sealed", limits=PATIENT)
     before = descendants(os.getpid())
     await pool.start()
@@ -121,7 +121,7 @@ async def test_closing_ends_what_runs_without_a_verdict():
     assert descendants(os.getpid()) == before
 
 
-async def test_a_pool_leaves_no_process_and_no_descriptor():
+async def test_a_pool_leaves_no_process_and_no_descriptor() -> None:
     processes, descriptors = descendants(os.getpid()), os.listdir("/proc/self/fd")
     async with SandboxPool(3, limits=LIMITS) as pool:
         await pool.run([GOOD, ENDLESS], [LINE])
@@ -129,7 +129,7 @@ async def test_a_pool_leaves_no_process_and_no_descriptor():
     assert os.listdir("/proc/self/fd") == descriptors
 
 
-async def test_zygotes_end_with_a_parent_that_is_killed():
+async def test_zygotes_end_with_a_parent_that_is_killed() -> None:
     script = """
 import asyncio, os, signal
 from codecascade.sandbox import SandboxPool
@@ -147,7 +147,7 @@ asyncio.run(main())
     await until(lambda: not any(Path("/proc", pid).exists() for pid in pids))
 
 
-async def test_a_zygote_that_hangs_is_given_up():
+async def test_a_zygote_that_hangs_is_given_up() -> None:
     worker = await Worker.start("sealed", LIMITS)
     os.kill(worker.pid, signal.SIGSTOP)
     with pytest.raises(ZygoteDied):
@@ -156,14 +156,14 @@ async def test_a_zygote_that_hangs_is_given_up():
 
 
 @pytest.mark.parametrize("bytes_sent", [r"nonsense", r"\002\000\000\000{{", r""])
-async def test_a_zygote_that_talks_nonsense_is_given_up(bytes_sent: str):
+async def test_a_zygote_that_talks_nonsense_is_given_up(bytes_sent: str) -> None:
     worker = Worker(process_that_prints(bytes_sent))
     with pytest.raises(ZygoteDied):
         await worker.run(JOB, 60)
     assert not worker.alive
 
 
-async def test_many_runs_share_the_workers():
+async def test_many_runs_share_the_workers() -> None:
     async with SandboxPool(2) as pool:
         matrices = await asyncio.gather(
             *(pool.run([Candidate(f"def f(x):\n    return {n}")], [TestLine(f"assert f(0) == {n}")]) for n in range(50))

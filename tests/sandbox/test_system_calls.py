@@ -24,19 +24,19 @@ def numbers(header: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("machine", HEADERS)
-def test_numbers_are_the_kernels(machine: str):
+def test_numbers_are_the_kernels(machine: str) -> None:
     if not HEADERS[machine].exists():
         pytest.skip(f"{HEADERS[machine]} is not installed (linux-libc-dev)")
     kernel = numbers(HEADERS[machine])
     assert syscalls.TABLES[machine] == {name: kernel[name] for name in syscalls.TABLES[machine]}
 
 
-def test_every_call_that_is_allowed_or_taken_away_is_known():
+def test_every_call_that_is_allowed_or_taken_away_is_known() -> None:
     names = {*syscalls.COMPUTE, *syscalls.READ_PATHS, *syscalls.WRITE_PATHS, *syscalls.SUPERVISE}
     assert names <= set(syscalls.X86_64)
 
 
-def test_arm64_lacks_only_calls_that_have_a_newer_form():
+def test_arm64_lacks_only_calls_that_have_a_newer_form() -> None:
     older = {
         "dup2",
         "poll",
@@ -56,11 +56,11 @@ def test_arm64_lacks_only_calls_that_have_a_newer_form():
     assert set(syscalls.X86_64) - set(syscalls.ARM64) == older
 
 
-def test_a_child_loses_what_only_its_zygote_needs():
+def test_a_child_loses_what_only_its_zygote_needs() -> None:
     program = seccomp.child_filter(["fork", "kill"])
     assert [operand for code, _, _, operand in program if code == 0x15] == sorted(syscalls.numbers(["fork", "kill"]))
 
 
-def test_commands_that_are_allowed_are_the_harmless_ones():
+def test_commands_that_are_allowed_are_the_harmless_ones() -> None:
     assert set(seccomp.FCNTL) == {fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL}
     assert set(seccomp.IOCTL) == {termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONREAD}

@@ -32,22 +32,22 @@ async def sandbox(address):
     await sandbox.close()
 
 
-async def test_gives_the_verdicts_of_the_other_server(sandbox: RemoteSandbox):
+async def test_gives_the_verdicts_of_the_other_server(sandbox: RemoteSandbox) -> None:
     matrix = await sandbox.run(SOURCES, LINES)
     assert matrix.verdicts.tolist() == [[0, 0, 2], [1, 0, 2]]
     assert (matrix.cpu_s > 0).all()
 
 
-async def test_an_empty_matrix_needs_no_server():
+async def test_an_empty_matrix_needs_no_server() -> None:
     assert (await RemoteSandbox("nowhere:1").run([], LINES)).verdicts.shape == (0, 3)
 
 
-async def test_what_the_other_server_refuses_is_refused_here(sandbox: RemoteSandbox):
+async def test_what_the_other_server_refuses_is_refused_here(sandbox: RemoteSandbox) -> None:
     with pytest.raises(InvalidRequest, match="10000 test lines are too many"):
         await sandbox.run(SOURCES, [TestLine(f"assert f({n}) == {n}") for n in range(10_000)])
 
 
-async def test_a_server_that_is_not_there_is_unavailable():
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     sandbox = RemoteSandbox(address)
@@ -56,7 +56,7 @@ async def test_a_server_that_is_not_there_is_unavailable():
     await sandbox.close()
 
 
-async def test_a_server_that_does_not_answer_is_unavailable():
+async def test_a_server_that_does_not_answer_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         sandbox = RemoteSandbox(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2)
         with pytest.raises(SandboxUnavailable, match=r"no answer within 0.2 s"):
@@ -64,7 +64,7 @@ async def test_a_server_that_does_not_answer_is_unavailable():
         await sandbox.close()
 
 
-async def test_tls_is_not_talked_to_a_server_without_it(address: str, tmp_path):
+async def test_tls_is_not_talked_to_a_server_without_it(address: str, tmp_path) -> None:
     (tmp_path / "ca.pem").write_text("")
     sandbox = RemoteSandbox(address, Tls(tmp_path / "ca.pem"), timeout_s=20)
     with pytest.raises(SandboxUnavailable, match=address):

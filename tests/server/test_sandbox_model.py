@@ -41,7 +41,7 @@ def judge(client: InferenceServerClient, candidates: Sequence[str | bytes], line
     return client.infer("sandbox", inputs)
 
 
-def test_answers_a_verdict_for_every_candidate_and_line(client):
+def test_answers_a_verdict_for_every_candidate_and_line(client) -> None:
     hostile = "import os\nos.system('touch /tmp/escaped')\n"
     result = judge(client, [FUNCTION, "def f(x):\n    return x\n", hostile], ["assert f(2) == 4", "assert f(0) == 0"])
     assert result.as_numpy("verdicts").tolist() == [[0, 0], [1, 0], [2, 2]]
@@ -49,7 +49,7 @@ def test_answers_a_verdict_for_every_candidate_and_line(client):
     assert not Path("/tmp/escaped").exists()
 
 
-def test_answers_many_requests_at_once(client):
+def test_answers_many_requests_at_once(client) -> None:
     def one(n: int) -> bool:
         return bool((judge(client, [FUNCTION], [f"assert f({n}) == {2 * n}"]).as_numpy("verdicts") == 0).all())
 
@@ -57,12 +57,12 @@ def test_answers_many_requests_at_once(client):
         assert all(threads.map(one, range(64)))
 
 
-def test_names_the_candidate_that_is_not_text(client):
+def test_names_the_candidate_that_is_not_text(client) -> None:
     with pytest.raises(InferenceServerException, match=r"candidates\[1\] is not UTF-8"):
         judge(client, [FUNCTION, b"\xff"], ["assert f(2) == 4"])
 
 
-def test_an_endless_candidate_does_not_stop_the_others(client):
+def test_an_endless_candidate_does_not_stop_the_others(client) -> None:
     with ThreadPoolExecutor(2) as threads:
         endless = threads.submit(judge, client, ["while True: pass"], ["assert True"])
         quick = threads.submit(judge, client, [FUNCTION], ["assert f(2) == 4"])
@@ -70,7 +70,7 @@ def test_an_endless_candidate_does_not_stop_the_others(client):
         assert endless.result().as_numpy("verdicts").tolist() == [[3]]
 
 
-def test_metrics_count_runs_and_verdicts(client, server):
+def test_metrics_count_runs_and_verdicts(client, server) -> None:
     def counted(pattern: str) -> float:
         text = urllib.request.urlopen(f"http://{server.metrics}/metrics").read().decode()
         return sum(float(value) for value in re.findall(rf"^codecascade_sandbox_{pattern} (\S+)$", text, re.MULTILINE))

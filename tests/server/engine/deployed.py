@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from codecascade.tiers.trtllm.engine_manifest import NAME as MANIFEST
-from codecascade.tiers.trtllm.engine_manifest import BuiltFile, Manifest, Source, manifest_text
+from codecascade.tiers.trtllm.engine_manifest import BuiltFile, EngineManifest, Source, manifest_text
 from codecascade_build.paths import WRITTEN_MODELS
 from codecascade_build.recipes import load_recipe
 from codecascade_build.render.gpu import EngineTier, render_engines
@@ -44,7 +44,7 @@ def engine_of(checkpoint: Path, folder: Path, sm: int = 90) -> Path:
     folder.mkdir(parents=True)
     for path in checkpoint.iterdir():
         (folder / path.name).symlink_to(path)
-    manifest = Manifest(
+    manifest = EngineManifest(
         tier=TIER,
         family="qwen2.5-coder",
         gpu=GPU,

@@ -18,7 +18,7 @@ def load(tmp_path: Path, data: Any) -> Deployment:
     return load_deployment(path)
 
 
-def test_prices_are_those_of_the_file(tmp_path: Path):
+def test_prices_are_those_of_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD).prices == Prices({"small": TokenPrice(2.0)})
     tier = {**TIER, "prompt_price_per_mtok": 0.25}
     found = load(tmp_path, {**GOOD, "tiers": [tier], "sandbox_price_per_cpu_s": 1e-5})
@@ -42,14 +42,14 @@ def test_prices_are_those_of_the_file(tmp_path: Path):
         ({"format": 1}, "'tiers' is missing"),
     ],
 )
-def test_a_bad_deployment_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str):
+def test_a_bad_deployment_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str) -> None:
     with pytest.raises(DeploymentError) as refused:
         load(tmp_path, data)
     assert sentence in str(refused.value)
     assert "tiny.json cannot be used" in str(refused.value)
 
 
-def test_a_plan_that_names_a_tier_that_is_not_deployed_is_refused(tmp_path: Path):
+def test_a_plan_that_names_a_tier_that_is_not_deployed_is_refused(tmp_path: Path) -> None:
     plan = Plan("big", (PlanStep("huge", k=0),))
     with pytest.raises(InvalidRequest, match="plan 'big' names tier 'huge', which is not deployed, deployed are small"):
         load(tmp_path, GOOD).check(plan)

@@ -35,27 +35,27 @@ def tiers(generate: ScriptedGenerate, seed: int = 0, max_tokens: int | None = No
     return LiveTiers(DEPLOYMENT, generate, seed=seed, max_tokens=max_tokens)
 
 
-async def test_k_solutions_and_k_test_samples_become_candidates_and_pooled_lines():
+async def test_k_solutions_and_k_test_samples_become_candidates_and_pooled_lines() -> None:
     samples = await tiers(ScriptedGenerate()).sample(TASK, PlanStep("small", k=3, lines_per_sample=2))
     assert [candidate.source for candidate in samples.candidates] == [TASK.prompt + BODY] * 3
     assert [line.source for line in samples.test_lines] == ["assert add(1, 2) == 3", "assert add(0, 0) == 0"] * 3
     assert (samples.prompt_tokens, samples.completion_tokens) == (40, 6 * 7)
 
 
-async def test_a_step_without_tests_asks_once():
+async def test_a_step_without_tests_asks_once() -> None:
     generate = ScriptedGenerate()
     samples = await tiers(generate).sample(TASK, PlanStep("large", k=0))
     assert (len(generate.asked), len(samples.candidates), samples.test_lines) == (1, 1, ())
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(0, 0.0), (1, 0.0), (3, 0.8)])
-async def test_one_solution_is_greedy_and_more_are_sampled(k: int, temperature: float):
+async def test_one_solution_is_greedy_and_more_are_sampled(k: int, temperature: float) -> None:
     generate = ScriptedGenerate()
     await tiers(generate).sample(TASK, PlanStep("small", k=k, lines_per_sample=2 if k else 0))
     assert {request.temperature for request in generate.asked} == {temperature}
 
 
-async def test_tests_are_not_drawn_with_the_seed_of_the_solutions():
+async def test_tests_are_not_drawn_with_the_seed_of_the_solutions() -> None:
     generate = ScriptedGenerate()
     await tiers(generate, seed=7).sample(TASK, PlanStep("small", k=3, lines_per_sample=2))
     solutions, tests = generate.asked
@@ -63,14 +63,14 @@ async def test_tests_are_not_drawn_with_the_seed_of_the_solutions():
     assert tests.seed != 7
 
 
-async def test_max_tokens_is_the_callers_up_to_what_the_tier_allows():
+async def test_max_tokens_is_the_callers_up_to_what_the_tier_allows() -> None:
     generate = ScriptedGenerate()
     for max_tokens in (None, 100, 1000):
         await tiers(generate, max_tokens=max_tokens).sample(TASK, PlanStep("small", k=0))
     assert [request.max_tokens for request in generate.asked] == [512, 100, 512]
 
 
-async def test_a_tier_that_fails_fails_the_step():
+async def test_a_tier_that_fails_fails_the_step() -> None:
     with pytest.raises(TierUnavailable, match="tier small: gone"):
         await tiers(ScriptedGenerate(fails=True)).sample(TASK, PlanStep("small", k=3, lines_per_sample=2))
 
@@ -78,7 +78,7 @@ async def test_a_tier_that_fails_fails_the_step():
 @pytest.mark.parametrize(
     ("text", "kept"), [("(1, 2) == 3\nassert add(6, 6) == 1", ["assert add(1, 2) == 3"]), ("(6, 6) == 1", []), ("", [])]
 )
-async def test_an_assert_that_the_token_limit_may_have_cut_is_not_kept(text: str, kept: list[str]):
+async def test_an_assert_that_the_token_limit_may_have_cut_is_not_kept(text: str, kept: list[str]) -> None:
     async def generate(request: GenerateRequest) -> Generation:
         return Generation((Sample(text, completion_tokens=7, finish_reason="length"),), prompt_tokens=20)
 
@@ -86,7 +86,7 @@ async def test_an_assert_that_the_token_limit_may_have_cut_is_not_kept(text: str
     assert [line.source for line in samples.test_lines] == kept
 
 
-async def test_when_both_calls_fail_the_solutions_speak_whichever_fails_first():
+async def test_when_both_calls_fail_the_solutions_speak_whichever_fails_first() -> None:
     solutions_may_fail = asyncio.Event()
 
     async def generate(request: GenerateRequest) -> Generation:
@@ -100,7 +100,7 @@ async def test_when_both_calls_fail_the_solutions_speak_whichever_fails_first():
         await LiveTiers(DEPLOYMENT, generate, seed=0).sample(TASK, PlanStep("small", k=3, lines_per_sample=2))
 
 
-async def test_tests_end_after_the_lines_that_are_kept_and_a_shorter_plan_draws_the_same():
+async def test_tests_end_after_the_lines_that_are_kept_and_a_shorter_plan_draws_the_same() -> None:
     generate = ScriptedGenerate()
     for lines in (1, 4, 6):
         await tiers(generate).sample(TASK, PlanStep("small", k=1, lines_per_sample=lines))
@@ -113,7 +113,7 @@ async def test_tests_end_after_the_lines_that_are_kept_and_a_shorter_plan_draws_
 
 
 @pytest.mark.parametrize("max_tokens", [-1, 0, 1025, 2**31 - 1])
-def test_max_tokens_out_of_range_names_the_value_and_what_is_allowed(max_tokens: int):
+def test_max_tokens_out_of_range_names_the_value_and_what_is_allowed(max_tokens: int) -> None:
     plan = Plan("both", (PlanStep("small", 1, 2, 0.5), PlanStep("large", 0)))
     with pytest.raises(InvalidRequest, match=f"max_tokens is {max_tokens}, allowed are 1 to 1024"):
         check_max_tokens(max_tokens, plan, DEPLOYMENT)

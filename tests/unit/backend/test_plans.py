@@ -25,13 +25,13 @@ def write(path: Path, data: Any) -> Path:
     return path
 
 
-def test_a_plan_file_gives_its_plans_by_name(tmp_path: Path):
+def test_a_plan_file_gives_its_plans_by_name(tmp_path: Path) -> None:
     plans = load_plans(write(tmp_path / "p.json", GOOD))
     assert plans.choose(None) == Plan("balanced", (PlanStep("small", 3, 2, 0.7), PlanStep("large", 0)))
     assert plans.choose("cheap").name == "cheap"
 
 
-def test_an_unknown_plan_is_named_with_those_there_are(tmp_path: Path):
+def test_an_unknown_plan_is_named_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="plan 'best' is unknown, allowed are balanced, cheap"):
         load_plans(write(tmp_path / "p.json", GOOD)).choose("best")
 
@@ -59,7 +59,7 @@ def test_an_unknown_plan_is_named_with_those_there_are(tmp_path: Path):
         ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 0, "retries": 2}]}}}, "unexpected keyword argument 'retries'"),
     ],
 )
-def test_a_bad_plan_file_is_refused_in_one_sentence(tmp_path: Path, change: Any, sentence: str):
+def test_a_bad_plan_file_is_refused_in_one_sentence(tmp_path: Path, change: Any, sentence: str) -> None:
     path = write(tmp_path / "p.json", {**GOOD, **change} if isinstance(change, dict) else change)
     with pytest.raises(PlanFileError, match=f"plan file {path} ") as refused:
         load_plans(path)
@@ -67,12 +67,12 @@ def test_a_bad_plan_file_is_refused_in_one_sentence(tmp_path: Path, change: Any,
     assert "\n" not in str(refused.value)
 
 
-def test_a_missing_plan_file_is_named(tmp_path: Path):
+def test_a_missing_plan_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlanFileError, match="nowhere.json cannot be read"):
         load_plans(tmp_path / "nowhere.json")
 
 
-def test_a_changed_file_is_in_force_within_a_second_and_a_corrupt_one_never(tmp_path: Path):
+def test_a_changed_file_is_in_force_within_a_second_and_a_corrupt_one_never(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", GOOD)
     seconds = itertools.count(start=0, step=LOOK_S)
     problems: list[str] = []
@@ -91,7 +91,7 @@ def test_a_changed_file_is_in_force_within_a_second_and_a_corrupt_one_never(tmp_
     assert len(problems) == 2
 
 
-def test_the_file_is_not_looked_at_for_every_request(tmp_path: Path):
+def test_the_file_is_not_looked_at_for_every_request(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", GOOD)
     store = PlanStore(path, pytest.fail, clock=lambda: 0.0)
     write(path, {**GOOD, "default": "cheap"})

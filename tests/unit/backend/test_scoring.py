@@ -11,38 +11,38 @@ def matrix(*rows: list[int]) -> VerdictMatrix:
     return VerdictMatrix(verdicts, np.zeros(len(rows)))
 
 
-def test_agreement_is_lines_passed_times_candidates_that_agree():
+def test_agreement_is_lines_passed_times_candidates_that_agree() -> None:
     score = score_candidates(matrix([PASS, PASS, FAIL], [PASS, PASS, FAIL], [FAIL, FAIL, PASS]))
     assert score == Score(best=0, agreement=2 * 2, pairs=9)
     assert score.value == pytest.approx(4 / 9)
 
 
-def test_a_popular_line_outweighs_a_longer_row():
+def test_a_popular_line_outweighs_a_longer_row() -> None:
     # Row 0 passes three lines that nobody else passes (3 · 1); rows 1 to 4 pass one line each, the same (1 · 4).
     rows = [[PASS, PASS, PASS, FAIL]] + [[FAIL, FAIL, FAIL, PASS]] * 4
     assert score_candidates(matrix(*rows)) == Score(best=1, agreement=4, pairs=20)
 
 
-def test_the_first_of_equal_candidates_wins():
+def test_the_first_of_equal_candidates_wins() -> None:
     assert score_candidates(matrix([FAIL, FAIL], [FAIL, PASS], [FAIL, PASS])).best == 1
 
 
 @pytest.mark.parametrize("verdict", [FAIL, ERROR, TIMEOUT])
-def test_only_a_pass_counts(verdict: Verdict):
+def test_only_a_pass_counts(verdict: Verdict) -> None:
     assert score_candidates(matrix([verdict, verdict], [verdict, verdict])) == Score(best=1, agreement=0, pairs=4)
 
 
-def test_everything_passing_scores_one():
+def test_everything_passing_scores_one() -> None:
     assert score_candidates(matrix(*[[PASS] * 6] * 3)).value == 1.0
 
 
-def test_accepts_at_the_threshold_and_not_below_it():
+def test_accepts_at_the_threshold_and_not_below_it() -> None:
     step = PlanStep("small", k=3, lines_per_sample=2, threshold=0.7)
     assert decide(Score(best=0, agreement=7, pairs=10), step) is Decision.ACCEPT
     assert decide(Score(best=0, agreement=6, pairs=10), step) is Decision.ESCALATE
 
 
-def test_no_test_line_is_no_evidence_even_at_threshold_zero():
+def test_no_test_line_is_no_evidence_even_at_threshold_zero() -> None:
     step = PlanStep("small", k=3, lines_per_sample=2, threshold=0.0)
     assert decide(Score(best=0, agreement=0, pairs=0), step) is Decision.ESCALATE
     assert decide(Score(best=0, agreement=0, pairs=6), step) is Decision.ACCEPT

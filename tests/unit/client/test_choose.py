@@ -29,7 +29,7 @@ def per_task(*right: float) -> np.ndarray:
     return np.array(right, np.float64)
 
 
-def test_the_probability_of_not_being_worse():
+def test_the_probability_of_not_being_worse() -> None:
     bootstrap = Bootstrap(tasks=10, seed=0)
     right = per_task(*[1.0] * 6, *[0.0] * 4)
     assert bootstrap.not_worse(right, right) == 1.0
@@ -40,14 +40,14 @@ def test_the_probability_of_not_being_worse():
     assert bootstrap.not_worse(one_lost, right, loss=0.1) == pytest.approx(2 * 0.9**10 + 0.04, abs=0.04)
 
 
-def test_a_gain_elsewhere_does_not_hide_a_loss_in_pairs():
+def test_a_gain_elsewhere_does_not_hide_a_loss_in_pairs() -> None:
     bootstrap = Bootstrap(tasks=10, seed=0)
     right = per_task(1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
     other = per_task(0, 0, 1, 1, 0, 0, 0, 0, 0, 0)
     assert 0.5 < bootstrap.not_worse(other, right) < 0.8, "equally accurate, but it might as well be worse"
 
 
-def test_intervals_hold_the_truth_about_95_times_in_100():
+def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(100):
@@ -56,7 +56,7 @@ def test_intervals_hold_the_truth_about_95_times_in_100():
     assert 88 <= held <= 99
 
 
-def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule():
+def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule() -> None:
     recording = synthetic.recording(3, tasks=60)
     table = tabulate(recording)
     frontier = pareto_frontier(table, GRID)
@@ -70,7 +70,7 @@ def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule()
         assert cost <= limit + 1e-12
 
 
-def test_the_reference_is_taken_where_what_is_as_good_costs_more():
+def test_the_reference_is_taken_where_what_is_as_good_costs_more() -> None:
     recording = never_right(synthetic.recording(3, tasks=60), "large")
     table = tabulate(recording)
     dear = Point(Plan("p", (PlanStep("medium", 3, 2, 1.0), PlanStep("large", 3, 2))), cost=10**15, correct=60)
@@ -79,14 +79,14 @@ def test_the_reference_is_taken_where_what_is_as_good_costs_more():
     assert [choice.probability for choice in chosen] == [1.0] * 3
 
 
-def test_the_reference_is_taken_where_nothing_is_as_good():
+def test_the_reference_is_taken_where_nothing_is_as_good() -> None:
     recording = never_right(synthetic.recording(3, tasks=60), "small")
     table = tabulate(recording)
     bad = Point(Plan("p", (PlanStep("small", 0),)), cost=0, correct=0)
     assert [in_words(choice.plan) for choice in choose(table, [bad], 0.9, Bootstrap(60, seed=0))[:2]] == ["large k=0"] * 2
 
 
-def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_as_good():
+def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_as_good() -> None:
     changes = {}
     for probability in (0.5, 0.9):
         found = []
@@ -97,7 +97,7 @@ def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_a
     assert changes[0.9] > changes[0.5] + 0.01
 
 
-def test_savings_by_hand():
+def test_savings_by_hand() -> None:
     singles = [Held(1.0, 0.50), Held(2.0, 0.603), Held(4.0, 0.598), Held(9.0, 0.80)]
     found = saving(Held(1.5, 0.60), Held(2.0, 0.61), singles)
     assert found.against_mean == pytest.approx(1 - 1.5 / 3.0), "the two within ±0.5 points"
@@ -108,7 +108,7 @@ def test_savings_by_hand():
     assert (alone.against_mean, alone.against_cheapest, alone.against_reference) == (None, None, None)
 
 
-def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path):
+def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=40)
     result = search(recording, RULES)
     text = plan_file(result)
@@ -133,7 +133,7 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path):
     assert set(loaded.provenance["savings"]) == {"cheap", "balanced", "accurate", FRONTIER}
 
 
-def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on():
+def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on() -> None:
     result = search(synthetic.recording(7, tasks=40), RULES)
     assert not set(result.validation.tasks) & set(result.held_out.tasks)
     assert len(result.validation.tasks) + len(result.held_out.tasks) == 40
@@ -145,7 +145,7 @@ def never_right(recording: SampleRecording, tier: str) -> SampleRecording:
     return replace(recording, correct=correct)
 
 
-def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees():
+def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees() -> None:
     recording = synthetic.recording(7, tasks=40)
     result = search(recording, RULES)
     longest = max(result.frontier, key=lambda found: len(found.plan.steps))
@@ -160,7 +160,7 @@ def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees(
     assert written == {tier: round(share, 6) for tier, share in longest.held_out.reach.items()}
 
 
-def test_a_tier_that_is_hardly_ever_right_is_left_out_and_named():
+def test_a_tier_that_is_hardly_ever_right_is_left_out_and_named() -> None:
     recording = never_right(synthetic.recording(7, tasks=40), "small")
     assert weak_tiers(tabulate(recording)) == {"small": 0.0}
     result = search(recording, RULES)
@@ -169,7 +169,7 @@ def test_a_tier_that_is_hardly_ever_right_is_left_out_and_named():
     assert '"excluded_tiers": {\n   "small": 0.0\n  }' in plan_file(result)
 
 
-def test_nothing_to_search_is_said():
+def test_nothing_to_search_is_said() -> None:
     recording = synthetic.recording(7, tasks=40)
     for tier in synthetic.PRICES_PER_MTOK:
         recording = never_right(recording, tier)

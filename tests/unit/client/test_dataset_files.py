@@ -50,7 +50,7 @@ async def verdict(task: BenchmarkTask, program: str) -> Verdict:
 
 
 @pytest.mark.parametrize("as_array", [True, False])
-async def test_mbpp_as_published_and_as_json_lines(tmp_path: Path, as_array: bool):
+async def test_mbpp_as_published_and_as_json_lines(tmp_path: Path, as_array: bool) -> None:
     path = write(tmp_path / "mbpp.json", [MBPP])
     if as_array:
         path.write_text(json.dumps([MBPP]))
@@ -65,7 +65,7 @@ async def test_mbpp_as_published_and_as_json_lines(tmp_path: Path, as_array: boo
     assert await verdict(task, task.prompt + "    return 0\n") is Verdict.FAIL
 
 
-async def test_apps_calls_a_method_as_a_function(tmp_path: Path):
+async def test_apps_calls_a_method_as_a_function(tmp_path: Path) -> None:
     dataset = load_dataset(f"apps:{write(tmp_path / 'test.jsonl', [CALLED, {**STDIN, 'difficulty': 'interview'}])}")
     (task,) = dataset.tasks.values()
     assert (task.task_id, task.entry_point) == ("APPS/4", "double")
@@ -75,14 +75,14 @@ async def test_apps_calls_a_method_as_a_function(tmp_path: Path):
     assert await verdict(task, task.prompt + "    return x + 1\n") is Verdict.FAIL
 
 
-async def test_apps_on_standard_input_is_asked_as_a_function_of_the_text(tmp_path: Path):
+async def test_apps_on_standard_input_is_asked_as_a_function_of_the_text(tmp_path: Path) -> None:
     (task,) = load_dataset(f"apps:{write(tmp_path / 'test.jsonl', [STDIN])}").tasks.values()
     assert functions(task.prompt) == ("solve",)
     assert await verdict(task, task.prompt + "    return str(sum(map(int, text.split())))\n") is Verdict.PASS
     assert await verdict(task, task.prompt + "    return text\n") is Verdict.FAIL
 
 
-def test_apps_as_a_folder_is_what_it_is_as_json_lines(tmp_path: Path):
+def test_apps_as_a_folder_is_what_it_is_as_json_lines(tmp_path: Path) -> None:
     for number, record in ((4, CALLED), (5, STDIN)):
         problem = tmp_path / "test" / f"{number:04}"
         problem.mkdir(parents=True)
@@ -107,7 +107,7 @@ MBPP_HUB = {**MBPP, "source_file": "Benchmark Questions Verification V2.ipynb"}
 APPS_HUB = {"solutions": "[]", "url": "https://example.org/4"}
 
 
-def test_mbpp_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path):
+def test_mbpp_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path) -> None:
     other = {**MBPP_HUB, "task_id": 3, "test_imports": []}
     lines = load_dataset(f"mbpp:{write(tmp_path / 'mbpp.jsonl', [MBPP, other])}")
     one = load_dataset(f"mbpp:{parquet(tmp_path / 'both.parquet', [MBPP_HUB, other])}")
@@ -118,7 +118,7 @@ def test_mbpp_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path):
     assert lines.sha256 == one.sha256 == folder.sha256
 
 
-def test_apps_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path):
+def test_apps_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path) -> None:
     rows = [{**APPS_HUB, **record} for record in (CALLED, STDIN, {**CALLED, "problem_id": 6, "difficulty": "competition"})]
     found = load_dataset(f"apps:{parquet(tmp_path / 'apps' / '0000.parquet', rows)}")
     assert list(found.tasks) == ["APPS/4", "APPS/5"]
@@ -127,12 +127,12 @@ def test_apps_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path):
 
 
 @pytest.mark.parametrize("untested", ["", json.dumps({"inputs": [], "outputs": []})])
-def test_an_apps_problem_that_nothing_tests_is_left_out(tmp_path: Path, untested: str):
+def test_an_apps_problem_that_nothing_tests_is_left_out(tmp_path: Path, untested: str) -> None:
     rows = [{**APPS_HUB, **record} for record in (CALLED, {**STDIN, "input_output": untested})]
     assert list(load_dataset(f"apps:{parquet(tmp_path / 'a.parquet', rows)}").tasks) == ["APPS/4"]
 
 
-def test_parquet_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path):
+def test_parquet_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path) -> None:
     truncated = tmp_path / "cut.parquet"
     truncated.write_bytes(parquet(tmp_path / "whole.parquet", [MBPP_HUB]).read_bytes()[:-9])
     full = parquet(tmp_path / "full.parquet", [{"task_id": 1, "text": "x", "code": "def f(): pass", "test_list": ["assert f()"]}])
@@ -150,7 +150,7 @@ def test_parquet_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path):
         assert "\n" not in str(refused.value)
 
 
-def test_the_datasets_hash_follows_what_is_asked_and_what_is_right(tmp_path: Path):
+def test_the_datasets_hash_follows_what_is_asked_and_what_is_right(tmp_path: Path) -> None:
     plain = load_dataset(f"mbpp:{write(tmp_path / 'a.json', [MBPP])}").sha256
     assert load_dataset(f"mbpp:{write(tmp_path / 'b.json', [MBPP])}").sha256 == plain
     assert load_dataset(f"mbpp:{write(tmp_path / 'c.json', [{**MBPP, 'test_list': ['assert larger(1) == 1']}])}").sha256 != plain
@@ -167,7 +167,7 @@ def test_the_datasets_hash_follows_what_is_asked_and_what_is_right(tmp_path: Pat
         ("apps", [{**CALLED, "difficulty": "interview"}], "holds no task"),
     ],
 )
-def test_a_record_of_another_form_is_refused(tmp_path: Path, form: str, records: list[dict[str, Any]], sentence: str):
+def test_a_record_of_another_form_is_refused(tmp_path: Path, form: str, records: list[dict[str, Any]], sentence: str) -> None:
     path = write(tmp_path / "records.jsonl", records)
     with pytest.raises(DatasetError) as refused:
         load_dataset(f"{form}:{path}")
@@ -177,6 +177,6 @@ def test_a_record_of_another_form_is_refused(tmp_path: Path, form: str, records:
 
 
 @pytest.mark.skipif(not MBPP_HUMANEVAL_FORM.is_file(), reason="this copy of MBPP is not part of this repository")
-def test_mbpp_in_humanevals_form_is_read_as_it_is():
+def test_mbpp_in_humanevals_form_is_read_as_it_is() -> None:
     dataset = load_dataset(str(MBPP_HUMANEVAL_FORM))
     assert (dataset.name, len(dataset.tasks)) == ("mbpp_sanitized", 427)

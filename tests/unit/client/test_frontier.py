@@ -49,7 +49,7 @@ def as_pairs(points: list[Point]) -> list[tuple[int, int]]:
 
 @given(seed=st.integers(0, 10**6), shared=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool):
+def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool) -> None:
     recording = synthetic.recording(seed, tasks=5)
     table = tabulate(recording)
     grid = Grid((0.1, 0.5, 1.0), shared=shared, ks=(0, 1, 3))
@@ -64,7 +64,7 @@ def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool):
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=8, deadline=None)
-def test_five_tiers_are_searched_exactly_too(seed: int):
+def test_five_tiers_are_searched_exactly_too(seed: int) -> None:
     recording = synthetic.recording(seed, tasks=4, prices_per_mtok=FIVE)
     table = tabulate(recording)
     assert table.tiers == tuple(FIVE)
@@ -90,7 +90,7 @@ def specialists() -> Table:
     )
 
 
-def test_a_plan_of_five_steps_is_found_where_it_takes_five():
+def test_a_plan_of_five_steps_is_found_where_it_takes_five() -> None:
     table = specialists()
     frontier = pareto_frontier(table, Grid((1.0,)))
     assert as_pairs(frontier) == brute_force(table, Grid((1.0,)))
@@ -98,7 +98,7 @@ def test_a_plan_of_five_steps_is_found_where_it_takes_five():
     assert [step.tier for step in frontier[-1].plan.steps] == list(FIVE)
 
 
-def test_the_papers_grid_has_its_plans():
+def test_the_papers_grid_has_its_plans() -> None:
     """641 at each threshold in the published tables, less four that end with k = 1."""
     options = [(k, lines) for k in PAPER.ks or () for lines in ((0,) if k == 0 else PAPER.lines_per_sample or ())]
     not_last, last = len(options) - 1, len(options) - 2
@@ -107,7 +107,7 @@ def test_the_papers_grid_has_its_plans():
     assert PAPER.thresholds == (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 
 
-def test_of_thresholds_that_let_the_same_answers_pass_the_strictest_is_taken():
+def test_of_thresholds_that_let_the_same_answers_pass_the_strictest_is_taken() -> None:
     recording = synthetic.recording(14, tasks=30)
     table = tabulate(recording)
     grid = Grid(tuple(n / 100 for n in range(1, 101)), ks=(0, 3))
@@ -120,7 +120,7 @@ def test_of_thresholds_that_let_the_same_answers_pass_the_strictest_is_taken():
 
 
 @pytest.mark.parametrize("tiers", [("small",), ("small", "large")])
-def test_fewer_tiers_are_searched(tiers: tuple[str, ...]):
+def test_fewer_tiers_are_searched(tiers: tuple[str, ...]) -> None:
     recording = synthetic.recording(5)
     table = tabulate(recording).only(tiers=tiers)
     grid = Grid((0.5, 1.0))

@@ -67,7 +67,7 @@ def deployment(tmp_path: Path) -> Path:
     return write_deployment(tmp_path)
 
 
-async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path, deployment: Path):
+async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path, deployment: Path) -> None:
     folder, tier = tmp_path / "recording", ScriptedTier()
     async with serving(tier):
         record = ["record", folder, "--deployment", deployment, "--dataset", dataset, "--url", tier.address]
@@ -115,7 +115,7 @@ class Talkative(ScriptedTier):
 @pytest.mark.parametrize("command", ["record", "price"])
 async def test_tiers_are_asked_over_tls(
     tmp_path: Path, dataset: Path, deployment: Path, command: str, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     pair = [((TLS / "key.pem").read_bytes(), (TLS / "certificate.pem").read_bytes())]
     arguments: dict[str, list[object]] = {
         "record": ["record", tmp_path / "recording", "--dataset", dataset, "--limit", 1, "--tier", "small"],
@@ -145,7 +145,7 @@ def other(tmp_path: Path, dataset: Path) -> Path:
     return path
 
 
-async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path, other: Path, deployment: Path):
+async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path, other: Path, deployment: Path) -> None:
     begun = tmp_path / "recording"
     record = ["record", begun, "--deployment", deployment, "--dataset", dataset, "--limit", 2]
     async with serving(tier := ScriptedTier()):

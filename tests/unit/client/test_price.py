@@ -27,7 +27,7 @@ class Machine:
         return Generation((Sample("x", request.max_tokens, "length"),), prompt)
 
 
-def test_two_loads_tell_what_prompt_and_generated_tokens_take():
+def test_two_loads_tell_what_prompt_and_generated_tokens_take() -> None:
     reading = Load(4, prompt_tokens=1000, generated_tokens=10, seconds=1000 * 0.002 + 10 * 0.03)
     writing = Load(4, prompt_tokens=900, generated_tokens=500, seconds=900 * 0.002 + 500 * 0.03)
     found = speed_of(reading, writing)
@@ -35,7 +35,7 @@ def test_two_loads_tell_what_prompt_and_generated_tokens_take():
     assert found.generated_only == pytest.approx(1e3 * writing.seconds / 500)
 
 
-def test_a_tier_that_writes_nothing_has_no_price():
+def test_a_tier_that_writes_nothing_has_no_price() -> None:
     load = Load(1, prompt_tokens=100, generated_tokens=1, seconds=1.0)
     with pytest.raises(InvalidRequest, match="generated too little"):
         speed_of(load, load)
@@ -49,7 +49,7 @@ class ColdMachine(Machine):
         return await super().generate(request)
 
 
-async def test_what_the_first_call_takes_longer_is_not_measured():
+async def test_what_the_first_call_takes_longer_is_not_measured() -> None:
     machine = ColdMachine()
     seen: list[Speed] = []
     first, *_ = await measure_speeds(machine.generate, TIER, TASKS, seen.append, Ticks(machine, seen))
@@ -57,14 +57,14 @@ async def test_what_the_first_call_takes_longer_is_not_measured():
     assert first.generated == pytest.approx(1e3 * GENERATED_S)
 
 
-def test_a_speed_is_told_in_words():
+def test_a_speed_is_told_in_words() -> None:
     assert speed_in_words(Speed(1, 0.5, 33.0, 36.0)) == (
         "1 call at a time: 0.50 s per 1,000 prompt tokens, 33.00 s per 1,000 generated (36.00 s, prompts included)"
     )
     assert speed_in_words(Speed(4, 0.5, 33.0, 36.0)).startswith("4 calls at a time: ")
 
 
-async def test_concurrency_rises_until_it_brings_nothing():
+async def test_concurrency_rises_until_it_brings_nothing() -> None:
     machine = Machine()
     seen: list[Speed] = []
     speeds = await measure_speeds(machine.generate, TIER, TASKS, seen.append, Ticks(machine, seen))
@@ -89,7 +89,7 @@ class Ticks:
         return self._now
 
 
-def test_dollars_follow_from_seconds():
+def test_dollars_follow_from_seconds() -> None:
     speeds = [
         Speed(1, prompt=2.0, generated=30.0, generated_only=40.0),
         Speed(4, prompt=1.0, generated=10.0, generated_only=15.0),
@@ -102,7 +102,7 @@ def test_dollars_follow_from_seconds():
     assert sandbox_usd_per_cpu_s(0.1, cores=2) == pytest.approx(0.1 / 2 / 3600)
 
 
-def test_the_papers_prices_rise_with_the_tier():
+def test_the_papers_prices_rise_with_the_tier() -> None:
     for datasets in PUBLISHED.values():
         assert set(datasets) == {"humaneval", "mbpp", "apps"}
         for prices in datasets.values():

@@ -51,7 +51,7 @@ CASCADE = (3, -1, 0, 2, 0, 0, 9)
 GREEDY_13B = (-1, 0, -1, 0, 0, 0, 0)
 
 
-def test_published_plans_are_reproduced_on_all_tasks_and_on_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_published_plans_are_reproduced_on_all_tasks_and_on_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(*CASCADE, (ESCALATED + ACCEPTED) / 2, 100.0), (*GREEDY_13B, 150 * 6.65 / 1e3, 0.0)]
     names = ("full_threshold0.5.csv", "7_val_threshold0.5.csv", "7_test_threshold0.5.csv")
     folder = published(tmp_path / "traces", dict.fromkeys(names, rows))
@@ -71,7 +71,7 @@ def test_published_plans_are_reproduced_on_all_tasks_and_on_splits(tmp_path: Pat
 )
 def test_a_row_that_is_not_reproduced_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], row: Sequence[Any], named: str
-):
+) -> None:
     assert check_published.main(published(tmp_path / "traces", {"full_threshold0.5.csv": [row]})) == 1
     printed = capsys.readouterr().out
     assert "full_threshold0.5.csv:2: " in printed
@@ -79,7 +79,7 @@ def test_a_row_that_is_not_reproduced_is_named(
     assert "0 of 1 published plans reproduced" in printed
 
 
-def test_samples_are_imported_with_the_tokens_of_both_cuts(tmp_path: Path):
+def test_samples_are_imported_with_the_tokens_of_both_cuts(tmp_path: Path) -> None:
     rows = [
         {"tier": "7B", "run": 0, "task": "HumanEval/1", "kind": "solution", "sample": 0, "text": "def f(): …", "tokens": 30},
         {"tier": "7B", "run": 0, "task": "HumanEval/1", "kind": "solution", "sample": 1, "text": "def f(): ?", "tokens": 40},
@@ -102,14 +102,14 @@ def test_samples_are_imported_with_the_tokens_of_both_cuts(tmp_path: Path):
     assert [sample.tokens_at(3) for sample in draw.tests[4]] == [None, None]
 
 
-def test_a_folder_without_published_runs_is_named(tmp_path: Path):
+def test_a_folder_without_published_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"stages\.csv\.gz cannot be read as published runs: No such file"):
         import_published(tmp_path, tmp_path / "recording", stages=True)
     with pytest.raises(RecordingError, match="holds no plan files"):
         read_plan_tables(tmp_path)
 
 
-def test_a_truncated_stage_table_is_named(tmp_path: Path):
+def test_a_truncated_stage_table_is_named(tmp_path: Path) -> None:
     folder = published(tmp_path / "traces", {})
     whole = (folder / "stages.csv.gz").read_bytes()
     (folder / "stages.csv.gz").write_bytes(whole[: len(whole) // 2])
@@ -119,7 +119,7 @@ def test_a_truncated_stage_table_is_named(tmp_path: Path):
 
 
 @pytest.mark.skipif(not TRACES.is_dir(), reason="the published runs have no licence and are not part of this repository")
-def test_the_published_runs_give_the_papers_greedy_accuracies(tmp_path: Path):
+def test_the_published_runs_give_the_papers_greedy_accuracies(tmp_path: Path) -> None:
     recording = import_published(TRACES, tmp_path / "recording", stages=True).load()
     tasks = recording.manifest.dataset["task_ids"]
     right = {

@@ -61,7 +61,7 @@ def new_recording(tmp_path: Path, deployment_file: Path, tasks: Dataset) -> Reco
     return resume_recording(tmp_path / "recording", manifest_for(deployment_file, tasks, SETTINGS))
 
 
-async def test_calls_go_round_the_endpoints():
+async def test_calls_go_round_the_endpoints() -> None:
     first, second = ScriptedTier(), ScriptedTier()
     async with serving(first), serving(second), TierEndpoints([first.address, second.address]) as endpoints:
         for _ in range(4):
@@ -82,7 +82,7 @@ async def test_calls_go_round_the_endpoints():
     assert answer.prompt_tokens == PROMPT_TOKENS
 
 
-async def test_an_endpoint_that_dies_halfway_is_left_for_the_other():
+async def test_an_endpoint_that_dies_halfway_is_left_for_the_other() -> None:
     dying, healthy, waits = ScriptedTier(), ScriptedTier(), Waits()
     async with serving(healthy), serving(dying) as server:
         endpoints = TierEndpoints([dying.address, healthy.address], waits)
@@ -95,7 +95,7 @@ async def test_an_endpoint_that_dies_halfway_is_left_for_the_other():
     assert set(waits.waited) == {0.0}, "nobody waits while one endpoint answers"
 
 
-async def test_unavailable_is_tried_again_and_later_each_time():
+async def test_unavailable_is_tried_again_and_later_each_time() -> None:
     waits = Waits()
     tier = ScriptedTier(refusals=[UNAVAILABLE] * 3)
     async with serving(tier), TierEndpoints([tier.address], waits) as endpoints:
@@ -104,7 +104,7 @@ async def test_unavailable_is_tried_again_and_later_each_time():
 
 
 @pytest.mark.parametrize("max_lines", [None, 1])
-async def test_a_text_has_as_many_lines_as_were_asked_for_and_says_what_each_cost(max_lines: int | None):
+async def test_a_text_has_as_many_lines_as_were_asked_for_and_says_what_each_cost(max_lines: int | None) -> None:
     tier = ScriptedTier()
     async with serving(tier), TierEndpoints([tier.address]) as endpoints:
         samples = (await endpoints.generate(replace(CALL, max_lines=max_lines))).samples
@@ -112,14 +112,14 @@ async def test_a_text_has_as_many_lines_as_were_asked_for_and_says_what_each_cos
     assert tier.asked[0].get("max_lines") == max_lines
 
 
-async def test_lines_that_are_not_those_of_the_texts_are_no_answer():
+async def test_lines_that_are_not_those_of_the_texts_are_no_answer() -> None:
     tier = ScriptedTier(line_tokens=[3])
     async with serving(tier), TierEndpoints([tier.address]) as endpoints:
         with pytest.raises(TierUnavailable, match="tier small: 1 line_tokens for 4 lines"):
             await endpoints.generate(CALL)
 
 
-async def test_no_endpoint_at_all_is_said_in_one_sentence():
+async def test_no_endpoint_at_all_is_said_in_one_sentence() -> None:
     async with TierEndpoints(["127.0.0.1:1", "127.0.0.1:2"], Waits()) as endpoints:
         with pytest.raises(TierUnavailable, match=r"small cannot be asked at 127\.0\.0\.1:1, 127\.0\.0\.1:2: failed to connect"):
             await endpoints.generate(CALL)
@@ -130,7 +130,7 @@ async def test_no_endpoint_at_all_is_said_in_one_sentence():
 @pytest.mark.parametrize(
     ("code", "kind"), [(grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest), (grpc.StatusCode.INTERNAL, TierUnavailable)]
 )
-async def test_any_other_failure_is_not_tried_again(code: grpc.StatusCode, kind: type[Exception]):
+async def test_any_other_failure_is_not_tried_again(code: grpc.StatusCode, kind: type[Exception]) -> None:
     tier = ScriptedTier(refusals=[(code, "the prompt has 9 tokens\nTraceback …")])
     async with serving(tier), TierEndpoints([tier.address], Waits()) as endpoints:
         with pytest.raises(kind, match=r"^tier small: the prompt has 9 tokens$"):
@@ -148,7 +148,7 @@ async def record_all(
     return found
 
 
-async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_path: Path, deployment_file: Path):
+async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_path: Path, deployment_file: Path) -> None:
     tasks, deployment = dataset(), load_deployment(deployment_file)
     folder = new_recording(tmp_path, deployment_file, tasks)
     units = plan_units(tasks, ["small", "large"], runs=2, split_seed=0, limit=None)
@@ -174,7 +174,7 @@ async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_pa
 )
 async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
     tmp_path: Path, deployment_file: Path, lines: int, threshold: float, answered_by: str
-):
+) -> None:
     """Also a plan that keeps fewer lines than were recorded."""
     tasks, deployment = dataset(), load_deployment(deployment_file)
     folder = new_recording(tmp_path, deployment_file, tasks)
@@ -197,7 +197,7 @@ def timeless(step: StepTrace) -> StepTrace:
     return replace(step, sandbox_s=0, generate_ms=0, sandbox_ms=0, wall_ms=0)
 
 
-async def test_verdicts_are_redone_where_extraction_changed(tmp_path: Path, deployment_file: Path):
+async def test_verdicts_are_redone_where_extraction_changed(tmp_path: Path, deployment_file: Path) -> None:
     tasks, deployment = dataset(2), load_deployment(deployment_file)
     folder = new_recording(tmp_path, deployment_file, tasks)
     tier = ScriptedTier()
@@ -212,7 +212,7 @@ async def test_verdicts_are_redone_where_extraction_changed(tmp_path: Path, depl
     assert folder.truth()[Unit("small", "t/1", 0)].verdicts.tolist() == [0, 0, 0]
 
 
-async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deployment_file: Path):
+async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deployment_file: Path) -> None:
     tasks, deployment = dataset(), load_deployment(deployment_file)
     folder = new_recording(tmp_path, deployment_file, tasks)
     units = plan_units(tasks, ["small"], runs=1, split_seed=0, limit=None)
@@ -239,7 +239,7 @@ async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deploym
     assert len(healthy.asked) == 2 * (len(units) - len(kept)), "nothing is asked twice"
 
 
-async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, deployment_file: Path):
+async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, deployment_file: Path) -> None:
     tasks, deployment = dataset(), load_deployment(deployment_file)
     folder = new_recording(tmp_path, deployment_file, tasks)
     units = plan_units(tasks, ["small"], runs=0, split_seed=0, limit=None)
@@ -253,7 +253,7 @@ async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, d
     assert folder.recorded_units() == set()
 
 
-def test_the_validation_tasks_come_first(deployment_file: Path):
+def test_the_validation_tasks_come_first(deployment_file: Path) -> None:
     tasks = dataset(40)
     validation = split(list(tasks.tasks), seed=3).validation
     units = plan_units(tasks, ["small", "large"], runs=1, split_seed=3, limit=20)
@@ -262,7 +262,7 @@ def test_the_validation_tasks_come_first(deployment_file: Path):
     assert len(units) == 2 * 2 * 20
 
 
-def test_a_recording_of_another_dataset_is_not_judged(tmp_path: Path, deployment_file: Path):
+def test_a_recording_of_another_dataset_is_not_judged(tmp_path: Path, deployment_file: Path) -> None:
     folder = new_recording(tmp_path, deployment_file, dataset(4))
     with pytest.raises(RecordingError, match="is of dataset 'sums', not of this 'sums'"):
         unjudged(folder, dataset(5))
@@ -279,13 +279,13 @@ def test_a_recording_of_another_dataset_is_not_judged(tmp_path: Path, deployment
         ('{"task_id": "a", "prompt": "p", "entry_point": "f", "test": "t"}\n' * 2, "line 2: task 'a' is there twice"),
     ],
 )
-def test_a_bad_dataset_is_refused_by_line(tmp_path: Path, content: str, sentence: str):
+def test_a_bad_dataset_is_refused_by_line(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "own.jsonl").write_text(content)
     with pytest.raises(DatasetError) as refused:
         load_dataset(str(tmp_path / "own.jsonl"))
     assert sentence in str(refused.value)
 
 
-def test_a_dataset_that_is_not_there_is_named():
+def test_a_dataset_that_is_not_there_is_named() -> None:
     with pytest.raises(DatasetError, match=r"dataset 'nowhere\.jsonl' is neither humaneval nor a file"):
         load_dataset("nowhere.jsonl")

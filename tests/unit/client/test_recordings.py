@@ -61,7 +61,7 @@ def judged() -> Judged:
     return Judged(VerdictMatrix(verdicts, np.array([0.3, 0.6])), ("x", "y", "z"), (0, 0, 1), (1, 2, 1), "5" * 64)
 
 
-def test_what_is_added_is_what_is_loaded(tmp_path: Path):
+def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     with folder.writing():
         folder.add_draws({UNIT: draw()})
@@ -81,13 +81,13 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path):
     assert recording.correct[UNIT].tolist() == [True, False]
 
 
-def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path):
+def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     folder.add_judged({(UNIT, 2): Judged(VerdictMatrix(np.zeros((2, 0), np.int8), np.zeros(2)), (), (), (), "")})
     assert folder.judged()[UNIT, 2].matrix.verdicts.shape == (2, 0)
 
 
-def test_a_step_is_the_first_k_samples_cut_after_l_lines():
+def test_a_step_is_the_first_k_samples_cut_after_l_lines() -> None:
     recording = SampleRecording(manifest(), {UNIT: draw()}, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
     step = recording.step(UNIT, StepOption("small", 2, 1))
     assert step.texts == ("a1", "a2")
@@ -97,13 +97,13 @@ def test_a_step_is_the_first_k_samples_cut_after_l_lines():
     assert recording.step(UNIT, StepOption("small", 2, 2)).completion_tokens == 10 + 20 + 5 + 6
 
 
-def test_fewer_solutions_are_tested_by_fewer_test_samples():
+def test_fewer_solutions_are_tested_by_fewer_test_samples() -> None:
     assert judged().cut(1, 2).verdicts.tolist() == [[0, 1]]
     assert judged().cut(2, 2).verdicts.tolist() == [[0, 1, 0], [0, 0, 3]]
     assert judged().cut(1, 1).cpu_s.tolist() == [pytest.approx(0.1)], "a third of the lines, a third of the time"
 
 
-def test_an_l_whose_tokens_were_not_measured_is_not_offered():
+def test_an_l_whose_tokens_were_not_measured_is_not_offered() -> None:
     sample = RecordedSample("x\ny\nz\nw", 9, asked_lines=4, line_tokens=(None, 4, None, 9))
     draws = {UNIT: Draw((RecordedSample("a", 1),) * 2, {4: (sample,) * 2})}
     verdicts = Judged(
@@ -115,19 +115,19 @@ def test_an_l_whose_tokens_were_not_measured_is_not_offered():
         recording.step(UNIT, StepOption("small", 2, 3))
 
 
-def test_a_text_that_ended_early_costs_the_same_for_every_further_line():
+def test_a_text_that_ended_early_costs_the_same_for_every_further_line() -> None:
     sample = RecordedSample("x\ny", 9, asked_lines=4, line_tokens=(5, 9))
     assert [sample.tokens_at(lines) for lines in range(1, 6)] == [5, 9, 9, 9, None]
     assert [replace(sample, line_tokens=()).tokens_at(lines) for lines in range(1, 6)] == [None, None, None, 9, None]
 
 
-def test_lines_that_are_no_tests_count_as_lines():
+def test_lines_that_are_no_tests_count_as_lines() -> None:
     verdicts = VerdictMatrix(np.array([[0, 1]], np.int8), np.zeros(1))
     judged = Judged(verdicts, ("x", "y"), (0, 0), (1, 3), "")
     assert [judged.cut(1, lines).verdicts.tolist() for lines in (1, 2, 3)] == [[[0]], [[0]], [[0, 1]]]
 
 
-def test_greedy_answers_serve_k_0_and_k_1():
+def test_greedy_answers_serve_k_0_and_k_1() -> None:
     unit = Unit("small", "t/0", GREEDY)
     draws = {unit: Draw((RecordedSample("a", 3),), {2: (RecordedSample("x", 2, asked_lines=2),)})}
     verdicts = Judged(VerdictMatrix(np.zeros((1, 1), np.int8), np.zeros(1)), ("x",), (0,), (1,), "")
@@ -138,7 +138,7 @@ def test_greedy_answers_serve_k_0_and_k_1():
 
 
 @given(st.data())
-def test_a_stage_scores_just_what_it_was_scored(data: st.DataObject):
+def test_a_stage_scores_just_what_it_was_scored(data: st.DataObject) -> None:
     candidates = data.draw(st.integers(1, 10))
     lines = data.draw(st.integers(1, 40))
     n_t, n_s = data.draw(st.one_of(st.just((0, 0)), st.tuples(st.integers(1, candidates), st.integers(1, lines))))
@@ -146,7 +146,7 @@ def test_a_stage_scores_just_what_it_was_scored(data: st.DataObject):
     assert (score.agreement, score.pairs) == (n_s * n_t, candidates * lines)
 
 
-def test_stages_are_loaded_as_they_were_added(tmp_path: Path):
+def test_stages_are_loaded_as_they_were_added(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     stages = {(UNIT, StepOption("small", 3, 2)): PublishedStep(6, 3, 18, 704, True)}
     folder.add_stages(stages)
@@ -155,7 +155,7 @@ def test_stages_are_loaded_as_they_were_added(tmp_path: Path):
     assert recording.stages == stages
 
 
-def test_many_parts_are_merged_and_nothing_is_lost(tmp_path: Path):
+def test_many_parts_are_merged_and_nothing_is_lost(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     units = {Unit("small", f"t/{n}", 0): draw(str(n)) for n in range(parts.MERGE_AT + 5)}
     with folder.writing():
@@ -166,7 +166,7 @@ def test_many_parts_are_merged_and_nothing_is_lost(tmp_path: Path):
     assert folder.draws() == units
 
 
-def test_equal_rows_left_by_an_interrupted_merge_count_once(tmp_path: Path):
+def test_equal_rows_left_by_an_interrupted_merge_count_once(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     folder.add_draws({UNIT: draw()})
     first = folder.path / "samples-000001.parquet"
@@ -190,7 +190,7 @@ with folder.writing():
 
 
 @pytest.mark.parametrize("after", [1, 20, 31, 33])
-def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_path: Path, after: int):
+def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_path: Path, after: int) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     script = KILLED.format(tests=str(ROOT), folder=str(folder.path))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
@@ -205,14 +205,14 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_pa
         assert not list(folder.path.glob("*.unfinished"))
 
 
-def test_two_writers_at_once_are_refused(tmp_path: Path):
+def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     with folder.writing(), pytest.raises(RecordingError, match="is being written by another process"), folder.writing():
         pass
 
 
 @pytest.mark.parametrize("size", [0, 10, 900])
-def test_a_truncated_part_is_named(tmp_path: Path, size: int):
+def test_a_truncated_part_is_named(tmp_path: Path, size: int) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     folder.add_draws({UNIT: draw()})
     part = folder.path / "samples-000001.parquet"
@@ -222,7 +222,7 @@ def test_a_truncated_part_is_named(tmp_path: Path, size: int):
     assert "\n" not in str(refused.value)
 
 
-def test_a_part_of_another_recording_is_refused(tmp_path: Path):
+def test_a_part_of_another_recording_is_refused(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     other = create_recording(tmp_path / "other", manifest(family="other"))
     other.add_draws({UNIT: draw()})
@@ -231,7 +231,7 @@ def test_a_part_of_another_recording_is_refused(tmp_path: Path):
         folder.draws()
 
 
-def test_a_full_disk_is_said_and_keeps_what_was_recorded(tmp_path: Path):
+def test_a_full_disk_is_said_and_keeps_what_was_recorded(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
     folder.add_draws({UNIT: draw()})
     script = (
@@ -260,7 +260,7 @@ def test_a_full_disk_is_said_and_keeps_what_was_recorded(tmp_path: Path):
         ),
     ],
 )
-def test_a_bad_manifest_is_refused_in_one_sentence(tmp_path: Path, content: str, sentence: str):
+def test_a_bad_manifest_is_refused_in_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(RecordingError) as refused:
         open_recording(tmp_path)
@@ -268,7 +268,7 @@ def test_a_bad_manifest_is_refused_in_one_sentence(tmp_path: Path, content: str,
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path):
+def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"is not a recording: it has no manifest\.json"):
         open_recording(tmp_path)
     (tmp_path / "thesis.tex").write_text("")
@@ -276,7 +276,7 @@ def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path):
         resume_recording(tmp_path, manifest())
 
 
-def test_a_recording_resumes_only_as_what_it_was_begun(tmp_path: Path):
+def test_a_recording_resumes_only_as_what_it_was_begun(tmp_path: Path) -> None:
     begun = resume_recording(tmp_path / "r", manifest())
     assert resume_recording(tmp_path / "r", manifest(provenance={"by": "another day"})) == begun
     with pytest.raises(RecordingError, match=r"begun with another dataset: sha256: 'd+', now 'e+'"):
@@ -285,7 +285,7 @@ def test_a_recording_resumes_only_as_what_it_was_begun(tmp_path: Path):
         resume_recording(tmp_path / "r", manifest(settings={"k": 3}))
 
 
-def test_a_recording_resumes_though_its_manifest_lacks_what_was_not_written_down_then(tmp_path: Path):
+def test_a_recording_resumes_though_its_manifest_lacks_what_was_not_written_down_then(tmp_path: Path) -> None:
     known = {"price_per_mtok": 1.0, "prompt_price_per_mtok": 0.0, "weights_sha256": "a" * 64}
     begun = resume_recording(tmp_path / "r", manifest())
     assert resume_recording(tmp_path / "r", manifest(tiers={"small": known})) == begun
@@ -300,6 +300,6 @@ def test_a_recording_resumes_though_its_manifest_lacks_what_was_not_written_down
         resume_recording(tmp_path / "new", manifest(tiers={"small": known, "large": known}))
 
 
-def test_the_columns_are_those_of_the_format_page():
+def test_the_columns_are_those_of_the_format_page() -> None:
     page = (ROOT / "docs" / "recording-format.md").read_text()
     assert [name for name in SAMPLES.names if f"`{name}`" not in page] == []

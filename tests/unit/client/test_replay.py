@@ -42,7 +42,7 @@ def plans(draw: st.DrawFn, tiers: tuple[str, ...] = tuple(synthetic.PRICES_PER_M
 
 @given(seed=st.integers(0, 10**6), plan=plans())
 @settings(max_examples=150, deadline=None)
-def test_the_table_gives_just_what_the_loop_gives(seed: int, plan: Plan):
+def test_the_table_gives_just_what_the_loop_gives(seed: int, plan: Plan) -> None:
     recording = synthetic.recording(seed)
     table = tabulate(recording)
     fast = outcome(table, plan)
@@ -55,7 +55,7 @@ def test_the_table_gives_just_what_the_loop_gives(seed: int, plan: Plan):
             assert sum(round(step.cost_usd * PICODOLLARS) for step in trace.steps) == fast.cost[r, t]
 
 
-def test_replay_returns_the_recorded_text_and_its_truth():
+def test_replay_returns_the_recorded_text_and_its_truth() -> None:
     recording = synthetic.recording(1)
     plan = Plan("one", (PlanStep("large", 0),))
     found = asyncio.run(replay(plan, recording, "t/2", 0))
@@ -64,7 +64,7 @@ def test_replay_returns_the_recorded_text_and_its_truth():
     assert found.correct == recording.correct[unit][0]
 
 
-def test_a_plan_is_refused_by_name_where_its_steps_were_not_recorded():
+def test_a_plan_is_refused_by_name_where_its_steps_were_not_recorded() -> None:
     recording = synthetic.recording(1)
     check_recorded(Plan("fine", (PlanStep("small", 3, 2, 0.5), PlanStep("large", 0))), recording)
     with pytest.raises(RecordingError, match="names tier 'huge', which was not recorded, recorded are small, medium, large"):
@@ -75,7 +75,7 @@ def test_a_plan_is_refused_by_name_where_its_steps_were_not_recorded():
         outcome(tabulate(recording), Plan("p", (PlanStep("small", 5, 2),)))
 
 
-def test_tasks_that_one_tier_has_not_answered_yet_are_left_out():
+def test_tasks_that_one_tier_has_not_answered_yet_are_left_out() -> None:
     recording = synthetic.recording(1, tasks=4, runs=2)
     correct = {unit: value for unit, value in recording.correct.items() if unit != Unit("large", "t/1", 0)}
     table = tabulate(replace(recording, correct=correct))
@@ -83,7 +83,7 @@ def test_tasks_that_one_tier_has_not_answered_yet_are_left_out():
     assert table.runs == (0, 1)
 
 
-def test_a_run_that_is_not_whole_is_left_out():
+def test_a_run_that_is_not_whole_is_left_out() -> None:
     recording = synthetic.recording(1, tasks=4, runs=2)
     correct = {unit: value for unit, value in recording.correct.items() if unit != Unit("small", "t/1", 1)}
     table = tabulate(replace(recording, correct=correct))
@@ -91,19 +91,19 @@ def test_a_run_that_is_not_whole_is_left_out():
     assert table.runs == (0,)
 
 
-def test_without_sampled_runs_the_greedy_steps_remain():
+def test_without_sampled_runs_the_greedy_steps_remain() -> None:
     table = tabulate(synthetic.recording(1, runs=0))
     assert table.runs == (GREEDY,)
     assert {option.k for option in table.options} == {0, 1}
 
 
-def test_a_recording_without_one_whole_task_is_refused():
+def test_a_recording_without_one_whole_task_is_refused() -> None:
     recording = synthetic.recording(1, tasks=1)
     with pytest.raises(RecordingError, match="holds nothing judged of tier 'large'"):
         tabulate(replace(recording, correct={unit: c for unit, c in recording.correct.items() if unit.tier != "large"}))
 
 
-def test_a_table_is_cut_to_tasks_and_tiers():
+def test_a_table_is_cut_to_tasks_and_tiers() -> None:
     table = tabulate(synthetic.recording(3))
     cut = table.only(tasks=["t/3", "t/0"], tiers=["small", "large"])
     assert (cut.tasks, cut.tiers) == (("t/0", "t/3"), ("small", "large"))
@@ -122,7 +122,7 @@ def plan_file(recording: Recording, **changes: object) -> PlanFile:
     return PlanFile(**{"family": "tiny", "provenance": provenance, "default": "two", "plans": plans, "promises": {}, **changes})  # type: ignore[arg-type]
 
 
-async def test_a_plan_file_is_replayed_over_everything_recorded():
+async def test_a_plan_file_is_replayed_over_everything_recorded() -> None:
     recording = synthetic.recording(3, tasks=6)
     table = tabulate(recording)
     (found,) = await replay_plans(plan_file(recording), recording, ["two"])
@@ -134,7 +134,7 @@ async def test_a_plan_file_is_replayed_over_everything_recorded():
         await replay_plans(plan_file(recording), recording, None)
 
 
-def test_plans_of_another_family_or_dataset_are_refused():
+def test_plans_of_another_family_or_dataset_are_refused() -> None:
     recording = synthetic.recording(3)
     check_same(plan_file(recording, provenance={"method": "written by hand"}), recording)
     with pytest.raises(RecordingError, match="the plans are of family 'other', the recording is of 'tiny'"):
@@ -143,7 +143,7 @@ def test_plans_of_another_family_or_dataset_are_refused():
         check_same(plan_file(recording, provenance={"dataset": {"name": "mbpp", "sha256": "1"}}), recording)
 
 
-def test_a_step_is_charged_for_what_it_reads_writes_and_runs():
+def test_a_step_is_charged_for_what_it_reads_writes_and_runs() -> None:
     """By hand: two solutions and two test samples of one line, of units in which everything is known."""
     recording = synthetic.recording(3)
     unit = Unit("medium", "t/1", 0)
@@ -163,14 +163,14 @@ def priced(recording: SampleRecording, price_per_mtok: float, **others: float) -
     return replace(recording, manifest=replace(recording.manifest, tiers=tiers, sandbox_price_per_cpu_s=0.0))
 
 
-def test_costs_that_cannot_be_counted_exactly_are_refused():
+def test_costs_that_cannot_be_counted_exactly_are_refused() -> None:
     recording = synthetic.recording(3)
     tabulate(priced(recording, 1e5))
     with pytest.raises(RecordingError, match=r"a plan can cost [\d,]+ dollars .*, it is counted exactly up to 9,007: give lower"):
         tabulate(priced(recording, 1e7))
 
 
-def test_what_was_not_recorded_is_not_charged_as_nothing():
+def test_what_was_not_recorded_is_not_charged_as_nothing() -> None:
     recording = priced(synthetic.recording(3), 1.0, prompt_price_per_mtok=0.1)
     draws = {unit: Draw(tuple(replace(s, prompt_tokens=0) for s in draw.solutions), {}) for unit, draw in recording.draws.items()}
     with pytest.raises(RecordingError, match="holds no prompt tokens of tier 'small', prompt_price_per_mtok must be 0"):

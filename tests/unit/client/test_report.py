@@ -46,7 +46,7 @@ class Balanced(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path, result: SearchResult):
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path, result: SearchResult) -> None:
     page = write_report(result, tmp_path / "report")
     html = page.read_text()
     parser = Balanced()
@@ -61,7 +61,7 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path, resu
     assert all(choice.rule in text for choice, _ in result.choices)
 
 
-def test_the_charts_are_files_too(tmp_path: Path, result: SearchResult):
+def test_the_charts_are_files_too(tmp_path: Path, result: SearchResult) -> None:
     write_report(result, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["report.html", *(f"{name}.{kind}" for name in ("acceptance", "frontier", "saving") for kind in ("png", "svg"))]
@@ -69,22 +69,22 @@ def test_the_charts_are_files_too(tmp_path: Path, result: SearchResult):
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_chosen_plans_that_are_the_same_share_a_label(result: SearchResult):
+def test_chosen_plans_that_are_the_same_share_a_label(result: SearchResult) -> None:
     same = replace(result, choices=((result.choices[0]), (result.choices[1][0], result.choices[0][1])))
     assert list(chosen_places(same).values()) == [[choice.plan.name for choice, _ in result.choices[:2]]]
 
 
-def test_the_same_result_gives_the_same_page(tmp_path: Path, result: SearchResult):
+def test_the_same_result_gives_the_same_page(tmp_path: Path, result: SearchResult) -> None:
     assert write_report(result, tmp_path / "a").read_bytes() == write_report(result, tmp_path / "b").read_bytes()
 
 
-def test_names_cannot_break_the_page(tmp_path: Path):
+def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=40, prices_per_mtok={"<b>tiny</b>": 1.0, "large & co": 9.0})
     page = write_report(search(recording, Rules(Grid((1.0,)), 0.9, 0, 2)), tmp_path)
     assert not re.search(r"<b>tiny|large & co", page.read_text())
 
 
-def test_acceptance_falls_with_the_threshold_and_counts_what_is_wrong():
+def test_acceptance_falls_with_the_threshold_and_counts_what_is_wrong() -> None:
     table = tabulate(synthetic.recording(7, tasks=40))
     option = next(option for option in table.options if (option.tier, option.k, option.lines_per_sample) == ("small", 3, 2))
     accepted, wrong = acceptance([table], option)

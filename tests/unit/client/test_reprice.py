@@ -33,7 +33,7 @@ def file(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_prices_of_a_file_replace_all_of_the_recordings(tmp_path: Path):
+def test_the_prices_of_a_file_replace_all_of_the_recordings(tmp_path: Path) -> None:
     manifest = synthetic.manifest(4, synthetic.PRICES_PER_MTOK)
     found = reprice(manifest, file(tmp_path, GPU))
     assert found.prices == Prices(
@@ -45,7 +45,7 @@ def test_the_prices_of_a_file_replace_all_of_the_recordings(tmp_path: Path):
     assert without.prices.sandbox_price_per_cpu_s == 0.0, "what the file does not name costs nothing"
 
 
-async def test_plans_are_priced_anew_and_right_as_often(tmp_path: Path):
+async def test_plans_are_priced_anew_and_right_as_often(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=6)
     dearer = f"sandbox_price_per_cpu_s = {10 * synthetic.SANDBOX_PRICE_PER_CPU_S}\n" + "".join(
         f"[tiers.{tier}]\nprice_per_mtok = {10 * price}\nprompt_price_per_mtok = {10 * synthetic.PROMPT_SHARE * price}\n"
@@ -60,7 +60,7 @@ async def test_plans_are_priced_anew_and_right_as_often(tmp_path: Path):
     assert looped.cost_usd == pytest.approx(after.cost_usd)
 
 
-def test_a_plan_file_and_a_report_say_at_which_prices_was_searched(tmp_path: Path):
+def test_a_plan_file_and_a_report_say_at_which_prices_was_searched(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=40)
     own = search(recording, Rules(Grid((0.5, 1.0)), 0.9, 0, 2))
     assert provenance(own)["prices"]["from"] == "the recording"
@@ -82,7 +82,7 @@ def test_a_plan_file_and_a_report_say_at_which_prices_was_searched(tmp_path: Pat
     assert words in write_report(result, tmp_path / "report").read_text()
 
 
-def test_a_tier_that_costs_nothing_has_a_ratio_too():
+def test_a_tier_that_costs_nothing_has_a_ratio_too() -> None:
     assert price_ratio(Prices({"free": TokenPrice(0.0), "small": TokenPrice(0.5), "large": TokenPrice(2.0)})) == "0 : 1 : 4"
     assert price_ratio(Prices({"free": TokenPrice(0.0)})) == "0"
 
@@ -103,13 +103,13 @@ def test_a_tier_that_costs_nothing_has_a_ratio_too():
         (GPU.replace("price_per_mtok = 0.3", ""), "price_per_mtok of tier 'large' is None"),
     ],
 )
-def test_a_bad_file_of_prices_is_refused_in_one_sentence(tmp_path: Path, text: str, sentence: str):
+def test_a_bad_file_of_prices_is_refused_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(RecordingError) as refused:
         reprice(synthetic.manifest(4, synthetic.PRICES_PER_MTOK), file(tmp_path, text))
     assert sentence in str(refused.value)
     assert str(refused.value).startswith(f"prices {tmp_path / 'gpu.toml'} cannot be used: ")
 
 
-def test_a_file_of_prices_that_is_not_there_is_named(tmp_path: Path):
+def test_a_file_of_prices_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"nowhere\.toml cannot be used: No such file or directory"):
         reprice(synthetic.manifest(4, synthetic.PRICES_PER_MTOK), tmp_path / "nowhere.toml")

@@ -8,7 +8,7 @@ HUMANEVAL = [f"HumanEval/{n}" for n in range(164)]
 
 
 @pytest.mark.parametrize("seed", [0, 7, 42])
-def test_the_papers_split_is_reproduced(seed: int):
+def test_the_papers_split_is_reproduced(seed: int) -> None:
     random.seed(seed)
     validation = random.sample(range(164), 49)
     found = split(HUMANEVAL, seed)
@@ -17,12 +17,12 @@ def test_the_papers_split_is_reproduced(seed: int):
     assert sorted(found.validation + found.test) == sorted(HUMANEVAL)
 
 
-def test_both_sides_keep_the_order_of_the_dataset():
+def test_both_sides_keep_the_order_of_the_dataset() -> None:
     found = split(HUMANEVAL, seed=3)
     assert [HUMANEVAL.index(task) for task in found.test] == sorted(HUMANEVAL.index(task) for task in found.test)
 
 
 @pytest.mark.parametrize("tasks", [[], ["a"], ["a", "b", "c"]])
-def test_an_empty_side_is_refused(tasks: list[str]):
+def test_an_empty_side_is_refused(tasks: list[str]) -> None:
     with pytest.raises(InvalidRequest, match=f"a split of {len(tasks)} tasks at 0.3 leaves a side empty"):
         split(tasks, seed=0)
