@@ -1,6 +1,7 @@
 """What a verdict says, on whatever isolation level the machine gives."""
 
 import sys
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ PASS, FAIL, ERROR, TIMEOUT = Verdict.PASS, Verdict.FAIL, Verdict.ERROR, Verdict.
 
 
 @pytest.fixture(params=[True, False], ids=["blind", "tick"])
-async def pool(request):
+async def pool(request: pytest.FixtureRequest) -> AsyncIterator[SandboxPool]:
     async with SandboxPool(2, limits=Limits(line_s=0.3, cpu_s=2), blind=request.param) as pool:
         yield pool
 
@@ -119,6 +120,6 @@ async def test_a_pool_that_was_not_started_says_so() -> None:
         (lambda: Limits(memory_bytes=1), "limit memory_bytes is 1, allowed are"),
     ],
 )
-def test_impossible_settings_are_named(make, sentence: str) -> None:
+def test_impossible_settings_are_named(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=sentence):
         make()

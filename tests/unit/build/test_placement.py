@@ -537,7 +537,7 @@ def test_one_server_needs_no_other(tmp_path: Path) -> None:
 
 
 def plan_gpus_command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("codecascade"), "plan-gpus", *arguments]
+    command = [str(Path(sys.executable).with_name("codecascade")), "plan-gpus", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
