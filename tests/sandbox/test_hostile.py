@@ -31,6 +31,12 @@ CASES = [
     *forgery_cases.FORGERIES,
 ]
 LIMITS = Limits(line_s=0.2, cpu_s=0.5)
+ALWAYS_TESTED = LEVELS[-1]  # the one that asks least of a machine
+LEVELS_AND_MODES = [
+    pytest.param((level, mode), id=f"{level}-{mode}", marks=() if level == ALWAYS_TESTED else pytest.mark.slow)
+    for level in LEVELS
+    for mode in ("blind", "tick")
+]
 Targets = dict[str, Any]  # name in a case's source → what to aim at
 LevelPool = tuple[str, SandboxPool]  # mode
 
@@ -98,9 +104,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
     folder.rmdir()
 
 
-@pytest_asyncio.fixture(
-    loop_scope="module", scope="module", params=[(level, mode) for level in LEVELS for mode in ("blind", "tick")], ids="-".join
-)
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=LEVELS_AND_MODES)
 async def level_pool(request: pytest.FixtureRequest) -> AsyncIterator[LevelPool]:
     level, mode = request.param
     try:

@@ -133,6 +133,7 @@ def test_only_codegen_needs_conversion(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # transformers' StarCoder compiles functions so
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_expected_is_what_transformers_saves(kind: str, form: str, tmp_path: Path) -> None:
