@@ -29,9 +29,9 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 NAP = """
     import asyncio
     import numpy as np
-    from codecascade.errors import SandboxUnavailable, TierUnavailable
     from codecascade.triton.serving import Serving
     from codecascade.triton.tensors import Inputs, numbers
+    from codecascade.errors import SandboxUnavailable, TierUnavailable
 
 
     class TritonPythonModel:
