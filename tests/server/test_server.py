@@ -44,11 +44,6 @@ class TritonPythonModel:
         deployment = np.array([os.environ["CODECASCADE_DEPLOYMENT"].encode()], np.object_)
         return pb_utils.InferenceResponse([pb_utils.Tensor("double", 2 * number), pb_utils.Tensor("deployment", deployment)])
 """
-NO_WEIGHTS = """
-class TritonPythonModel:
-    def initialize(self, args):
-        raise ValueError("there are no weights")
-"""
 
 
 def write_model(repository: Path, name: str, source: str = MODEL, config: str = CONFIG) -> Path:
@@ -135,7 +130,7 @@ def test_a_stray_folder_in_a_repository_is_named(triton_install: TritonInstall, 
     write_model(tmp_path / "models", "one")
     (tmp_path / "models" / "notes").mkdir()
     with (
-        pytest.raises(BuildError, match="Triton did not start: model 'notes': .*config.pbtxt: No such file or directory"),
+        pytest.raises(BuildError, match=r"Triton did not start: model 'notes': .*config.pbtxt: No such file or directory"),
         running(triton_install, [tmp_path / "models"], log=tmp_path / "log"),
     ):
         pytest.fail("it started")

@@ -217,7 +217,7 @@ def test_a_truncated_part_is_named(tmp_path: Path, size: int) -> None:
     folder.add_draws({UNIT: draw()})
     part = folder.path / "samples-000001.parquet"
     part.write_bytes(part.read_bytes()[:size])
-    with pytest.raises(RecordingError, match="samples-000001.parquet is truncated or not a part of a recording") as refused:
+    with pytest.raises(RecordingError, match=r"samples-000001.parquet is truncated or not a part of a recording") as refused:
         folder.draws()
     assert "\n" not in str(refused.value)
 
@@ -291,10 +291,10 @@ def test_a_recording_resumes_though_its_manifest_lacks_what_was_not_written_down
     assert resume_recording(tmp_path / "r", manifest(tiers={"small": known})) == begun
     with pytest.raises(RecordingError, match=r"another tiers: small: prompt_price_per_mtok: 0\.0, now 0\.2"):
         resume_recording(tmp_path / "r", manifest(tiers={"small": {**known, "prompt_price_per_mtok": 0.2}}))
-    with pytest.raises(RecordingError, match="another sandbox_price_per_cpu_s: 0.0, now 1e-05"):
+    with pytest.raises(RecordingError, match=r"another sandbox_price_per_cpu_s: 0.0, now 1e-05"):
         resume_recording(tmp_path / "r", manifest(sandbox_price_per_cpu_s=1e-5))
     resume_recording(tmp_path / "new", manifest(tiers={"small": known}))
-    with pytest.raises(RecordingError, match="another tiers: small: weights_sha256: 'a+', now 'b+'"):
+    with pytest.raises(RecordingError, match=r"another tiers: small: weights_sha256: 'a+', now 'b+'"):
         resume_recording(tmp_path / "new", manifest(tiers={"small": {**known, "weights_sha256": "b" * 64}}))
     with pytest.raises(RecordingError, match="another tiers: large: None, now"):
         resume_recording(tmp_path / "new", manifest(tiers={"small": known, "large": known}))
