@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from tests.server.metrics import eventually, metric
 from tests.server.real_server import StartServer
 from tests.server.scripted.repository import ScriptedRepository, ScriptedTier, plan_document, render
 
@@ -300,14 +300,6 @@ async def served_until(holds: Callable[[str], bool], client: CascadeClient, tier
         await asyncio.sleep(0.05)
 
 
-async def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    """Metrics are handed over a few times a second."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
-
-
 async def elapsed_s(client: CascadeClient, requests: int) -> float:
     started = time.perf_counter()
     await asyncio.gather(*(client.complete(PROMPT, plan="slow", seed=seed) for seed in range(requests)))
@@ -327,19 +319,6 @@ def tensor(name: str, content: tuple[list[Any], Any]) -> InferInput:
     made = InferInput(name, list(values.shape), "BYTES" if values.dtype == np.object_ else "INT32")
     made.set_data_from_numpy(values)
     return made
-
-
-def metric(server: RunningServer, name: str) -> float:
-    """0 if there is none of this name and these labels, in any order."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    values = [float(line.rpartition(" ")[2]) for line in lines if labels(line.rpartition(" ")[0]) == labels(name)]
-    return sum(values)
-
-
-def labels(series: str) -> tuple[str, frozenset[str]]:
-    name, _, inside = series.partition("{")
-    return name, frozenset(re.findall(r'\w+="[^"]*"', inside))
 
 
 def replace(path: Path, text: str) -> None:
