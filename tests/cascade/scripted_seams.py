@@ -31,10 +31,10 @@ class ScriptedTiers:
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         self.asked.append(step)
-        found = self.answers[step.tier]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        answer = self.answers[step.tier]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 @dataclass

@@ -28,13 +28,13 @@ def read(kind: str) -> list[Instruction]:
 
 def last_stage(kind: str) -> list[Instruction]:
     """What the image is made of."""
-    found = read(kind)
-    start = max(position for position, each in enumerate(found) if each.name == "FROM")
-    return found[start:]
+    instructions = read(kind)
+    start = max(position for position, instruction in enumerate(instructions) if instruction.name == "FROM")
+    return instructions[start:]
 
 
 def texts(instructions: list[Instruction], name: str) -> list[str]:
-    return [each.text for each in instructions if each.name == name]
+    return [instruction.text for instruction in instructions if instruction.name == name]
 
 
 def environment(kind: str) -> dict[str, str]:

@@ -62,7 +62,10 @@ def test_the_images_have_what_the_tests_run_with() -> None:
     images, tests = (pins(ROOT / name) for name in ("requirements-images.lock", "requirements.lock"))
     assert images.items() <= tests.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [re.split(r"[^\w-]", each)[0] for each in (*project["dependencies"], *project["optional-dependencies"]["cpu"])]
+    needed = [
+        re.split(r"[^\w-]", requirement)[0]
+        for requirement in (*project["dependencies"], *project["optional-dependencies"]["cpu"])
+    ]
     assert set(needed) <= set(images)
 
 
@@ -75,7 +78,7 @@ def test_the_image_runs_as_nobody_in_particular_and_says_what_the_sandbox_reache
     assert level in LEVELS
     assert f'codecascade.sandbox.level="{level}"' in " ".join(texts(final, "LABEL"))
     assert "/v2/health/ready" in texts(final, "HEALTHCHECK")[0]
-    assert not [each for each in final if each.name == "ENTRYPOINT"]  # the base's sets up CUDA
+    assert not [instruction for instruction in final if instruction.name == "ENTRYPOINT"]  # the base's sets up CUDA
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,10 +106,10 @@ def test_the_ignore_file_lets_through_what_is_copied_and_nothing_generated() -> 
 
 def pins(lock: Path) -> dict[str, list[str]]:
     """Package → its versions; more than one where they differ by Python."""
-    found: dict[str, list[str]] = {}
+    versions: dict[str, list[str]] = {}
     for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE):
-        found.setdefault(name, []).append(version)
-    return found
+        versions.setdefault(name, []).append(version)
+    return versions
 
 
 # The program that starts Triton
@@ -178,11 +181,11 @@ def compose(**variables: str) -> subprocess.CompletedProcess[str]:
 def test_docker_compose_reads_it(tmp_path: Path) -> None:
     done = compose(MODELS=str(tmp_path), TLS=str(tmp_path), FAMILY="wizardcoder")
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads(done.stdout)["services"]
-    assert found["tiers"]["command"][1].endswith("/wizardcoder-tensorrt_llm")
-    assert found["cascade"]["environment"]["CODECASCADE_DEPLOYMENT"].endswith("/wizardcoder-tensorrt_llm.json")
-    assert {found[name]["user"] for name in found} == {"10001:10001"}
-    assert found["cascade"]["depends_on"]["tiers"]["condition"] == "service_healthy"
+    services = json.loads(done.stdout)["services"]
+    assert services["tiers"]["command"][1].endswith("/wizardcoder-tensorrt_llm")
+    assert services["cascade"]["environment"]["CODECASCADE_DEPLOYMENT"].endswith("/wizardcoder-tensorrt_llm.json")
+    assert {services[name]["user"] for name in services} == {"10001:10001"}
+    assert services["cascade"]["depends_on"]["tiers"]["condition"] == "service_healthy"
 
 
 @reads_compose

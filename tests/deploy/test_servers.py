@@ -127,19 +127,19 @@ async def test_the_servers_behind_it_want_a_certificate(pods: dict[str, Pod], se
 
 def test_probes_hold_on_every_server(pods: dict[str, Pod], objects: list[Object]) -> None:
     for name, pod in pods.items():
-        found = container(named(objects, "Deployment", name))
-        assert {pod.status(found[probe]) for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {200}
+        server = container(named(objects, "Deployment", name))
+        assert {pod.status(server[probe]) for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {200}
 
 
 async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod]) -> None:
-    found = {}
+    models = {}
     for name, pod in pods.items():
         async with CascadeClient(
             f"localhost:{pod.ports.grpc}", Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")
         ) as known:
-            found[name] = set(await known.models())
+            models[name] = set(await known.models())
     parts = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
-    assert found == {
+    assert models == {
         "cascade": {"cascade"},
         "sandbox": {"sandbox"},
         "small": {f"codegen-{size}-mono{part}" for size in ("350m", "2b", "6b") for part in parts},
@@ -170,8 +170,8 @@ def _pod(
 
     def here(text: str) -> str:
         """A path of the container as one of this machine, an address of the cluster as one of this machine."""
-        for server, found in addresses.items():
-            text = text.replace(f"{FULLNAME}-{server}.{NAMESPACE}.svc:8001", f"localhost:{found.grpc}")
+        for server, ports in addresses.items():
+            text = text.replace(f"{FULLNAME}-{server}.{NAMESPACE}.svc:8001", f"localhost:{ports.grpc}")
         return re.sub(r"(?<![\w/])/(?=(opt|etc)/codecascade/)", f"{root}/", text)
 
     for path in (root / "etc").rglob("*.json"):
@@ -205,7 +205,7 @@ def _pod(
 
 def _mount(objects: list[Object], workload: Object, root: Path) -> None:
     """What the pod's volumes hold; no engines."""
-    volumes = {each["name"]: each for each in workload["spec"]["template"]["spec"]["volumes"]}
+    volumes = {volume["name"]: volume for volume in workload["spec"]["template"]["spec"]["volumes"]}
     for mount in container(workload)["volumeMounts"]:
         volume, place = volumes[mount["name"]], root / mount["mountPath"].lstrip("/")
         place.mkdir(parents=True, exist_ok=True)

@@ -72,8 +72,8 @@ async def soak(candidates: int, workers: int = 2, progress: Callable[[int], None
         for done in range(0, candidates, MATRIX * PARALLEL):
             if before is None and done >= candidates / 20:
                 before = Usage.now()
-            for found in await asyncio.gather(*(_matrix(pool, chance, done + n) for n in range(PARALLEL))):
-                wrong += found
+            for complaints in await asyncio.gather(*(_matrix(pool, chance, done + n) for n in range(PARALLEL))):
+                wrong += complaints
             progress(done)
         after = Usage.now()
         return Soaked(candidates, tuple(wrong), before or after, after, pool.stats.zygotes_started, time.monotonic() - started)

@@ -46,7 +46,7 @@ import builtins, fcntl, json, math, os, signal, sys
 def f(x):
     return x * 2
 def traces():
-    found = [name for name, wrong in (
+    left = [name for name, wrong in (
         ("constant", math.pi != 3.141592653589793),
         ("builtins", builtins.abs(-1) != 1 or builtins.len([1]) != 1 or hasattr(builtins, "marker")),
         ("json", json.dumps([1]) != "[1]"),
@@ -59,9 +59,9 @@ def traces():
         ("mask", os.umask(0o22) != 0o22),
     ) if wrong]
     try:
-        return found + os.listdir("/scratch")
+        return left + os.listdir("/scratch")
     except OSError:
-        return found
+        return left
 """
 CLEAN_LINES = {
     "assert f(2) == 4": Verdict.PASS,

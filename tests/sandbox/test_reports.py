@@ -35,9 +35,9 @@ def attempt(data: bytes, status: int = 0, timed_out: bool = False, cpu_s: float 
 
 def report_of(*attempts: Attempt, lines: int = 2, cpu_s: float = 5, wall_s: float = 20) -> Report:
     report = Report(lines, cpu_s, wall_s)
-    for each in attempts:
+    for sent in attempts:
         assert not report.done
-        report.add(each)
+        report.add(sent)
     return report
 
 
@@ -144,7 +144,7 @@ def test_messages_come_as_they_were_sent_wherever_they_are_cut() -> None:
     attempts = [attempt(WHOLE), attempt(b"", signal.SIGKILL, timed_out=True)]
     sent = [{"ready": 1}, attempts, [], {"cancelled": True}]
     packed = [
-        protocol.pack_attempts([protocol.pack_attempt(*each) for each in message])
+        protocol.pack_attempts([protocol.pack_attempt(*made) for made in message])
         if isinstance(message, list)
         else protocol.pack(message)
         for message in sent

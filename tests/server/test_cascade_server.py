@@ -75,7 +75,7 @@ def told(*behaviours: str) -> str:
 
 def decisions(answer: Completion) -> list[tuple[str, str]]:
     assert answer.trace
-    return [(each["tier"], each["decision"]) for each in answer.trace["steps"]]
+    return [(step["tier"], step["decision"]) for step in answer.trace["steps"]]
 
 
 async def test_a_convincing_first_tier_answers_alone(client: CascadeClient) -> None:
@@ -148,7 +148,7 @@ async def test_a_tier_that_fails_is_skipped_upward(client: CascadeClient, plan: 
     answer = await client.complete(told(behaviour), plan=plan, return_trace=True)
     assert answer.text.endswith("return a + b\n")
     assert answer.trace
-    assert [each["decision"] for each in answer.trace["steps"]] == ["skipped", "accept"]
+    assert [step["decision"] for step in answer.trace["steps"]] == ["skipped", "accept"]
     assert answer.trace["steps"][0]["reason"] == reason
 
 
@@ -311,7 +311,7 @@ def timeless(trace: Any) -> Any:
     if isinstance(trace, dict):
         measured = {key for key in trace if key.endswith("_ms") or key == "sandbox_s"}
         return {key: timeless(value) for key, value in trace.items() if key not in measured}
-    return [timeless(each) for each in trace] if isinstance(trace, list) else trace
+    return [timeless(value) for value in trace] if isinstance(trace, list) else trace
 
 
 def tensor(name: str, content: tuple[list[Any], Any]) -> InferInput:

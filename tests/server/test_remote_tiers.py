@@ -83,8 +83,8 @@ async def tiers(deployment_file: Path) -> AsyncIterator[RemoteTiers]:
 
 
 def at(deployment_file: Path, url: str, timeout_s: float = 20.0) -> Deployment:
-    found = load_deployment(deployment_file)
-    return replace(found, tiers={"far": replace(found.tiers["far"], url=url, timeout_s=timeout_s)})
+    deployment = load_deployment(deployment_file)
+    return replace(deployment, tiers={"far": replace(deployment.tiers["far"], url=url, timeout_s=timeout_s)})
 
 
 async def test_a_far_tier_answers_as_a_near_one_does(client: CascadeClient) -> None:
@@ -92,8 +92,8 @@ async def test_a_far_tier_answers_as_a_near_one_does(client: CascadeClient) -> N
     assert (answer.tier, answer.score) == ("far", 1.0)
     assert "return a + b" in answer.text
     assert answer.trace
-    assert [(each["tier"], each["decision"]) for each in answer.trace["steps"]] == [("near", "escalate"), ("far", "accept")]
-    assert all(each["completion_tokens"] > 0 for each in answer.trace["steps"])
+    assert [(step["tier"], step["decision"]) for step in answer.trace["steps"]] == [("near", "escalate"), ("far", "accept")]
+    assert all(step["completion_tokens"] > 0 for step in answer.trace["steps"])
 
 
 async def test_seeds_of_64_bits_and_their_sequences_arrive(tiers: RemoteTiers) -> None:
@@ -166,8 +166,8 @@ async def test_tiers_without_a_url_stay_where_they_are(deployment_file: Path) ->
 async def test_one_server_can_be_named_for_all_tiers(deployment_file: Path, far: RunningServer) -> None:
     async def local(request: GenerateRequest) -> Any: ...
 
-    found = load_deployment(deployment_file)
-    without = replace(found, tiers={name: replace(tier, url=None) for name, tier in found.tiers.items()})
+    deployment = load_deployment(deployment_file)
+    without = replace(deployment, tiers={name: replace(tier, url=None) for name, tier in deployment.tiers.items()})
     generate = with_remote_tiers(local, without, far.grpc, None)
     assert (await generate(REQUEST)).samples
     with pytest.raises(TierUnavailable, match="unknown model: 'near'"):

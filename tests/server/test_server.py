@@ -138,15 +138,15 @@ def test_a_stray_folder_in_a_repository_is_named(triton_install: TritonInstall, 
 
 def processes_of(group: int) -> list[int]:
     """The processes of a process group that still run."""
-    found = []
+    running = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
         except OSError:  # it ended while we looked
             continue
         if int(of_group) == group and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
+            running.append(int(stat.parent.name))
+    return running
 
 
 def select_readable(descriptor: int, timeout_s: float) -> bool:
