@@ -7,10 +7,9 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 
 from codecascade.errors import InvalidRequest, TierUnavailable
-from codecascade.tiers.contract import GenerateRequest, Generation
-from codecascade.triton.calls.remote import numbers, texts
+from codecascade.tiers.contract import OUTPUTS, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.triton.calls.remote import infer_inputs
 from codecascade.triton.calls.tls import Tls
-from codecascade.triton.tier_contract import GENERATED, generate_inputs, generation
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -74,11 +73,11 @@ class TierEndpoints:
 
     async def _ask(self, server: InferenceServerClient, request: GenerateRequest) -> Generation:
         try:
-            answer = await server.infer(request.tier, generate_inputs(request, texts, numbers), client_timeout=CALL_TIMEOUT_S)
+            answer = await server.infer(request.tier, infer_inputs(request_arrays(request)), client_timeout=CALL_TIMEOUT_S)
         except InferenceServerException as error:
             sentence = str(error.message()).strip().split("\n")[0]
             if error.status() == _UNAVAILABLE:
                 raise _EndpointUnavailable(sentence) from error
             kind = InvalidRequest if error.status() == _INVALID else TierUnavailable
             raise kind(f"tier {request.tier}: {sentence}") from error
-        return generation(request, {name: answer.as_numpy(name) for name in GENERATED})
+        return read_generation(request, {output.name: answer.as_numpy(output.name) for output in OUTPUTS})

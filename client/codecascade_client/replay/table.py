@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from codecascade.prices import Prices, usd
-from codecascade.scoring import score_candidates
+from codecascade.scoring import accepts, score_candidates
 from codecascade.types import Plan
 from numpy.typing import NDArray
 
@@ -40,9 +40,8 @@ class Table:
         return self.options.index(option)
 
     def accepts(self, option: int, threshold: float) -> NDArray[np.bool_]:
-        """(runs, tasks): `codecascade.scoring.decide` for all cells at once."""
-        accepted: NDArray[np.bool_] = self.agreement[option] >= threshold * self.pairs[option]
-        accepted &= self.pairs[option] > 0
+        """(runs, tasks): the decision in every cell."""
+        accepted: NDArray[np.bool_] = accepts(self.agreement[option], self.pairs[option], threshold)
         return accepted
 
     def only(self, *, tasks: Iterable[str] | None = None, tiers: Iterable[str] | None = None) -> Table:
@@ -134,10 +133,7 @@ def _score(recording: Recording, prices: Prices, option: StepOption, task: str, 
     step = recording.step(Unit(option.tier, task, GREEDY if option.greedy else run), option)
     if prices.tiers[option.tier].prompt_price_per_mtok and not step.prompt_tokens:
         raise RecordingError(f"the recording holds no prompt tokens of tier {option.tier!r}, prompt_price_per_mtok must be 0")
-    sandbox_s = float(step.matrix.cpu_s.sum()) if step.matrix.verdicts.size else 0.0
-    cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, sandbox_s)
-    if not step.matrix.verdicts.size:
-        return 0, 0, cost, bool(step.correct[-1])
+    cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, float(step.matrix.cpu_s.sum()))
     score = score_candidates(step.matrix)
     return score.agreement, score.pairs, cost, bool(step.correct[score.best])
 
