@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1
 class Settings(BaseSettings):
     """Every field is the variable of the same name in capitals, after CODECASCADE_."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     url: str = Field(default=DEFAULT_URL, description="host:port of the server's gRPC service.")
     timeout_s: float = Field(default=600.0, gt=0, description="Seconds that a request may take.")
