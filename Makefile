@@ -22,9 +22,12 @@ ENVIRONMENT = var/venv/.ready-$(VERSION)
 CONVERSION = var/venv/.conversion-$(VERSION)
 DEPLOY = var/venv/.deploy-$(VERSION)
 LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
+FAST := tests/unit tests/cascade tests/sandbox
+# To import torch and transformers takes as long as a third of the fast tests.
+NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
+.PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
 	record price engines search report bench check-published check-published-verdicts bench-search bench-savings clean distclean environment \
 	conversion plan-gpus
 
@@ -45,6 +48,9 @@ test: setup ## All tests, on a real server with real weights (ARGS="-k name" for
 	@$(MAKE) $(DEPLOY)
 	@$(MAKE) conversion || [ -z "$${CI:-}" ]
 	@$(BIN)/pytest $(ARGS)
+
+test-fast: environment ## Unit, cascade and sandbox tests within a minute: no server, no weights, no torch, hostile programs at one level
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not models" $(addprefix --ignore=,$(NEED_TORCH)) $(FAST) $(ARGS)
 
 check: environment ## Lint, format and types
 	$(BIN)/ruff check

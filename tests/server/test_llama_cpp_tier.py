@@ -58,7 +58,7 @@ def test_a_text_ends_after_the_lines_that_were_asked_for(client: InferenceServer
 @pytest.mark.parametrize("tier", [SMALL, LARGE])
 def test_solutions_and_tests_asked_for_at_the_same_time_are_what_each_is_alone(client: InferenceServerClient, tier: str) -> None:
     head = "def double(x):\n"
-    common = {"tier": tier, "max_tokens": 8, "temperature": 1.5, "num_return_sequences": 2}
+    common: dict[str, Any] = {"tier": tier, "max_tokens": 8, "temperature": 1.5, "num_return_sequences": 2}
     alone = [
         generate(client, text_input=text, seed=seed, **common) for seed, text in enumerate((head, head + "    pass\n\nassert "))
     ]

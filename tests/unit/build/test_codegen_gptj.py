@@ -92,10 +92,10 @@ def greedy_text(model: CodeGenForCausalLM | GPTJForCausalLM, tokenizer_folder: P
     return str(tokenizer.decode(tokens[0]))
 
 
-@torch.no_grad()
 def largest_difference(first: torch.nn.Module, second: torch.nn.Module) -> float:
     tokens = torch.randint(0, VOCAB, (3, 40), generator=torch.Generator().manual_seed(3))
-    return float((first(tokens).logits - second(tokens).logits).abs().max())
+    with torch.no_grad():
+        return float((first(tokens).logits - second(tokens).logits).abs().max())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -391,7 +391,7 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_can_be_repeated(good: 
 
 def test_the_command_converts_and_says_in_one_sentence_what_stands_in_the_way(good: Path, tmp_path: Path) -> None:
     def run() -> subprocess.CompletedProcess[str]:
-        command = [
+        command: list[str | Path] = [
             sys.executable,
             "-m",
             "codecascade_build.checkpoints.codegen_gptj",

@@ -303,6 +303,7 @@ def test_triton_gets_the_engines_with_the_gpus_and_the_caches_of_the_plan(codege
         assert tiers[tier.name].kv_cache_tokens >= gpu_settings(codegen, tier, gpu("h100")).kv_cache_tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_calibration_texts_are_many_different_and_the_same_each_time(style: str) -> None:
     made = texts(style, 64)

@@ -37,6 +37,7 @@ from codecascade_build.gpu_plan.tables import document, fill, servers_in_words
 from codecascade_build.gpus import GPUS, gpu
 from codecascade_build.paths import ROOT
 from codecascade_build.plan_gpus import FLEETS, all_tables, render_plan, url_of, wishes
+from codecascade_build.plan_gpus import main as planner
 from codecascade_build.recipes import Architecture, families, load_recipe
 from google.protobuf import text_format
 from hypothesis import given, settings
@@ -537,7 +538,7 @@ def test_one_server_needs_no_other(tmp_path: Path) -> None:
 
 
 def plan_gpus_command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("codecascade"), "plan-gpus", *arguments]
+    command = [str(Path(sys.executable).with_name("codecascade")), "plan-gpus", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -565,12 +566,22 @@ def test_the_command_prints_tables_or_json() -> None:
         (("--gpus", "1xh100", "--family", "x"), "error: There is no recipe for the family 'x'; "),
     ],
 )
-def test_the_command_refuses_in_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
-    done = plan_gpus_command(*arguments)
-    assert done.returncode == 1
-    assert done.stderr.startswith(sentence)
-    assert done.stderr.strip().count("\n") == 0
-    assert done.stdout == ""
+def test_the_planner_refuses_in_one_sentence(
+    arguments: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["plan_gpus", *arguments])
+    with pytest.raises(SystemExit) as refused:
+        planner()
+    assert str(refused.value.code).startswith(sentence)
+    assert "\n" not in str(refused.value.code)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_hands_on_what_the_planner_refuses() -> None:
+    done = plan_gpus_command()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: --gpus is missing")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_command_has_to_be_run_in_a_checkout(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from codecascade_build.checkpoints.preflight import check_checkpoint, expected_t
 from codecascade_build.checkpoints.shards import ITEM_BYTES
 from codecascade_build.errors import BuildError
 from codecascade_build.quantization import check_parallelism, check_sequence_length
-from codecascade_build.recipes import Architecture, families, load_recipe
+from codecascade_build.recipes import Architecture, ModelClass, families, load_recipe
 
 from tests.conversion import need_conversion
 
@@ -26,14 +26,15 @@ ENDS = ["<|im_end|>", "<|endoftext|>"]
 def architecture_of(kind: str) -> Architecture:
     """Small, and as the published models are: one key head in StarCoder, grouped ones and tied embeddings in Qwen2."""
     grouped = {"gpt_bigcode": 1, "qwen2": 2}
+    model_classes: dict[str, ModelClass] = {
+        "codegen": "GPTJForCausalLM",
+        "gptj": "GPTJForCausalLM",
+        "gpt_bigcode": "GPTForCausalLM",
+        "llama": "LLaMAForCausalLM",
+        "qwen2": "QWenForCausalLM",
+    }
     return Architecture(
-        model_class={
-            "codegen": "GPTJForCausalLM",
-            "gptj": "GPTJForCausalLM",
-            "gpt_bigcode": "GPTForCausalLM",
-            "llama": "LLaMAForCausalLM",
-            "qwen2": "QWenForCausalLM",
-        }[kind],
+        model_class=model_classes[kind],
         layers=2,
         hidden=64,
         heads=8,
@@ -104,7 +105,7 @@ def checkpoint(folder: Path, kind: str) -> Path:
     weights = list(weights_of(kind).items())
     half = len(weights) // 2
     shards = {"model-00001-of-00002.safetensors": dict(weights[:half]), "model-00002-of-00002.safetensors": dict(weights[half:])}
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for name, part in shards.items():
         write_safetensors(folder / name, part)
         weight_map |= dict.fromkeys(part, name)
@@ -132,6 +133,7 @@ def test_only_codegen_needs_conversion(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # transformers' StarCoder compiles functions so
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_expected_is_what_transformers_saves(kind: str, form: str, tmp_path: Path) -> None:
@@ -158,7 +160,8 @@ def with_weights(kind: str, **changes: tuple[str, tuple[int, ...]] | None) -> Ca
     """Other weights in one file. Names have __ for a full stop; None takes one away."""
 
     def edit(folder: Path) -> None:
-        weights = weights_of(kind) | {name.replace("__", "."): value for name, value in changes.items()}  # type: ignore[operator]
+        weights: dict[str, tuple[str, tuple[int, ...]] | None] = dict(weights_of(kind))
+        weights |= {name.replace("__", "."): value for name, value in changes.items()}
         write_safetensors(folder / "model.safetensors", {name: value for name, value in weights.items() if value is not None})
 
     return edit

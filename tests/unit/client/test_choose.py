@@ -18,6 +18,7 @@ from codecascade_client.search.frontier import Grid, Point, pareto_frontier
 from codecascade_client.search.savings import FRONTIER, Held, mean_savings, saving
 from codecascade_client.search.search import Rules, plan_file, search
 from codecascade_client.words import in_words
+from numpy.typing import NDArray
 
 from tests.unit.client import synthetic_recordings as synthetic
 
@@ -25,7 +26,7 @@ GRID = Grid((0.3, 0.7, 1.0))
 RULES = Rules(GRID, probability=0.9, split_seed=0, splits=3)
 
 
-def per_task(*right: float) -> np.ndarray:
+def per_task(*right: float) -> NDArray[np.float64]:
     return np.array(right, np.float64)
 
 
@@ -93,7 +94,7 @@ def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_a
         for seed in range(3):
             recording = synthetic.recording(seed, tasks=120)
             found.append(mean_savings(tabulate(recording), GRID, probability, range(4))["balanced"])
-        changes[probability] = np.mean([each.accuracy_change for each in found])
+        changes[probability] = float(np.array([each.accuracy_change for each in found], np.float64).mean())
     assert changes[0.9] > changes[0.5] + 0.01
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
 from codecascade.triton.calls.tls import Tls
 from codecascade_client.client import CascadeClient, Completion

@@ -84,7 +84,7 @@ def specialists() -> Table:
         tasks=tuple(f"t/{tier}" for tier in tiers),
         options=options,
         agreement=np.where(own & tested, 18, 0),
-        pairs=np.where(tested, 18, 0) * np.ones_like(own, np.int64),
+        pairs=np.broadcast_to(np.where(tested, 18, 0), own.shape),
         cost=np.array([[[round(10e6 * FIVE[option.tier])] * len(tiers)] for option in options], np.int64),
         correct=own,
     )

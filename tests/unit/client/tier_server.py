@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
@@ -17,7 +17,7 @@ PROMPT_TOKENS = 11
 
 
 @dataclass
-class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):
+class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Sequence j of a call answers `body(seed, j)`; `refusals` are given first, one a call."""
 
     refusals: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
