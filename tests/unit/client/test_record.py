@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from codecascade.sandbox import SandboxPool
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
+from codecascade.triton.calls.tls import Tls
 from codecascade.types import Plan, PlanStep
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset, load_dataset
@@ -82,7 +84,19 @@ async def test_calls_go_round_the_endpoints() -> None:
     assert answer.prompt_tokens == PROMPT_TOKENS
 
 
-async def test_an_endpoint_that_dies_halfway_is_left_for_the_other() -> None:
+class Hanging(ScriptedTier):
+    """Takes calls and never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked = asyncio.Event()
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        self.was_asked.set()
+        await asyncio.Event().wait()
+
+
+async def test_an_endpoint_that_dies_is_left_for_the_other() -> None:
     dying, healthy, waits = ScriptedTier(), ScriptedTier(), Waits()
     async with serving(healthy), serving(dying) as server:
         endpoints = TierEndpoints([dying.address, healthy.address], waits)
@@ -93,6 +107,45 @@ async def test_an_endpoint_that_dies_halfway_is_left_for_the_other() -> None:
                 await endpoints.generate(CALL)
     assert [len(dying.asked), len(healthy.asked)] == [1, 4]
     assert set(waits.waited) == {0.0}, "nobody waits while one endpoint answers"
+
+
+async def test_a_call_whose_endpoint_dies_halfway_goes_to_the_other() -> None:
+    dying, healthy, waits = Hanging(), ScriptedTier(), Waits()
+    async with serving(healthy), serving(dying) as server, TierEndpoints([dying.address, healthy.address], waits) as endpoints:
+        call = asyncio.ensure_future(endpoints.generate(CALL))
+        await dying.was_asked.wait()
+        await server.stop(0)
+        assert len((await call).samples) == 2
+    assert [len(healthy.asked), waits.waited] == [1, [0.0]]
+
+
+async def test_an_endpoint_that_comes_back_is_asked_again() -> None:
+    tier = ScriptedTier()
+    async with serving(tier):
+        pass
+    started = AsyncExitStack()
+
+    async def wait(seconds: float) -> None:
+        if seconds == BACKOFF_S[0]:  # the call has found nobody
+            await started.enter_async_context(serving(tier, tier.address))
+        await asyncio.sleep(min(seconds, 0.2))
+
+    async with started, TierEndpoints([tier.address], wait) as endpoints:
+        await endpoints.generate(CALL)
+    assert len(tier.asked) == 1
+
+
+async def test_each_endpoint_is_known_by_its_own_name_over_tls() -> None:
+    folder = Path(__file__).parent / "tls"
+    pair = ((folder / "key.pem").read_bytes(), (folder / "certificate.pem").read_bytes())
+    credentials = grpc.ssl_server_credentials([pair])
+    by_name, by_address, waits = ScriptedTier(), ScriptedTier(), Waits()
+    async with serving(by_name, credentials=credentials), serving(by_address, credentials=credentials):
+        urls = [by_name.address.replace("127.0.0.1", "localhost"), by_address.address]
+        async with TierEndpoints(urls, waits, Tls(folder / "certificate.pem")) as endpoints:
+            for _ in range(2):
+                await endpoints.generate(CALL)
+    assert [len(by_name.asked), len(by_address.asked), waits.waited] == [1, 1, [0.0, 0.0]]
 
 
 async def test_unavailable_is_tried_again_and_later_each_time() -> None:
