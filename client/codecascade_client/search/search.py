@@ -162,15 +162,3 @@ def _chosen(choice: Choice) -> dict[str, Any]:
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
-
-
-def prices_in_words(result: SearchResult) -> str:
-    """The ratio that decides which plans pay, and where it is from."""
-    prices = result.manifest.prices
-    charged = ["generated tokens"]
-    charged += ["prompt tokens"] if any(price.prompt_price_per_mtok for price in prices.tiers.values()) else []
-    charged += ["the sandbox's CPU time"] if prices.sandbox_price_per_cpu_s else []
-    return (
-        f"prices of {result.rules.prices_from or 'the recording'}: a generated token costs {price_ratio(prices)} "
-        f"({', '.join(prices.tiers)}); charged: {', '.join(charged)}"
-    )

@@ -9,8 +9,9 @@ from codecascade_client.recording.reprice import reprice
 from codecascade_client.replay.plans import replay_plan
 from codecascade_client.replay.table import outcome, tabulate
 from codecascade_client.report.page import write_report
+from codecascade_client.report.tables import prices_in_words
 from codecascade_client.search.frontier import Grid
-from codecascade_client.search.search import Rules, prices_in_words, provenance, search
+from codecascade_client.search.search import Rules, provenance, search
 from codecascade_client.words import price_ratio
 
 from tests.unit.client import synthetic_recordings as synthetic
