@@ -71,7 +71,7 @@ def print_results(results: Sequence[Result]) -> None:
             f"{result.score:.3f}",
             str(result.tokens),
             dollars(result.cost_usd),
-            f"{result.seconds:.1f}",
+            f"{result.latency_s:.1f}",
         )
     out = console(sys.stdout)
     out.print(rows)
@@ -90,7 +90,7 @@ def totals(results: Sequence[Result]) -> list[str]:
         "answered by: " + ", ".join(f"{tier} {count}" for tier, count in answered.items()),
         f"escalated: {sum(len(result.asked) > 1 for result in results)} of {len(results)}",
         f"per task: {sum(result.tokens for result in results) / len(results):,.0f} tokens, {dollars(per_task)}, "
-        f"{sum(result.seconds for result in results) / len(results):.1f} s",
+        f"{sum(result.latency_s for result in results) / len(results):.1f} s",
     ]
 
 

@@ -14,12 +14,12 @@ from codecascade.texts.extract import candidate, extract_test_lines
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Candidate, Task, TestLine, Verdict
 
+from codecascade_client.datasets.humaneval import TESTS_CPU_S
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import Draw, Judged, Unit, sources_sha256
 from codecascade_client.recording.store import RecordingFolder, Truth
 
-TRUTH_S = 10.0  # CPU seconds for all of a task's own tests
 BATCH = 32  # units judged between two writes
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ async def _judge(sources: Sources, pool: SandboxPool) -> dict[int, Judged]:
 async def _truth(unit: Unit, sources: Sources, dataset: Dataset, pool: SandboxPool) -> Truth:
     benchmark = dataset.tasks[unit.task]
     programs = list(dict.fromkeys(benchmark.check_program(program.source) for program in sources.programs))
-    found = await asyncio.gather(*(pool.run_program(program, timeout_s=TRUTH_S) for program in programs))
+    found = await asyncio.gather(*(pool.run_program(program, timeout_s=TESTS_CPU_S) for program in programs))
     verdict: dict[str, Verdict] = dict(zip(programs, found, strict=True))
     verdicts = [verdict[benchmark.check_program(program.source)] for program in sources.programs]
     return Truth(np.array(verdicts, np.int8), sources.programs_sha256)

@@ -1,13 +1,15 @@
 import pytest
-from codecascade.types import Plan, PlanStep
+from codecascade.types import Plan, PlanStep, Verdict
 from codecascade_client.estimate import wilson
-from codecascade_client.live.bench import Answered, summary, tier_use
+from codecascade_client.live.bench import summary, tier_use
+from codecascade_client.live.evaluate import Result
 from codecascade_client.search.choose import Estimate
 
 
-def answered(passed: bool, *steps: tuple[str, str]) -> Answered:
+def answered(passed: bool, *steps: tuple[str, str]) -> Result:
     trace = {"steps": [{"tier": tier, "decision": decision} for tier, decision in steps], "cost": {"completion_tokens": {"a": 5}}}
-    return Answered("t", "", trace, cost_usd=2e-6, latency_s=1.0, passed=passed)
+    verdict = Verdict.PASS if passed else Verdict.FAIL
+    return Result("t", "", "a", 1.0, 2e-6, trace, verdict, latency_s=1.0)
 
 
 @pytest.mark.parametrize(("right", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)])
