@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from codecascade_client.files import write_whole
 from codecascade_client.report import tables
@@ -48,7 +47,7 @@ def _page(result: SearchResult, drawn: Sequence[Chart]) -> str:
         prices_in_words=tables.prices_in_words(result),
         prices=tables.prices_table(result),
         sandbox_price=f"{result.manifest.prices.sandbox_price_per_cpu_s:g}",
-        charts=[{"title": chart.title, "text": chart.text, "svg": Markup(_inline(_svg(chart)))} for chart in drawn],
+        charts=[{"title": chart.title, "text": chart.text, "svg": _inline(_svg(chart))} for chart in drawn],
         splits=result.rules.splits,
         savings=tables.savings_table(result),
         frontier=tables.plans_table(result.frontier),
