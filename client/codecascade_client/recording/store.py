@@ -97,7 +97,7 @@ class RecordingFolder:
                 parts.merge(self.path, table, schema, self.owner)
 
     def recorded_units(self) -> set[Unit]:
-        """What has been answered."""
+        """The units that have been answered."""
         rows = parts.read_rows(self.path, "samples", SAMPLES, self.owner, columns=("tier", "task", "run"))
         return {_unit(row) for row in rows}
 

@@ -63,7 +63,7 @@ def _svg(chart: Chart) -> str:
 
 
 def _inline(svg: str) -> str:
-    """Without the XML prologue, which has no place inside HTML."""
+    """The SVG without its XML prologue, which HTML does not allow."""
     return svg[svg.index("<svg") :]
 
 

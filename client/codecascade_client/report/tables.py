@@ -29,6 +29,7 @@ def extent(result: SearchResult) -> str:
 
 
 def excluded(result: SearchResult) -> list[str]:
+    """A sentence for every tier that is too weak."""
     return [
         f"tier {tier} is left out: it is right in {accuracy:.1%} of the validation tasks"
         for tier, accuracy in result.weak.items()
@@ -36,7 +37,7 @@ def excluded(result: SearchResult) -> list[str]:
 
 
 def rule(choice: Choice) -> str:
-    """By which a plan was chosen."""
+    """The rule that a plan was chosen by."""
     return f"{choice.rule} (probability {choice.probability:.2f})"
 
 
@@ -104,5 +105,5 @@ def _saving(saving: MeanSaving) -> tuple[str, str, str, str]:
 
 
 def _where(compared: int, splits: int) -> str:
-    """In how many splits there was a plan to compare with, if not in all."""
+    """The number of splits that have a plan to compare with, unless all have one."""
     return "" if compared == splits else f" ({compared} of {splits} splits)"

@@ -37,7 +37,7 @@ def test_two_loads_tell_what_prompt_and_generated_tokens_take() -> None:
 
 def test_a_tier_that_writes_nothing_has_no_price() -> None:
     load = Load(1, prompt_tokens=100, generated_tokens=1, seconds=1.0)
-    with pytest.raises(InvalidRequest, match="generated too little"):
+    with pytest.raises(InvalidRequest, match="generated too few tokens"):
         speed_of(load, load)
 
 
