@@ -302,7 +302,7 @@ def test_the_installed_program_speaks(tmp_path: Path) -> None:
 
 def piped(content: bytes, *arguments: str) -> Run:
     """`complete` with a prompt from a pipe."""
-    command = [PROGRAM, "complete", "--prompt-file", "-", *arguments]
+    command = [str(PROGRAM), "complete", "--prompt-file", "-", *arguments]
     done = subprocess.run(command, input=content, capture_output=True, check=False)
     return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -36,12 +36,12 @@ CALL = GenerateRequest("small", "def f(a, b):\n", ("\n\n",), 20, 0.8, 0.95, 5, 2
 
 
 def dataset(tasks: int = 4) -> Dataset:
-    found = {}
+    benchmarks = {}
     for n in range(tasks):
         name = f"add_{n}"
         test = f"def check(candidate):\n    assert candidate(20, 22) == 42\n    assert candidate({n}, 1) == {n + 1}\n"
-        found[f"t/{n}"] = BenchmarkTask(f"t/{n}", f"def {name}(a, b):\n", name, "", test)
-    return Dataset("sums", found)
+        benchmarks[f"t/{n}"] = BenchmarkTask(f"t/{n}", f"def {name}(a, b):\n", name, "", test)
+    return Dataset("sums", benchmarks)
 
 
 @pytest.fixture
@@ -194,11 +194,11 @@ async def test_any_other_failure_is_not_tried_again(code: grpc.StatusCode, kind:
 async def record_all(
     folder: RecordingFolder, deployment: Deployment, tasks: Dataset, address: str, units: list[Unit]
 ) -> list[Recorded | Refused]:
-    found: list[Recorded | Refused] = []
+    outcomes: list[Recorded | Refused] = []
     async with TierEndpoints([address], Waits()) as endpoints:
         with folder.writing():
-            await record(folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=3, on_unit=found.append)
-    return found
+            await record(folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=3, on_unit=outcomes.append)
+    return outcomes
 
 
 async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_path: Path, deployment_file: Path) -> None:
@@ -240,10 +240,10 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
         live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
         live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
     assert unjudged(folder, tasks) == {}
-    found = await replay(plan, folder.load(), "t/1", 0)
-    assert found.correct
-    assert found.answer.trace.answered_by == live.trace.answered_by == answered_by
-    assert [timeless(step) for step in found.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+    replayed = await replay(plan, folder.load(), "t/1", 0)
+    assert replayed.correct
+    assert replayed.answer.trace.answered_by == live.trace.answered_by == answered_by
+    assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
 
 
 def timeless(step: StepTrace) -> StepTrace:
@@ -271,11 +271,11 @@ async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deploym
     units = plan_units(tasks, ["small"], runs=1, split_seed=0, limit=None)
     broken = ScriptedTier()
     async with serving(broken) as server:
-        found: list[Any] = []
+        outcomes: list[Any] = []
 
         def stop_after_three(unit: Recorded | Refused) -> None:
-            found.append(unit)
-            if len(found) == 3:
+            outcomes.append(unit)
+            if len(outcomes) == 3:
                 asyncio.ensure_future(server.stop(0))  # noqa: RUF006
 
         with pytest.raises(TierUnavailable), folder.writing():
@@ -284,7 +284,7 @@ async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deploym
                     folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=1, on_unit=stop_after_three
                 )
     kept = folder.recorded_units()
-    assert {unit.unit for unit in found} == kept
+    assert {unit.unit for unit in outcomes} == kept
     healthy = ScriptedTier()
     async with serving(healthy):
         await record_all(folder, deployment, tasks, healthy.address, [unit for unit in units if unit not in kept])
@@ -300,9 +300,9 @@ async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, d
     async def generate(request: GenerateRequest) -> Generation:
         raise InvalidRequest("the prompt has 9000 tokens")
 
-    found: list[Recorded | Refused] = []
-    await record(folder, deployment, tasks, units, SETTINGS, generate, concurrency=2, on_unit=found.append)
-    assert {(unit.unit, getattr(unit, "reason", None)) for unit in found} == {(u, "the prompt has 9000 tokens") for u in units}
+    outcomes: list[Recorded | Refused] = []
+    await record(folder, deployment, tasks, units, SETTINGS, generate, concurrency=2, on_unit=outcomes.append)
+    assert {(unit.unit, getattr(unit, "reason", None)) for unit in outcomes} == {(u, "the prompt has 9000 tokens") for u in units}
     assert folder.recorded_units() == set()
 
 

@@ -36,12 +36,12 @@ def file(tmp_path: Path, text: str) -> Path:
 
 def test_the_prices_of_a_file_replace_all_of_the_recordings(tmp_path: Path) -> None:
     manifest = synthetic.manifest(4, synthetic.PRICES_PER_MTOK)
-    found = reprice(manifest, file(tmp_path, GPU))
-    assert found.prices == Prices(
+    repriced = reprice(manifest, file(tmp_path, GPU))
+    assert repriced.prices == Prices(
         {"small": TokenPrice(0.02, 0.004), "medium": TokenPrice(0.06), "large": TokenPrice(0.3)}, sandbox_price_per_cpu_s=2e-6
     )
-    assert list(found.tiers) == list(manifest.tiers), "still small to large"
-    assert replace(found, tiers=manifest.tiers, sandbox_price_per_cpu_s=manifest.sandbox_price_per_cpu_s) == manifest
+    assert list(repriced.tiers) == list(manifest.tiers), "still small to large"
+    assert replace(repriced, tiers=manifest.tiers, sandbox_price_per_cpu_s=manifest.sandbox_price_per_cpu_s) == manifest
     without = reprice(manifest, file(tmp_path, GPU.replace("sandbox_price_per_cpu_s = 2e-6", "")))
     assert without.prices.sandbox_price_per_cpu_s == 0.0, "what the file does not name costs nothing"
 
