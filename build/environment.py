@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "var" / "log" / "environment.log"
+_CLEAR_LINE = "\r\033[K"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -165,6 +166,7 @@ def _logged(argv: Sequence[str], count: PackageCount) -> tuple[int, str]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     said = []
+    shown = ""
     with (
         LOG.open("a", encoding="utf-8") as log,
         subprocess.Popen(
@@ -177,10 +179,11 @@ def _logged(argv: Sequence[str], count: PackageCount) -> tuple[int, str]:
             said.append(line)
             log.write(line)
             count.read(line)
-            if count.packages and sys.stderr.isatty():
-                print(f"\r\033[K  {count}", end="", file=sys.stderr, flush=True)
-    if count.packages and sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+            if count.packages and str(count) != shown and sys.stderr.isatty():
+                shown = str(count)
+                print(f"{_CLEAR_LINE}  {shown}", end="", file=sys.stderr, flush=True)
+    if shown:
+        print(_CLEAR_LINE, end="", file=sys.stderr, flush=True)
     return process.returncode, "".join(said)
 
 

@@ -16,7 +16,8 @@ def download_from_hub(endpoint: str, repository: str, revision: str, file: str, 
     """folder/file, of unknown hash. An interrupted download goes on where it stopped.
 
     Remove `folder` when the file was taken out of it.
-    Raises SourceFailed if the hub cannot deliver, OSError if the disk cannot take the file.
+    Raises SourceFailed if the hub cannot deliver (the message goes on from the hub's name), OSError if the disk cannot
+    take the file.
     """
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # Xet, the hub's newer protocol, starts again from the first byte
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its warnings say that it tries again
@@ -33,7 +34,7 @@ def download_from_hub(endpoint: str, repository: str, revision: str, file: str, 
                 shutil.rmtree(folder)
             elif not _broke_off(error) or not left:
                 raise SourceFailed(_reason(error)) from error
-    raise SourceFailed(f"it refused to send the rest of the file, {_TRIES} times in a row")
+    raise SourceFailed(f"refused to send the rest of the file, {_TRIES} times in a row")
 
 
 def _reach(endpoint: str) -> None:
@@ -58,13 +59,13 @@ def _status(error: BaseException) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What the innermost cause says: the layers above it only repeat that a request failed."""
+    """What the hub did, such as `answered HTTP 404 Not Found`. The innermost cause says it; the layers above only repeat it."""
     chain = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
     for cause in chain:
         if status := _status(cause):
-            return f"it answered HTTP {status} {cause.response.reason}"  # type: ignore[attr-defined]
+            return f"answered HTTP {status} {cause.response.reason}"  # type: ignore[attr-defined]
     if isinstance(chain[-1], OSError) and chain[-1].strerror:
-        return f"it cannot be reached ({chain[-1].strerror})"
-    return str(chain[-1]).partition("\n")[0].rstrip(".") or type(chain[-1]).__name__
+        return f"cannot be reached ({chain[-1].strerror})"
+    return f"failed: {chain[-1]}".partition("\n")[0].rstrip(".")

