@@ -55,7 +55,7 @@ class TierEndpoints:
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Raises InvalidRequest when the tier refuses the request, TierUnavailable when it fails or no endpoint answers."""
-        inputs = generate_inputs(request, texts, numbers)
+        inputs = infer_inputs(request_arrays(request))
         sentence = ""
         for wait_s in (0.0, *BACKOFF_S):
             await self._sleep(wait_s)
@@ -63,23 +63,6 @@ class TierEndpoints:
             self._servers.rotate(-1)
             for server in this_round:
                 try:
-<<<<<<< HEAD
-                    return await self._ask(self._servers[(first + offset) % len(self._servers)], request)
-                except _EndpointUnavailable as error:
-                    reason = str(error)
-        raise TierUnavailable(f"tier {request.tier} cannot be asked at {', '.join(self._urls)}: {reason}")
-
-    async def _ask(self, server: InferenceServerClient, request: GenerateRequest) -> Generation:
-        try:
-            answer = await server.infer(request.tier, infer_inputs(request_arrays(request)), client_timeout=CALL_TIMEOUT_S)
-        except InferenceServerException as error:
-            sentence = str(error.message()).strip().split("\n")[0]
-            if error.status() == _UNAVAILABLE:
-                raise _EndpointUnavailable(sentence) from error
-            kind = InvalidRequest if error.status() == _INVALID else TierUnavailable
-            raise kind(f"tier {request.tier}: {sentence}") from error
-        return read_generation(request, {output.name: answer.as_numpy(output.name) for output in OUTPUTS})
-=======
                     answer = await server.infer(request.tier, inputs, client_timeout=CALL_TIMEOUT_S)
                 except InferenceServerException as error:
                     sentence = str(error.message()).strip().split("\n")[0]
@@ -87,6 +70,5 @@ class TierEndpoints:
                         refused = error.status() == "StatusCode.INVALID_ARGUMENT"
                         raise (InvalidRequest if refused else TierUnavailable)(f"tier {request.tier}: {sentence}") from error
                 else:
-                    return generation(request, {name: answer.as_numpy(name) for name in GENERATED})
+                    return read_generation(request, {output.name: answer.as_numpy(output.name) for output in OUTPUTS})
         raise TierUnavailable(f"tier {request.tier} cannot be asked at {', '.join(self._urls)}: {sentence}")
->>>>>>> client

@@ -93,13 +93,8 @@ def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_a
         savings = []
         for seed in range(3):
             recording = synthetic.recording(seed, tasks=120)
-<<<<<<< HEAD
-            found.append(mean_savings(tabulate(recording), GRID, probability, range(4))["balanced"])
-        changes[probability] = float(np.array([each.accuracy_change for each in found], np.float64).mean())
-=======
             savings.append(mean_savings(tabulate(recording), GRID, probability, range(4))["balanced"])
-        changes[probability] = np.mean([saving.accuracy_change for saving in savings])
->>>>>>> client
+        changes[probability] = float(np.array([saving.accuracy_change for saving in savings], np.float64).mean())
     assert changes[0.9] > changes[0.5] + 0.01
 
 

@@ -31,7 +31,7 @@ def test_two_loads_tell_what_prompt_and_generated_tokens_take() -> None:
     reading = Load(4, prompt_tokens=1000, generated_tokens=10, seconds=1000 * 0.002 + 10 * 0.03)
     writing = Load(4, prompt_tokens=900, generated_tokens=500, seconds=900 * 0.002 + 500 * 0.03)
     speed = speed_of(reading, writing)
-    assert (speed.prompt, speed.generated) == (pytest.approx(2.0), pytest.approx(30.0))
+    assert (speed.prompt, speed.generated) == pytest.approx((2.0, 30.0))
     assert speed.generated_only == pytest.approx(1e3 * writing.seconds / 500)
 
 
