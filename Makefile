@@ -58,7 +58,7 @@ check: environment ## Lint, format and types
 	$(BIN)/mypy
 
 lock: environment ## Bring the locks up to date with pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev --group build $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
@@ -133,17 +133,14 @@ conversion: environment ## Add torch and transformers to the environment: for co
 $(ENVIRONMENT): requirements.lock pyproject.toml build/environment.py
 	@case "$(VERSION)" in 3.10|3.11|3.12|3.13) ;; *) \
 		echo "error: $(PYTHON) is Python '$(VERSION)', 3.10 to 3.13 are needed: make PYTHON=python3.12 …" >&2; exit 1;; esac
-	@echo "Setting up var/venv …" >&2
 	@$(PYTHON) build/environment.py var/venv
 	@rm -f var/venv/.ready-*
 	@touch $@
 
 $(CONVERSION): requirements-conversion.lock pyproject.toml build/environment.py
-	@echo "Adding torch and transformers to var/venv …" >&2
 	@$(BIN)/python build/environment.py var/venv --conversion
 	@touch $@
 
-$(DEPLOY): requirements-deploy.lock
-	@echo "Adding what reads images and chart to var/venv …" >&2
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-deploy.lock
+$(DEPLOY): requirements-deploy.lock build/environment.py
+	@$(BIN)/python build/environment.py var/venv --deploy
 	@touch $@

