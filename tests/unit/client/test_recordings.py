@@ -175,9 +175,7 @@ def test_equal_rows_left_by_an_interrupted_merge_count_once(tmp_path: Path) -> N
 
 
 KILLED = """
-import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 from tests.unit.client.test_recordings import draw
 from codecascade_client.recording.recording import Unit
 from codecascade_client.recording.store import open_recording
@@ -192,8 +190,8 @@ with folder.writing():
 @pytest.mark.parametrize("after", [1, 20, 31, 33])
 def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_path: Path, after: int) -> None:
     folder = create_recording(tmp_path / "r", manifest())
-    script = KILLED.format(tests=str(ROOT), folder=str(folder.path))
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
+    script = KILLED.format(folder=str(folder.path))
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         finished = [int(line) for line, _ in zip(writer.stdout, range(after), strict=False)]
         os.kill(writer.pid, signal.SIGKILL)
@@ -235,13 +233,12 @@ def test_a_full_disk_is_said_and_keeps_what_was_recorded(tmp_path: Path) -> None
     folder = create_recording(tmp_path / "r", manifest())
     folder.add_draws({UNIT: draw()})
     script = (
-        "import resource, signal, sys; from pathlib import Path;"
+        "import resource, signal; from pathlib import Path;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
-        f"sys.path.insert(0, {str(ROOT)!r});"
         "from tests.unit.client.test_recordings import UNIT, draw; from codecascade_client.recording.store import open_recording;"
         f"open_recording(Path({str(folder.path)!r})).add_draws({{UNIT: draw('other')}})"
     )
-    stopped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    stopped = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "samples-000002.parquet cannot be written" in stopped.stderr
     assert "File too large); what was recorded before it is kept" in stopped.stderr
     assert folder.draws() == {UNIT: draw()}
