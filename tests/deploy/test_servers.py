@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -21,15 +20,15 @@ from typing import Any
 
 import pytest
 from codecascade.triton.calls.tls import Tls
-from codecascade_build.paths import ROOT, VAR
-from codecascade_build.server.install import TritonInstall, installed, python_library_dir
+from codecascade_build.paths import ROOT
+from codecascade_build.server.install import TritonInstall, python_library_dir
 from codecascade_build.server.process import Ports, failure, free_ports, server_environ
-from codecascade_build.server.release import pinned
 from codecascade_client.client import CascadeClient
 from codecascade_client.errors import RequestFailed
 
 from tests.deploy import dockerfile
 from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
+from tests.server.real_server import unpacked_server
 from tests.server.scripted.repository import ScriptedTier, render
 
 pytestmark = pytest.mark.triton
@@ -67,9 +66,7 @@ class Pod:
 
 @pytest.fixture(scope="module")
 def triton() -> TritonInstall:
-    install = installed(pinned().version, VAR, sysconfig.get_python_version())
-    assert install, f"there is no Triton server in {VAR}; `make setup` puts it there"
-    return install
+    return unpacked_server()
 
 
 @pytest.fixture(scope="module")
