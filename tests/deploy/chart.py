@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 
 def values(family: str, /, **more: Any) -> dict[str, Any]:
-    """What values-<family>.yaml, --set-file deployment, --set-file plans and a claim for the engines make. more: dotted keys."""
+    """values-<family>.yaml with a deployment, plans and a claim for the engines. more: dotted key → value."""
     chosen: dict[str, Any] = yaml.safe_load((CHART / f"values-{family}.yaml").read_text())
     chosen |= {"deployment": json.dumps(deployment(family)), "plans": plans(family), "models": {"claim": "engines"}}
     return with_values(chosen, more)
@@ -97,7 +97,7 @@ def containers(workload: Object) -> list[Object]:
 
 
 def environment(workload: Object) -> dict[str, str]:
-    """A container's variables, those that follow from its resources included."""
+    """A container's variables by name; those that refer to its resources have their values."""
     only = container(workload)
     variables = {}
     for variable in only["env"]:

@@ -57,7 +57,7 @@ def groups(family: str) -> dict[str, list[str]]:
 
 
 def complete_groups(family: str) -> list[dict[str, Any]]:
-    """With what they take from the defaults."""
+    """The tier groups with their defaults filled in."""
     defaults = yaml.safe_load((chart.CHART / "values.yaml").read_text())["tierDefaults"]
     return [{**defaults, **group} for group in values(family)["tierGroups"]]
 
@@ -135,7 +135,7 @@ def test_selectors_find_the_pods_of_their_server_and_no_others(family: str, vari
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_ports_are_those_that_the_server_listens_on(family: str, variant: str) -> None:
-    triton = {"http": 8000, "grpc": 8001, "metrics": 8002}  # tritonserver's own, and no flag changes them
+    triton = {"http": 8000, "grpc": 8001, "metrics": 8002}  # tritonserver's defaults, which no flag changes
     objects = release(family, variant)
     for deployment in of_kind(objects, "Deployment"):
         assert {port["name"]: port["containerPort"] for port in container(deployment)["ports"]} == triton
@@ -247,7 +247,7 @@ def test_plans_arrive_byte_for_byte_and_change_without_a_restart() -> None:
     objects = release()
     assert named(objects, "ConfigMap", "plans")["data"]["qwen2.5-coder.json"].strip() == text.strip()
     mounts = container(named(objects, "Deployment", "cascade"))["volumeMounts"]
-    assert all("subPath" not in mount for mount in mounts)  # such a mount never changes
+    assert all("subPath" not in mount for mount in mounts)  # Kubernetes never updates such a mount
     other = text.replace('"default": "balanced"', '"default": "cheap"')
     assert other != text
     assert named(release(plans=other), "Deployment", "cascade") == named(objects, "Deployment", "cascade")
@@ -548,7 +548,7 @@ def mebibytes(quantity: str) -> float:
 
 
 def violations(pod: dict[str, Any]) -> list[str]:
-    """The controls of the Pod Security Standards, baseline and restricted, that a pod of ours can break."""
+    """Which controls of the Pod Security Standards (baseline and restricted) the pod breaks."""
     allowed = {
         "configMap",
         "csi",

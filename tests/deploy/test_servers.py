@@ -1,4 +1,4 @@
-"""What the chart starts, started: its arguments, variables and files on real Tritons, with TLS; a folder is the image."""
+"""Starts the chart's containers on real Tritons: their arguments, variables, files and TLS. A folder stands for the image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.triton
 
 PEM = ROOT / "tests" / "unit" / "client" / "tls"
 SECRET = {"tls.crt": PEM / "certificate.pem", "tls.key": PEM / "key.pem", "ca.crt": PEM / "certificate.pem"}
-SMALL, LARGE = "codegen-350m-mono", "codegen-16b-mono"  # of different groups, prompts in the style that the scripted tiers know
+SMALL, LARGE = "codegen-350m-mono", "codegen-16b-mono"  # in different groups; scripted tiers know their prompt style
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
 # A user without capabilities, as in a restricted pod.
 UNSHARE = ["unshare", "--user", "--map-user=10001", "--map-group=10001"]
@@ -45,9 +45,10 @@ RESTRICTED = UNSHARE if NAMESPACES else []
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A container of the chart as processes of this machine. root: its files."""
+    """A container of the chart as a process of this machine."""
 
     root: Path
+    """The container's files."""
     ports: Ports
     process: subprocess.Popen[bytes]
 
@@ -79,7 +80,7 @@ def objects() -> list[Object]:
 
 @pytest.fixture(scope="module")
 def pods(triton: TritonInstall, objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pod]]:
-    """The whole release."""
+    """Every server of the release, by name."""
     addresses: dict[str, Ports] = {name: free_ports() for name in ("sandbox", "small", "large", "cascade")}
     with contextlib.ExitStack() as stack:
         running = {}
@@ -166,7 +167,7 @@ def _pod(
     _mount(objects, workload, root)
 
     def here(text: str) -> str:
-        """A path of the container as one of this machine, an address of the cluster as one of this machine."""
+        """Replace the container's paths and the cluster's addresses with this machine's."""
         for server, ports in addresses.items():
             text = text.replace(f"{FULLNAME}-{server}.{NAMESPACE}.svc:8001", f"localhost:{ports.grpc}")
         return re.sub(r"(?<![\w/])/(?=(opt|etc)/codecascade/)", f"{root}/", text)
@@ -201,7 +202,7 @@ def _pod(
 
 
 def _mount(objects: list[Object], workload: Object, root: Path) -> None:
-    """What the pod's volumes hold; no engines."""
+    """Write what the pod's volumes hold, without engines."""
     volumes = {volume["name"]: volume for volume in workload["spec"]["template"]["spec"]["volumes"]}
     for mount in container(workload)["volumeMounts"]:
         volume, place = volumes[mount["name"]], root / mount["mountPath"].lstrip("/")
@@ -216,7 +217,7 @@ def _mount(objects: list[Object], workload: Object, root: Path) -> None:
 
 
 def _render(workload: Object, root: Path, here: Callable[[str], str], environ: dict[str, str]) -> None:
-    """What a pod's init container does; then scripted models, of the same names, in the place of those that want a GPU."""
+    """Do what the pod's init container does; then put scripted models of the same names in the place of those that need a GPU."""
     for init in workload["spec"]["template"]["spec"].get("initContainers", []):
         env, variable, python, *arguments = init["args"]
         name, path = variable.split("=")

@@ -1,4 +1,4 @@
-"""Many candidates, some of them hostile, and what is left of them afterwards."""
+"""Judges many candidates, some of them hostile, and measures what is left behind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Usage:
     zygotes_rss_kb: int
     processes: int
     descriptors: int
-    files: int  # in the folder for temporary files
+    files: int
+    """In the folder for temporary files."""
 
     @classmethod
     def now(cls) -> Usage:
@@ -53,13 +54,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Soaked:
-    """wrong: verdicts that no candidate earned, in words. before: after the first twentieth. zygotes: started in all."""
-
     candidates: int
     wrong: tuple[str, ...]
+    """Verdicts that no candidate earned, in words."""
     before: Usage
+    """When a twentieth of the candidates had run."""
     after: Usage
     zygotes: int
+    """Started in all."""
     wall_s: float
 
 

@@ -38,7 +38,7 @@ LEVELS_AND_MODES = [
     for mode in ("blind", "tick")
 ]
 Targets = dict[str, Any]  # name in a case's source → what to aim at
-LevelPool = tuple[str, SandboxPool]  # mode
+LevelPool = tuple[str, SandboxPool]  # mode, its pool
 
 # Looks for anything that an earlier candidate could have left behind.
 CLEAN = """
@@ -74,7 +74,7 @@ CLEAN_LINES = {
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
-    """Live targets that exist outside and are open to anyone there."""
+    """Files and sockets outside of the sandbox that any user may open: what the attacks try to reach."""
     folder = tmp_path_factory.getbasetemp().parent / f"targets-{os.getpid()}"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -125,7 +125,7 @@ async def judge(pool: SandboxPool, source: str, *lines: str) -> list[Verdict]:
 async def test_gets_nothing_and_leaves_nothing(level_pool: LevelPool, targets: Targets, case: Case) -> None:
     mode, pool = level_pool
     if mode not in case.modes:
-        return  # the comparison is the candidate's own in this mode: see Case
+        return  # in this mode the candidate compares the values itself: see Case.modes
     zygotes = pool.stats.zygotes_started
     assert await judge(pool, case.aimed(targets), case.line) != [Verdict.PASS]
     assert await judge(pool, CLEAN, *CLEAN_LINES) == list(CLEAN_LINES.values())

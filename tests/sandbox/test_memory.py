@@ -1,4 +1,4 @@
-"""What a zygote does so that a fork is cheap."""
+"""A zygote arranges its memory so that a fork copies few pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made of a child's bytes, whatever they are."""
+"""A report from a child's bytes: whole, cut short or forged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STARTED = [(READY, OK), (MODULE, OK)]
 
 
 def frames(*sent: tuple[int, int], nonce: bytes = NONCE, text: bytes = b"") -> bytes:
-    """(position, status) each; the lines have the positions from 2 on."""
+    """One frame for each (position, status). Lines start at position 2."""
     return b"".join(protocol.FRAME.pack(nonce, position, status, len(text)) + text for position, status in sent)
 
 

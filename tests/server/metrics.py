@@ -12,14 +12,14 @@ from codecascade_build.server.process import RunningServer
 
 
 def metric(server: RunningServer, name: str) -> float:
-    """0 if there is none of this name and these labels, in any order."""
+    """The value of a series, its labels in any order; 0 if there is none."""
     with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
         series = [line.rpartition(" ")[::2] for line in answer.read().decode().splitlines()]
     return sum(float(value) for written, value in series if _labels(written) == _labels(name))
 
 
 async def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    """Metrics are handed over a few times a second."""
+    """Wait until it holds: a server updates its metrics a few times a second. Fails after `within_s`."""
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline

@@ -229,7 +229,9 @@ async def test_bad_input_gets_one_sentence_and_the_server_goes_on(
             await raw.infer("cascade", [tensor(*each) for each in ({"prompt": ([PROMPT.encode()], BYTES)} | tensors).items()])
     assert failure.value.status() == "StatusCode.INVALID_ARGUMENT"
     said = re.sub(r"^\[request id: \S+\] ", "", failure.value.message().strip())
-    assert re.sub(r"\d+ tokens", "… tokens", said) == sentence  # of the two prompts, for solutions and for tests, either
+    assert (
+        re.sub(r"\d+ tokens", "… tokens", said) == sentence
+    )  # the prompt for solutions or the one for tests, whichever came first
     assert await serves(client)
 
 
@@ -292,7 +294,7 @@ async def serves(client: CascadeClient) -> bool:
 
 
 async def served_until(holds: Callable[[str], bool], client: CascadeClient, tiers: set[str]) -> None:
-    """Ask until `holds` is true of the tier that answers, which is one of `tiers` meanwhile."""
+    """Ask until `holds` is true of the tier that answers. Until then any of `tiers` may answer."""
     deadline = time.monotonic() + 10.0
     while not holds(tier := (await client.complete(PROMPT)).tier):
         assert tier in tiers
@@ -307,7 +309,7 @@ async def elapsed_s(client: CascadeClient, requests: int) -> float:
 
 
 def timeless(trace: Any) -> Any:
-    """A trace without what it measured."""
+    """A trace without its measured times."""
     if isinstance(trace, dict):
         measured = {key for key in trace if key.endswith("_ms") or key == "sandbox_s"}
         return {key: timeless(value) for key, value in trace.items() if key not in measured}
@@ -322,6 +324,6 @@ def tensor(name: str, content: tuple[list[Any], Any]) -> InferInput:
 
 
 def replace(path: Path, text: str) -> None:
-    """Whole or not at all, as a deployment would."""
+    """Replace a file atomically, as a deployment would."""
     path.with_suffix(".new").write_text(text)
     path.with_suffix(".new").replace(path)

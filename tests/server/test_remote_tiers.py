@@ -54,7 +54,7 @@ def far(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def deployment_file(far: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the cascade, whose own Triton has the tier `near` alone."""
+    """The deployment of a cascade whose own Triton has only the tier `near`."""
     folder = tmp_path_factory.mktemp("near")
     repository = render(folder, TIERS, PLANS, default="two", real_sandbox=True)
     document = json.loads(repository.deployment.read_text())
