@@ -22,8 +22,6 @@ from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput, model_config_pb2
 
 from tests.server import tier_client
-from tests.server.real_server import StartServer
-from tests.server.scripted.repository import ScriptedTier, render
 from tests.server.tier_client import Answer, inputs
 
 pytestmark = pytest.mark.triton
@@ -75,13 +73,6 @@ class RemoteTier(TierUnderTest):
             return await tiers.generate(GenerateRequest(self.name, **(defaults | values)))
         finally:
             await tiers.close()
-
-
-@pytest.fixture(scope="module")
-def scripted_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    plans = {"only": [{"tier": "small", "k": 0}]}
-    repository = render(tmp_path_factory.mktemp("scripted"), [ScriptedTier("small")], plans, default="only")
-    return start_server(repository.repositories, repository.deployment)
 
 
 @pytest.fixture(

@@ -31,6 +31,7 @@ def test_reads_every_kind() -> None:
         ("texts", "[1]", "a JSON list of texts"),
         ("texts", '"x"', "a JSON list of texts"),
         ("integer", "0", "a whole number of at least 1"),
+        ("integer", "many", "a whole number of at least 1"),
         ("integer", "-1", "a whole number of at least 1"),
         ("numbers", "0,", "whole numbers separated by commas"),
         ("numbers", "-1", "whole numbers separated by commas"),

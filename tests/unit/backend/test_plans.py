@@ -68,7 +68,7 @@ def test_a_bad_plan_file_is_refused_in_one_sentence(tmp_path: Path, change: Any,
 
 
 def test_a_missing_plan_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PlanFileError, match="nowhere.json cannot be read"):
+    with pytest.raises(PlanFileError, match=r"nowhere.json cannot be read"):
         load_plans(tmp_path / "nowhere.json")
 
 

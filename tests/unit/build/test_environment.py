@@ -140,10 +140,10 @@ def test_set_up_and_the_conversion_extra_want_the_same_versions() -> None:
 def test_tests_that_need_the_extra_are_skipped_without_it_but_fail_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion, "PACKAGES", ("json", "no_such_package"))
     monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="^no_such_package not installed"):
+    with pytest.raises(pytest.skip.Exception, match=r"^no_such_package not installed"):
         conversion.need_conversion()
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="^no_such_package not installed"):
+    with pytest.raises(pytest.fail.Exception, match=r"^no_such_package not installed"):
         conversion.need_conversion()
     monkeypatch.setattr(conversion, "PACKAGES", ("json",))
     conversion.need_conversion()
