@@ -168,7 +168,7 @@ def _logged(argv: Sequence[str], count: PackageCount) -> tuple[int, str]:
     said = []
     shown = ""
     with (
-        LOG.open("a", encoding="utf-8") as log,
+        LOG.open("a", buffering=1, encoding="utf-8") as log,
         subprocess.Popen(
             argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process,
