@@ -114,8 +114,8 @@ def _read_bin(path: Path, file: IO[bytes]) -> dict[str, StoredTensor]:
 
     try:
         with zipfile.ZipFile(file) as archive:
-            sizes = {member.file_size for member in archive.infolist()}
-        state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+            stored = sum(member.file_size for member in archive.infolist() if "/data/" in member.filename)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except zipfile.BadZipFile as error:
         raise BuildError(f"{path} is truncated, or was not written by torch.save of PyTorch 1.6 or newer: {error}.") from error
     except UnpicklingError as error:
@@ -128,7 +128,8 @@ def _read_bin(path: Path, file: IO[bytes]) -> dict[str, StoredTensor]:
     for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
             raise BuildError(f"{path} holds {name}, which is no tensor.")
-        if tensor.untyped_storage().nbytes() not in sizes:  # torch would read on behind the end of a short one
-            raise BuildError(f"{path} does not hold all of {name}: the file is damaged.")
         tensors[name] = StoredTensor(path, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    if sum(storages.values()) != stored:  # torch reads on behind the end of a storage that is too short
+        raise BuildError(f"{path} does not hold all of its tensors: the file is damaged.")
     return tensors

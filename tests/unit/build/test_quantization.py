@@ -10,7 +10,6 @@ from codecascade_build.gpus import GPUS, gpu
 from codecascade_build.quantization import check_parallelism, check_settings
 from codecascade_build.recipes import Architecture, Quantization, families, load_recipe
 
-
 NOT_FOR_STARCODER = "TensorRT-LLM has no quantization {} for GPTForCausalLM; it has none, int8."
 
 
