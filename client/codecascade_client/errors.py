@@ -2,7 +2,7 @@
 
 CascadeError
 ├─ RequestFailed       the server refused, failed or could not be reached
-├─ DatasetError        a benchmark, or a task of one, that cannot be had
+├─ DatasetError        a benchmark or a task that cannot be read
 ├─ RecordingError      a recording that cannot be used, or that lacks what is asked of it
 ├─ WriteFailed         a file that could not be written
 └─ …                   codecascade.errors: InvalidSetting, PlanFileError, DeploymentError, …
@@ -15,19 +15,16 @@ from grpc import StatusCode  # type: ignore[import-untyped]
 
 
 class RequestFailed(CascadeError):
-    """The server refused, could not answer or could not be reached.
-
-    code: the gRPC status. sentence: what the server said, or what is wrong between here and there.
-    """
+    """The server refused, could not answer or could not be reached."""
 
     def __init__(self, code: StatusCode, sentence: str) -> None:
         super().__init__(sentence)
-        self.code = code
-        self.sentence = sentence
+        self.code = code  # the gRPC status
+        self.sentence = sentence  # what the server said, or why it cannot be reached
 
 
 class DatasetError(CascadeError):
-    """A benchmark, or a task of one, that cannot be had."""
+    """A benchmark or a task that cannot be read."""
 
 
 class RecordingError(CascadeError):
@@ -36,3 +33,10 @@ class RecordingError(CascadeError):
 
 class WriteFailed(CascadeError):
     """A file that could not be written: its path and why."""
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read, in one line."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    return (getattr(error, "strerror", None) or str(error)).partition("\n")[0]

@@ -20,9 +20,9 @@ class Estimate:
         return self.low <= other.high and other.low <= self.high
 
 
-def wilson(right: int, of: int) -> Estimate:
+def wilson(right: int, total: int) -> Estimate:
     """A share with its 95 % Wilson score interval."""
-    share, scale = right / of, 1 + _Z95**2 / of
-    middle = (share + _Z95**2 / (2 * of)) / scale
-    half = _Z95 / scale * math.sqrt(share * (1 - share) / of + _Z95**2 / (4 * of**2))
+    share, scale = right / total, 1 + _Z95**2 / total
+    middle = (share + _Z95**2 / (2 * total)) / scale
+    half = _Z95 / scale * math.sqrt(share * (1 - share) / total + _Z95**2 / (4 * total**2))
     return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))

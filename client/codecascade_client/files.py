@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ UNFINISHED = ".unfinished"
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """A file that is there as a whole or not at all. Raises WriteFailed."""
+    """Write a file whole or not at all. Raises WriteFailed."""
     with unfinished_file(path) as unfinished:
         unfinished.write_bytes(content)
 
 
 @contextmanager
 def unfinished_file(path: Path) -> Iterator[Path]:
-    """A path to write to; at the end of the block it is flushed and renamed to `path`. Raises WriteFailed."""
+    """A path to write to. At the end of the block it is flushed and renamed to `path`. Raises WriteFailed."""
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
         yield unfinished

@@ -1,4 +1,4 @@
-"""Settings of the client: the CODECASCADE_… variables of its environment. The command line's options come before them."""
+"""Settings of the client: the CODECASCADE_… variables of its environment. Options of the command line win over them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1
 
 
 class Settings(BaseSettings):
-    """Every field is the variable of the same name in capitals, after CODECASCADE_."""
+    """The variable of a field is CODECASCADE_ and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     url: str = Field(default=DEFAULT_URL, description="host:port of the server's gRPC service.")
     timeout_s: float = Field(default=600.0, gt=0, description="Seconds that a request may take.")
-    tls: bool = Field(default=False, description="TLS with the root certificates of this machine.")
-    root_certificates: Path | None = Field(default=None, description="PEM file of certificates to trust. Set: TLS.")
+    tls: bool = Field(default=False, description="Use TLS, with the root certificates of this machine.")
+    root_certificates: Path | None = Field(default=None, description="PEM file of certificates to trust. Turns TLS on.")
     private_key: Path | None = Field(default=None, description="PEM file, for a server that checks its clients.")
     certificate_chain: Path | None = Field(default=None, description="PEM file that belongs to the key.")
 
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
 
     @property
     def transport_security(self) -> Tls | None:
-        """None: a connection without TLS."""
+        """None for a connection without TLS."""
         if not (self.tls or self.root_certificates):
             return None
         return Tls(self.root_certificates, self.private_key, self.certificate_chain)
@@ -49,16 +49,16 @@ def check_address(url: str) -> None:
 
 
 def read_settings(url: str | None = None) -> Settings:
-    """From the environment; url comes before its own. Raises InvalidSetting, also for a certificate that cannot be read."""
+    """From the environment, but with url if it is given. Raises InvalidSetting, also if a certificate cannot be read."""
     try:
         settings = Settings(url=url) if url is not None else Settings()
         if tls := settings.transport_security:
             tls.credentials()
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("url",):
-            raise InvalidSetting(str(first["ctx"]["error"])) from error
-        raise InvalidSetting(f"{PREFIX}{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
+        problem = error.errors()[0]
+        if problem["loc"] == ("url",):
+            raise InvalidSetting(str(problem["ctx"]["error"])) from error
+        raise InvalidSetting(f"{PREFIX}{str(problem['loc'][0]).upper()} is {problem['input']!r}: {problem['msg']}") from error
     except OSError as error:
         raise InvalidSetting(f"{error.filename} cannot be read for TLS: {error.strerror}") from error
     return settings

@@ -1,4 +1,4 @@
-"""What a terminal shows: tables, and how far a long run is (a bar for people, lines for logs)."""
+"""What a terminal shows: tables, and the progress of a long run (a bar for people, lines for logs)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 NARROW, WIDE = 120, 180  # columns of a table that goes to a file or a pipe
+_SPEED_OVER_S = 3600.0  # units differ a lot in length
 
 
 def console(stream: TextIO, width: int = NARROW) -> Console:
-    """width: in columns, where the stream is no terminal."""
+    """width: in columns, if the stream is not a terminal."""
     return Console(file=stream, highlight=False, width=None if stream.isatty() else width)
 
 
@@ -30,11 +31,8 @@ def new_table(*left: str, right: Sequence[str] = ()) -> Table:
     return rows
 
 
-_SPEED_OVER_S = 3600.0  # units differ a lot in length
-
-
 class RunProgress:
-    """Counts units and, where there are any, tokens; on stderr. A context manager."""
+    """Shows on stderr how many units of a run are done, and tokens per second if there are tokens. A context manager."""
 
     def __init__(self, what: str, total: int) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)

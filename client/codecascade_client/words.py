@@ -27,12 +27,12 @@ def in_words(plan: Plan) -> str:
 
 
 def price_ratio(prices: Prices) -> str:
-    """Of a generated token, small to large: `1 : 1.87`. The cheapest that costs anything is 1."""
+    """Prices of a generated token, small tier to large: `1 : 1.87`. The cheapest price above 0 is 1."""
     per_mtok = [price.price_per_mtok for price in prices.tiers.values()]
     unit = min((price for price in per_mtok if price), default=1.0)
     return " : ".join(f"{price / unit:.3g}" for price in per_mtok)
 
 
 def dollars(usd: float) -> str:
-    """Per-request prices are tiny: in millionths of a dollar."""
+    """Millionths of a dollar, since a request costs little."""
     return f"{usd * 1e6:,.1f} µ$"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.prices import Prices, usd
-from codecascade.scoring import decide, score_candidates
+from codecascade.scoring import decide, score_candidates, untested
 from codecascade.trace import StepTrace, Trace
 from codecascade.types import Candidate, Decision, Plan, PlanStep, Sandbox, Score, Task, Tiers, TierSamples
 
@@ -113,13 +113,12 @@ async def _run_step(
 
 async def _judge(samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:
     """Score, CPU seconds, and why there is no verdict (the sandbox failed), if so."""
-    untested = Score(best=len(samples.candidates) - 1, agreement=0, pairs=0)
     if not samples.test_lines:
-        return untested, 0.0, None
+        return untested(len(samples.candidates)), 0.0, None
     try:
         matrix = await sandbox.run(samples.candidates, samples.test_lines)
     except SandboxUnavailable as error:
-        return untested, 0.0, f"the sandbox gave no verdict: {error}"
+        return untested(len(samples.candidates)), 0.0, f"the sandbox gave no verdict: {error}"
     return score_candidates(matrix), float(matrix.cpu_s.sum()), None
 
 

@@ -153,7 +153,7 @@ def peers() -> list[Way]:
     return ways
 
 
-def in_process(prefix: list[str]) -> Callable[[Problem], bool]:
+def in_process(prefix: list[str]) -> Callable[[Problem, int], bool]:
     def judge(problem: Problem, _: int) -> bool:
         argv = [*prefix, interpreter(), "-I", "-S", "-c", SCRIPT, json.dumps([problem.source, problem.lines])]
         verdicts = subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout
@@ -167,15 +167,18 @@ def bare_fork() -> Iterator[Way]:
     script = str(Path(__file__).with_name("bare_fork.py"))
     argv = [interpreter(), "-s", "-S", "-B", script, ",".join(PREIMPORTED)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONHASHSEED": "0"}) as process:
+        assert process.stdin
+        assert process.stdout
+        to_process, from_process = process.stdin, process.stdout
 
         def judge(problem: Problem, candidates: int) -> bool:
-            process.stdin.writelines([json.dumps([problem.source, problem.lines]).encode() + b"\n"] * candidates)
-            process.stdin.flush()
-            answers = {process.stdout.readline().strip() for _ in range(candidates)}
+            to_process.writelines([json.dumps([problem.source, problem.lines]).encode() + b"\n"] * candidates)
+            to_process.flush()
+            answers = {from_process.readline().strip() for _ in range(candidates)}
             return answers == {b"1" * len(problem.lines)}
 
         yield Way(FLOOR, judge)
-        process.stdin.close()
+        to_process.close()
 
 
 async def sandboxes(stack: contextlib.AsyncExitStack) -> list[Way]:

@@ -70,7 +70,7 @@ async def check(folder: Path, every: int) -> int:
         with Progress(transient=True) as progress:
             for batch in progress.track([rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]):
                 reasons = await asyncio.gather(
-                    *(compare(unit, stage, draws[unit], dataset.task(unit.task).entry_point, pools) for unit, stage in batch)
+                    *(compare(unit, stage, draws[unit], dataset.tasks[unit.task].entry_point, pools) for unit, stage in batch)
                 )
                 for (unit, _), reason in zip(batch, reasons, strict=True):
                     if reason:

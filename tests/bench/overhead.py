@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Task

@@ -523,7 +523,7 @@ def labels_of(objects: list[Object], name: str) -> dict[str, str]:
 def mounted_config(objects: list[Object], workload: Object) -> dict[str, str]:
     """Path in the container → text, of the ConfigMaps."""
     volumes = {each["name"]: each for each in workload["spec"]["template"]["spec"]["volumes"]}
-    files = {}
+    files: dict[str, str] = {}
     for mount in container(workload)["volumeMounts"]:
         config_map = volumes[mount["name"]].get("configMap")
         if config_map:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -29,6 +31,14 @@ CASES = [
     *forgery_cases.FORGERIES,
 ]
 LIMITS = Limits(line_s=0.2, cpu_s=0.5)
+ALWAYS_TESTED = LEVELS[-1]  # the one that asks least of a machine
+LEVELS_AND_MODES = [
+    pytest.param((level, mode), id=f"{level}-{mode}", marks=() if level == ALWAYS_TESTED else pytest.mark.slow)
+    for level in LEVELS
+    for mode in ("blind", "tick")
+]
+Targets = dict[str, Any]  # name in a case's source → what to aim at
+LevelPool = tuple[str, SandboxPool]  # mode
 
 # Looks for anything that an earlier candidate could have left behind.
 CLEAN = """
@@ -63,7 +73,7 @@ CLEAN_LINES = {
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory):
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
     """Live targets that exist outside and are open to anyone there."""
     folder = tmp_path_factory.getbasetemp().parent / f"targets-{os.getpid()}"
     folder.mkdir()
@@ -94,10 +104,8 @@ def targets(tmp_path_factory):
     folder.rmdir()
 
 
-@pytest_asyncio.fixture(
-    loop_scope="module", scope="module", params=[(level, mode) for level in LEVELS for mode in ("blind", "tick")], ids="-".join
-)
-async def pool(request):
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=LEVELS_AND_MODES)
+async def level_pool(request: pytest.FixtureRequest) -> AsyncIterator[LevelPool]:
     level, mode = request.param
     try:
         async with SandboxPool(1, level, LIMITS, blind=mode == "blind") as pool:
@@ -114,8 +122,8 @@ async def judge(pool: SandboxPool, source: str, *lines: str) -> list[Verdict]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_gets_nothing_and_leaves_nothing(pool, targets, case: Case) -> None:
-    mode, pool = pool
+async def test_gets_nothing_and_leaves_nothing(level_pool: LevelPool, targets: Targets, case: Case) -> None:
+    mode, pool = level_pool
     if mode not in case.modes:
         return  # the comparison is the candidate's own in this mode: see Case
     zygotes = pool.stats.zygotes_started
@@ -125,14 +133,14 @@ async def test_gets_nothing_and_leaves_nothing(pool, targets, case: Case) -> Non
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def unisolated():
+async def unisolated() -> AsyncIterator[Worker]:
     worker = await Worker.start("none", LIMITS)
     yield worker
     worker.kill()
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.control], ids=lambda case: case.name)
-async def test_reaches_its_target_where_nothing_is_isolated(unisolated: Worker, targets, case: Case) -> None:
+async def test_reaches_its_target_where_nothing_is_isolated(unisolated: Worker, targets: Targets, case: Case) -> None:
     job = {"sources": [case.aimed(targets)], "lines": [[True, "attack()"]], "line_s": 5.0, "cpu_s": 5.0}
     (report,) = await unisolated.run(job, 60)
     assert report.lines == [(protocol.VALUE, '"reached"')]

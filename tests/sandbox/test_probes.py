@@ -16,7 +16,7 @@ POWERLESS = """
 import asyncio, resource
 from codecascade.sandbox import SandboxPool
 from codecascade.sandbox.zygote.system import drop_capabilities
-from codecascade.types import SandboxUnavailable
+from codecascade.errors import SandboxUnavailable
 BEFORE
 drop_capabilities()
 try:

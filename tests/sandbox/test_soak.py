@@ -1,8 +1,11 @@
 """The short form of `make soak-sandbox`."""
 
+import pytest
+
 from tests.sandbox.soak import soak
 
 
+@pytest.mark.slow
 async def test_twenty_thousand_candidates_leave_nothing_behind() -> None:
     soaked = await soak(20_000)
     assert soaked.wrong == ()

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from codecascade_build.paths import VAR
+from codecascade_build.fetch.sources import sources
+from codecascade_build.fetch.weights import obtain
+from codecascade_build.paths import VAR, cache_dir
 from codecascade_build.progress import Progress
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.llama_cpp import settings
 from codecascade_build.server.install import TritonInstall, installed
 from codecascade_build.server.process import RunningServer, running
 from codecascade_build.server.release import pinned
 from codecascade_build.stack import prepare
 
+from tests.conversion import need_conversion
+from tests.fake_tensorrt_llm.counting import counting_checkpoint
+from tests.server import llm_api
+from tests.server.engine.checkpoint import checkpoint
+from tests.server.engine.deployed import TIER, path_with_one_h100, render_with_stand_in, repositories
 from tests.server.real_server import StartServer
 
 
@@ -46,3 +56,29 @@ def qwen_server(start_server: StartServer) -> RunningServer:
     """The deployment that `make run` starts: real weights, the real sandbox, the shipped plans."""
     stack = prepare("qwen2.5-coder", Progress())
     return start_server(stack.repositories, stack.rendered.deployment)
+
+
+@pytest.fixture(scope="session")
+def llm_api_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    """A tier of the LLM API, with a fake of TensorRT-LLM's package."""
+    need_conversion()
+    here = tmp_path_factory.mktemp("llm_api")
+    return start_server([llm_api.repository(counting_checkpoint(here / "checkpoint"), here)])
+
+
+@pytest.fixture(scope="session")
+def engine_checkpoint() -> Path:
+    """The smallest model's weights as a checkpoint that transformers reads."""
+    need_conversion()
+    weights = settings(load_recipe("qwen2.5-coder"), "llama_cpp")[TIER].weights
+    return checkpoint(obtain(weights, sources(os.environ, Progress())), weights.sha256, cache_dir() / "checkpoints")
+
+
+@pytest.fixture(scope="session")
+def engine_server(start_server: StartServer, engine_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    """An engine tier with all of its models, with a stand-in in the place of TensorRT-LLM's own."""
+    here = tmp_path_factory.mktemp("engine")
+    rendered = render_with_stand_in(engine_checkpoint, here)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", path_with_one_h100(here))
+        return start_server(repositories(rendered), rendered.deployment)

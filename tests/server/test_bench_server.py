@@ -72,8 +72,8 @@ async def bench(server: RunningServer, plans: Path, out: Path, names: list[str] 
 
 
 async def test_plans_are_measured_live(server: RunningServer, repository: ScriptedRepository, tmp_path: Path) -> None:
-    found = await bench(server, repository.plans, tmp_path)
-    two = found["two"]
+    benches = await bench(server, repository.plans, tmp_path)
+    two = benches["two"]
     assert (two.tasks, round(two.accuracy.mean * TASKS)) == (TASKS, TASKS - FOOLED)
     assert two.accuracy.low < two.accuracy.mean < two.accuracy.high
     assert two.tiers["small"].asked == TASKS
@@ -82,7 +82,7 @@ async def test_plans_are_measured_live(server: RunningServer, repository: Script
     assert (two.tiers["large"].asked, two.tiers["large"].accepted) == (ESCALATED, 0)
     assert two.latency_s[50] <= two.latency_s[95] <= two.latency_s[99]
     assert two.kept is None
-    assert found["small-alone"].usd_per_1000 < two.usd_per_1000
+    assert benches["small-alone"].usd_per_1000 < two.usd_per_1000
 
 
 async def test_samples_are_what_human_evals_evaluator_reads(
@@ -106,9 +106,7 @@ async def test_what_was_recorded_and_searched_is_what_the_server_does(
     async with TierEndpoints([server.grpc]) as endpoints, SandboxPool(workers=1) as pool:
         with folder.writing():
             units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)
-            await record(
-                folder, deployment, tasks, units, settings, endpoints.generate, concurrency=4, on_unit=lambda found: None
-            )
+            await record(folder, deployment, tasks, units, settings, endpoints.generate, concurrency=4, on_unit=lambda unit: None)
             await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
     text = await asyncio.to_thread(lambda: plan_file(search(folder.load(), Rules(Grid((0.5, 1.0)), 0.9, split_seed=0, splits=2))))
     plans = json.loads(text)["plans"]
@@ -116,14 +114,14 @@ async def test_what_was_recorded_and_searched_is_what_the_server_does(
     original = repository.plans.read_text()
     try:
         repository.plans.write_text(text)  # the server takes it without a restart
-        found = await bench(server, tmp_path / "plans.json", tmp_path)
+        benches = await bench(server, tmp_path / "plans.json", tmp_path)
     finally:
         repository.plans.write_text(original)
     for name in ("cheap", "balanced", "accurate", "small-alone", "large-alone"):
         promised = plans[name]["held_out"]
-        assert found[name].kept is True
-        assert found[name].accuracy.mean == pytest.approx(promised["accuracy"]["mean"], abs=1e-6)
-        assert found[name].usd_per_1000 == pytest.approx(promised["usd_per_1000"]["mean"], rel=1e-4)
+        assert benches[name].kept is True
+        assert benches[name].accuracy.mean == pytest.approx(promised["accuracy"]["mean"], abs=1e-6)
+        assert benches[name].usd_per_1000 == pytest.approx(promised["usd_per_1000"]["mean"], rel=1e-4)
 
 
 async def test_a_server_that_is_not_there_is_said(repository: ScriptedRepository, tmp_path: Path) -> None:

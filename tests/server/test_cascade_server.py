@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -83,6 +83,7 @@ async def test_a_convincing_first_tier_answers_alone(client: CascadeClient) -> N
     assert answer.text.startswith(PROMPT)
     assert answer.text.endswith("return a + b\n")
     assert (answer.tier, answer.score) == ("small", 1.0)
+    assert answer.trace
     assert decisions(answer) == [("small", "accept")]
     tokens = answer.trace["cost"]["completion_tokens"]["small"]
     assert answer.cost_usd == pytest.approx(tokens * 1e-6) == pytest.approx(answer.trace["cost"]["cost_usd"])
@@ -102,6 +103,7 @@ async def test_escalates_when_the_first_tier_does_not_convince(client: CascadeCl
 
 async def test_the_price_of_every_tier_that_was_asked_is_paid(client: CascadeClient) -> None:
     answer = await client.complete(told("small: wrong"), plan="greedy-last", return_trace=True)
+    assert answer.trace
     written, read = (answer.trace["cost"][kind] for kind in ("completion_tokens", "prompt_tokens"))
     assert answer.cost_usd == pytest.approx(written["small"] * 1e-6 + written["large"] * 3e-6 + read["large"] * 0.5e-6)
     assert read["large"] > 0
@@ -110,6 +112,7 @@ async def test_the_price_of_every_tier_that_was_asked_is_paid(client: CascadeCli
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier(client: CascadeClient) -> None:
     answer = await client.complete("total = 1\n", return_trace=True)
     assert decisions(answer) == [("large", "accept")]
+    assert answer.trace
     assert answer.trace["note"] == "no tests were run: the prompt defines no function to test"
 
 
@@ -144,6 +147,7 @@ async def test_32_requests_at_once_take_little_longer_than_one(client: CascadeCl
 async def test_a_tier_that_fails_is_skipped_upward(client: CascadeClient, plan: str, behaviour: str, reason: str) -> None:
     answer = await client.complete(told(behaviour), plan=plan, return_trace=True)
     assert answer.text.endswith("return a + b\n")
+    assert answer.trace
     assert [each["decision"] for each in answer.trace["steps"]] == ["skipped", "accept"]
     assert answer.trace["steps"][0]["reason"] == reason
 
@@ -152,6 +156,7 @@ async def test_the_best_earlier_candidate_is_returned_and_marked_when_the_last_t
     answer = await client.complete(told("small: wrong", "large: fail"), return_trace=True)
     assert answer.tier == "small"
     assert answer.text.endswith("return a - b\n")
+    assert answer.trace
     assert answer.trace["note"] == (
         "the last tier failed (tier large: told to fail): the best earlier candidate is returned, it was not accepted"
     )
@@ -178,7 +183,7 @@ async def test_a_cancelled_request_ends_on_the_server_too(client: CascadeClient,
 
 TOO_LONG = 'def add(a, b):\n    """' + "word " * 5000 + '"""\n'
 BYTES, INT32 = np.object_, np.int32
-BAD_INPUTS = {
+BAD_INPUTS: dict[str, tuple[dict[str, tuple[list[Any], Any]], str]] = {
     "empty prompt": ({"prompt": ([b""], BYTES)}, "prompt is empty, allowed is any UTF-8 text of at least one character"),
     "not UTF-8": ({"prompt": ([b"x = \xff"], BYTES)}, "prompt is not UTF-8 (byte 4 of 5), allowed is UTF-8 text"),
     "too long": ({"prompt": ([TOO_LONG.encode()], BYTES)}, "tier large: the prompt has … tokens, the context has 4096"),

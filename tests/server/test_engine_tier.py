@@ -5,7 +5,6 @@ In its place is a stand-in with the same tensors (stand_in.py) and the real weig
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
@@ -21,14 +20,10 @@ import pytest
 from tests.conversion import need_conversion
 
 need_conversion()
+from codecascade.triton.calls.remote import infer_inputs
 from codecascade_build.errors import BuildError
-from codecascade_build.fetch.sources import sources
-from codecascade_build.fetch.weights import obtain
-from codecascade_build.paths import cache_dir
-from codecascade_build.progress import Progress
 from codecascade_build.recipes import load_recipe
 from codecascade_build.render.gpu import EngineTier, render_engines
-from codecascade_build.render.llama_cpp import settings
 from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient
 from codecascade_client.datasets.humaneval import humaneval_task
@@ -36,39 +31,25 @@ from codecascade_client.live.evaluate import evaluate
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from tests.server.engine.checkpoint import checkpoint
-from tests.server.engine.deployed import TIER, engine_of, path_with_one_h100, render_with_stand_in, repositories, see_the_image
+from tests.server import tier_client
+from tests.server.engine.deployed import TIER, engine_of, path_with_one_h100, see_the_image
 from tests.server.real_server import StartServer
+from tests.server.tier_client import Answer, arrays_of, inputs, refusal
 
 pytestmark = [pytest.mark.triton, pytest.mark.models]
 
 COUNTING = "1\n2\n3\n4\n"
 CHAT = "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n"
-TYPES: dict[str, tuple[str, Any]] = {
-    "text_input": ("BYTES", np.object_),
-    "max_tokens": ("INT32", np.int32),
-    "temperature": ("FP32", np.float32),
-    "top_p": ("FP32", np.float32),
-    "seed": ("UINT64", np.uint64),
-    "stop_words": ("BYTES", np.object_),
-    "num_return_sequences": ("INT32", np.int32),
-}
-OUTPUTS = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason")
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    weights = settings(load_recipe("qwen2.5-coder"), "llama_cpp")[TIER].weights
-    return checkpoint(obtain(weights, sources(os.environ, Progress())), weights.sha256, cache_dir() / "checkpoints")
+@pytest.fixture
+def server(engine_server: RunningServer) -> RunningServer:
+    return engine_server
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    here = tmp_path_factory.mktemp("engine")
-    rendered = render_with_stand_in(folder, here)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", path_with_one_h100(here))
-        return start_server(repositories(rendered), rendered.deployment)
+@pytest.fixture
+def folder(engine_checkpoint: Path) -> Path:
+    return engine_checkpoint
 
 
 @pytest.fixture
@@ -77,33 +58,18 @@ def client(server: RunningServer) -> Iterator[InferenceServerClient]:
         yield client
 
 
-def inputs(batch: bool = False, **values: Any) -> list[InferInput]:
-    """A list becomes a vector, anything else a scalar of shape [1]; batch: with a batch dimension of 1."""
-    tensors = []
-    for name, value in values.items():
-        datatype, dtype = TYPES[name]
-        elements = value if isinstance(value, list) else [value]
-        array = np.array([each.encode() if isinstance(each, str) else each for each in elements], dtype)
-        array = array[None] if batch else array
-        tensor = InferInput(name, list(array.shape), datatype)
-        tensor.set_data_from_numpy(array)
-        tensors.append(tensor)
-    return tensors
+def batch(**values: Any) -> list[InferInput]:
+    """Inputs of a model of the ensemble: with a batch dimension of 1."""
+    arrays = {name: array[np.newaxis] for name, array in arrays_of(**values).items()}
+    return infer_inputs(arrays)
 
 
-def generate(client: InferenceServerClient, **values: Any) -> dict[str, list[Any]]:
-    result = client.infer(TIER, inputs(**values))
-    return {name: result.as_numpy(name).tolist() for name in OUTPUTS}
+def generate(client: InferenceServerClient, **values: Any) -> Answer:
+    return tier_client.generate(client, TIER, **values)
 
 
 def texts(answer: dict[str, list[Any]]) -> list[str]:
     return [text.decode() for text in answer["text_output"]]
-
-
-def refusal(client: InferenceServerClient, model: str = TIER, batch: bool = False, **values: Any) -> str:
-    with pytest.raises(InferenceServerException) as raised:
-        client.infer(model, inputs(batch, **values))
-    return str(raised.value.message())
 
 
 def counter(server: RunningServer, name: str) -> float:
@@ -197,34 +163,25 @@ def test_sequences_of_a_request_share_their_prompt(client: InferenceServerClient
     assert counter(server, "prompts") == before + 1
 
 
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({"text_input": "1\n" * 1600}, "text_input has 3200 tokens, allowed are at most 3072"),
-        ({"max_tokens": 0}, "max_tokens is 0, allowed are 1 to 1024"),
-        ({"temperature": 2.5}, "temperature is 2.5, allowed are 0 to 2"),
-        ({"text_input": b"ab\xff"}, "text_input is not UTF-8 (byte 2 of 3), allowed is UTF-8 text"),
-        ({"stop_words": ["\n", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),
-    ],
-    ids=["too long", "no tokens", "too hot", "not UTF-8", "empty stop word"],
-)
-def test_what_cannot_be_is_refused_in_one_sentence(client: InferenceServerClient, values: dict[str, Any], sentence: str) -> None:
-    assert refusal(client, **{"text_input": "x", **values}) == f"invalid request: {sentence}"
+def test_a_prompt_that_is_too_long_for_the_engine_is_refused(client: InferenceServerClient) -> None:
+    sentence = "invalid request: text_input has 3200 tokens, allowed are at most 3072"
+    assert refusal(client, TIER, inputs(text_input="1\n" * 1600)) == sentence
 
 
 def test_the_ensemble_is_a_model_of_its_own(client: InferenceServerClient) -> None:
-    result = client.infer(f"{TIER}-ensemble", inputs(batch=True, text_input=COUNTING, max_tokens=2))
+    result = client.infer(f"{TIER}-ensemble", batch(text_input=COUNTING, max_tokens=2))
     assert {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs} == {
         "text_output": [[b"5\n"]],
         "completion_tokens": [[2]],
         "prompt_tokens": [[8]],
         "finish_reason": [[b"length"]],
     }
-    assert "text_input has 3200 tokens" in refusal(client, f"{TIER}-ensemble", batch=True, text_input="1\n" * 1600)
+    with pytest.raises(InferenceServerException, match="text_input has 3200 tokens"):
+        client.infer(f"{TIER}-ensemble", batch(text_input="1\n" * 1600))
 
 
 def test_the_first_model_alone_makes_what_the_engine_reads(client: InferenceServerClient) -> None:
-    given = inputs(batch=True, text_input=COUNTING, max_tokens=2, temperature=0.8, top_p=0.95, seed=2**64 - 1)
+    given = batch(text_input=COUNTING, max_tokens=2, temperature=0.8, top_p=0.95, seed=2**64 - 1)
     result = client.infer(f"{TIER}-preprocessing", given)
     assert result.as_numpy("input_ids").tolist() == [[16, 198, 17, 198, 18, 198, 19, 198]]
     assert result.as_numpy("input_lengths").tolist() == [[8]]
@@ -236,7 +193,7 @@ def test_the_first_model_alone_makes_what_the_engine_reads(client: InferenceServ
 
 
 def test_a_completion_ends_where_the_context_does(client: InferenceServerClient) -> None:
-    result = client.infer(f"{TIER}-preprocessing", inputs(batch=True, text_input="1\n" * 1536, max_tokens=1024))
+    result = client.infer(f"{TIER}-preprocessing", batch(text_input="1\n" * 1536, max_tokens=1024))
     assert result.as_numpy("request_output_len").tolist() == [[1024]]
     assert result.as_numpy("input_lengths").tolist() == [[3072]]
 

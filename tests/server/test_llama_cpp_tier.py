@@ -8,32 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from codecascade_build.errors import BuildError
 from codecascade_build.recipes import LlamaCpp, load_recipe
 from codecascade_build.render.llama_cpp import settings, tier_config
 from codecascade_build.render.repository import model_source
 from codecascade_build.server.process import RunningServer
-from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from tests.server import tier_client
 from tests.server.real_server import StartServer
+from tests.server.tier_client import Answer, inputs, refusal
 
 pytestmark = [pytest.mark.triton, pytest.mark.models]
 
 SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 COUNTING = "1\n2\n3\n4\n"
-TYPES: dict[str, tuple[str, Any]] = {
-    "text_input": ("BYTES", np.object_),
-    "max_tokens": ("INT32", np.int32),
-    "temperature": ("FP32", np.float32),
-    "top_p": ("FP32", np.float32),
-    "seed": ("UINT64", np.uint64),
-    "stop_words": ("BYTES", np.object_),
-    "num_return_sequences": ("INT32", np.int32),
-    "max_lines": ("INT32", np.int32),
-}
 
 
 @pytest.fixture
@@ -42,30 +33,8 @@ def client(qwen_server: RunningServer) -> Iterator[InferenceServerClient]:
         yield client
 
 
-def inputs(**values: Any) -> list[InferInput]:
-    """A list becomes a vector, anything else a scalar of shape [1]."""
-    tensors = []
-    for name, value in values.items():
-        datatype, dtype = TYPES[name]
-        elements = value if isinstance(value, list) else [value]
-        array = np.array([each.encode() if isinstance(each, str) else each for each in elements], dtype)
-        tensor = InferInput(name, list(array.shape), datatype)
-        tensor.set_data_from_numpy(array)
-        tensors.append(tensor)
-    return tensors
-
-
-def generate(client: InferenceServerClient, tier: str = SMALL, **values: Any) -> dict[str, list[Any]]:
-    result = client.infer(tier, inputs(**values))
-    names = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason")
-    return {name: result.as_numpy(name).tolist() for name in names}
-
-
-def refusal(client: InferenceServerClient, tensors: list[InferInput]) -> str:
-    with pytest.raises(InferenceServerException) as raised:
-        client.infer(SMALL, tensors)
-    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
-    return str(raised.value.message())
+def generate(client: InferenceServerClient, tier: str = SMALL, **values: Any) -> Answer:
+    return tier_client.generate(client, tier, **values)
 
 
 def test_there_is_one_row_per_sequence(client: InferenceServerClient) -> None:
@@ -86,15 +55,10 @@ def test_a_text_ends_after_the_lines_that_were_asked_for(client: InferenceServer
     assert (answer["text_output"], answer["completion_tokens"], answer["line_tokens"]) == ([b"5\n6"], [4], [2, 4])
 
 
-def test_everything_but_the_prompt_has_a_default(client: InferenceServerClient) -> None:
-    answer = generate(client, text_input="<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n")
-    assert answer["finish_reason"] == [b"stop"]
-
-
 @pytest.mark.parametrize("tier", [SMALL, LARGE])
 def test_solutions_and_tests_asked_for_at_the_same_time_are_what_each_is_alone(client: InferenceServerClient, tier: str) -> None:
     head = "def double(x):\n"
-    common = {"tier": tier, "max_tokens": 8, "temperature": 1.5, "num_return_sequences": 2}
+    common: dict[str, Any] = {"tier": tier, "max_tokens": 8, "temperature": 1.5, "num_return_sequences": 2}
     alone = [
         generate(client, text_input=text, seed=seed, **common) for seed, text in enumerate((head, head + "    pass\n\nassert "))
     ]
@@ -106,51 +70,10 @@ def test_solutions_and_tests_asked_for_at_the_same_time_are_what_each_is_alone(c
         assert [call.result() for call in calls] == alone * 2
 
 
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({"max_tokens": -3}, "max_tokens is -3, allowed are 1 to 1024"),
-        ({"max_tokens": 0}, "max_tokens is 0, allowed are 1 to 1024"),
-        ({"max_tokens": 2**31 - 1}, "max_tokens is 2147483647, allowed are 1 to 1024"),
-        ({"temperature": -0.1}, "temperature is -0.1, allowed are 0 to 2"),
-        ({"temperature": float("nan")}, "temperature is nan, allowed are 0 to 2"),
-        ({"top_p": 1.5}, "top_p is 1.5, allowed are 0 to 1"),
-        ({"max_lines": 0}, "max_lines is 0, allowed are 1 to 2147483647"),
-        ({"num_return_sequences": 0}, "num_return_sequences is 0, allowed are 1 to 100"),
-        ({"num_return_sequences": 101}, "num_return_sequences is 101, allowed are 1 to 100"),
-        ({"stop_words": ["\n", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),
-        ({"text_input": ""}, "text_input is empty, allowed is any UTF-8 text of at least one character"),
-        ({"text_input": b"ab\xff"}, "text_input is not UTF-8 (byte 2 of 3), allowed is UTF-8 text"),
-        (
-            {"text_input": "1\n" * 3000},
-            "text_input has 6000 tokens, allowed are at most 4095: the context holds 4096, completion included",
-        ),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_is_refused_in_one_sentence(client: InferenceServerClient, values: dict[str, Any], sentence: str) -> None:
-    assert refusal(client, inputs(**{"text_input": "x", **values})) == f"invalid request: {sentence}"
-
-
-@pytest.mark.parametrize("values", [{"text_input": ["a", "b"]}, {"text_input": []}, {"text_input": "x", "seed": [1, 2]}], ids=str)
-def test_a_tensor_of_the_wrong_shape_is_named(client: InferenceServerClient, values: dict[str, Any]) -> None:
-    name = next(name for name, value in values.items() if isinstance(value, list))
-    assert f"unexpected shape for input '{name}'" in refusal(client, inputs(**values))
-
-
-def test_a_tensor_of_the_wrong_type_is_named(client: InferenceServerClient) -> None:
-    wrong = InferInput("max_tokens", [1], "FP32")
-    wrong.set_data_from_numpy(np.array([1], np.float32))
-    assert "'max_tokens' data-type is 'FP32'" in refusal(client, [*inputs(text_input="x"), wrong])
-
-
-def test_a_missing_prompt_is_named(client: InferenceServerClient) -> None:
-    assert refusal(client, inputs(max_tokens=3)) == "invalid request: text_input is missing, it must be one UTF-8 text"
-
-
-def test_after_every_refusal_the_tier_answers(client: InferenceServerClient) -> None:
-    refusal(client, inputs(text_input="1\n" * 3000))
-    refusal(client, inputs(text_input=b"\xff"))
+def test_a_prompt_that_leaves_no_room_in_the_context_is_refused_and_the_tier_answers_on(client: InferenceServerClient) -> None:
+    assert refusal(client, SMALL, inputs(text_input="1\n" * 3000)) == (
+        "invalid request: text_input has 6000 tokens, allowed are at most 4095: the context holds 4096, completion included"
+    )
     assert generate(client, text_input=COUNTING, max_tokens=1)["text_output"] == [b"5"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,20 @@ from codecascade_build.errors import BuildError
 from tests.conversion import need_conversion
 
 need_conversion()
-from codecascade_build.paths import ROOT
-from codecascade_build.recipes import load_recipe
-from codecascade_build.render.gpu import EngineTier, render_engines
 from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from tests.fake_tensorrt_llm.counting import END_TOKENS, counting_checkpoint
+from tests.fake_tensorrt_llm.counting import counting_checkpoint
+from tests.server.llm_api import TIER, repository
 from tests.server.real_server import StartServer
 
 pytestmark = pytest.mark.triton
 
-FAKE = ROOT / "tests" / "fake_tensorrt_llm"
-TIER = "qwen2.5-coder-0.5b"
 
-
-def repository(checkpoint: Path, into: Path) -> Path:
-    """The rendered tier, with the fake where Python finds it."""
-    recipe = load_recipe("qwen2.5-coder")
-    (small, *_) = recipe.tiers
-    assert small.checkpoint
-    counting = replace(small, checkpoint=replace(small.checkpoint, end_tokens=END_TOKENS))
-    placed = EngineTier(engine=checkpoint, tokenizer=checkpoint, gpu_device_ids=(0,), kv_cache_tokens=8192)
-    rendered = render_engines(replace(recipe, tiers=(counting,)), "h100", {TIER: placed}, into, runtime="llm_api")
-    model = rendered.repository / TIER / "1" / "model.py"
-    model.write_text(f"import sys\n\nsys.path.insert(0, {str(FAKE)!r})\n" + model.read_text())
-    return rendered.repository
-
-
-@pytest.fixture(scope="module")
-def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    here = tmp_path_factory.mktemp("llm_api")
-    return start_server([repository(counting_checkpoint(here / "checkpoint"), here)])
+@pytest.fixture
+def server(llm_api_server: RunningServer) -> RunningServer:
+    return llm_api_server
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from codecascade.errors import InvalidRequest, SandboxUnavailable
@@ -12,6 +14,8 @@ from codecascade.triton.calls.tls import Tls
 from codecascade.types import Candidate, TestLine
 from codecascade_build.paths import ROOT
 
+from tests.server.real_server import StartServer
+
 pytestmark = pytest.mark.triton
 
 SOURCES = [Candidate("def f(x):\n    return x * 2"), Candidate("def f(x):\n    return x")]
@@ -19,14 +23,14 @@ LINES = [TestLine("assert f(2) == 4"), TestLine("assert f(0) == 0"), TestLine("n
 
 
 @pytest.fixture(scope="module")
-def address(start_server, tmp_path_factory) -> str:
+def address(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> str:
     repository = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "model_repository" / "sandbox", repository / "sandbox")
     return start_server([repository]).grpc
 
 
 @pytest.fixture
-async def sandbox(address):
+async def sandbox(address: str) -> AsyncIterator[RemoteSandbox]:
     sandbox = RemoteSandbox(address)
     yield sandbox
     await sandbox.close()
@@ -64,7 +68,7 @@ async def test_a_server_that_does_not_answer_is_unavailable() -> None:
         await sandbox.close()
 
 
-async def test_tls_is_not_talked_to_a_server_without_it(address: str, tmp_path) -> None:
+async def test_tls_is_not_talked_to_a_server_without_it(address: str, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("")
     sandbox = RemoteSandbox(address, Tls(tmp_path / "ca.pem"), timeout_s=20)
     with pytest.raises(SandboxUnavailable, match=address):

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import DeploymentError, TierUnavailable
-from codecascade.tiers.contract import GenerateRequest
+from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.triton.calls.remote import RemoteTiers, with_remote_tiers
 from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient
@@ -156,11 +156,13 @@ async def test_a_server_that_is_not_there_or_silent_is_unavailable(deployment_fi
 
 
 async def test_tiers_without_a_url_stay_where_they_are(deployment_file: Path) -> None:
-    async def local(request: GenerateRequest) -> Any:
-        return "local"
+    answer = Generation((), prompt_tokens=0)
+
+    async def local(request: GenerateRequest) -> Generation:
+        return answer
 
     generate = with_remote_tiers(local, load_deployment(deployment_file), None, None)
-    assert await generate(replace(REQUEST, tier="near")) == "local"
+    assert await generate(replace(REQUEST, tier="near")) is answer
     assert (await generate(REQUEST)).samples
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codecascade_build.paths import ROOT
-from tritonclient.grpc import InferenceServerClient, InferInput
+from codecascade_build.server.process import RunningServer
+from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
+
+from tests.server.real_server import StartServer
 
 pytestmark = pytest.mark.triton
 
@@ -21,19 +24,19 @@ FUNCTION = "def f(x):\n    return x * 2\n"
 
 
 @pytest.fixture(scope="module")
-def server(start_server, tmp_path_factory):
+def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     repository = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "model_repository" / "sandbox", repository / "sandbox")
     return start_server([repository])
 
 
 @pytest.fixture
-def client(server) -> Iterator[InferenceServerClient]:
+def client(server: RunningServer) -> Iterator[InferenceServerClient]:
     with InferenceServerClient(server.grpc) as client:
         yield client
 
 
-def judge(client: InferenceServerClient, candidates: Sequence[str | bytes], lines: Sequence[str]):
+def judge(client: InferenceServerClient, candidates: Sequence[str | bytes], lines: Sequence[str]) -> InferResult:
     inputs = []
     for name, values in (("candidates", candidates), ("test_lines", lines)):
         data = np.array([value.encode() if isinstance(value, str) else value for value in values], np.object_)
@@ -41,7 +44,7 @@ def judge(client: InferenceServerClient, candidates: Sequence[str | bytes], line
     return client.infer("sandbox", inputs)
 
 
-def test_answers_a_verdict_for_every_candidate_and_line(client) -> None:
+def test_answers_a_verdict_for_every_candidate_and_line(client: InferenceServerClient) -> None:
     hostile = "import os\nos.system('touch /tmp/escaped')\n"
     result = judge(client, [FUNCTION, "def f(x):\n    return x\n", hostile], ["assert f(2) == 4", "assert f(0) == 0"])
     assert result.as_numpy("verdicts").tolist() == [[0, 0], [1, 0], [2, 2]]
@@ -49,7 +52,7 @@ def test_answers_a_verdict_for_every_candidate_and_line(client) -> None:
     assert not Path("/tmp/escaped").exists()
 
 
-def test_answers_many_requests_at_once(client) -> None:
+def test_answers_many_requests_at_once(client: InferenceServerClient) -> None:
     def one(n: int) -> bool:
         return bool((judge(client, [FUNCTION], [f"assert f({n}) == {2 * n}"]).as_numpy("verdicts") == 0).all())
 
@@ -57,12 +60,12 @@ def test_answers_many_requests_at_once(client) -> None:
         assert all(threads.map(one, range(64)))
 
 
-def test_names_the_candidate_that_is_not_text(client) -> None:
+def test_names_the_candidate_that_is_not_text(client: InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException, match=r"candidates\[1\] is not UTF-8"):
         judge(client, [FUNCTION, b"\xff"], ["assert f(2) == 4"])
 
 
-def test_an_endless_candidate_does_not_stop_the_others(client) -> None:
+def test_an_endless_candidate_does_not_stop_the_others(client: InferenceServerClient) -> None:
     with ThreadPoolExecutor(2) as threads:
         endless = threads.submit(judge, client, ["while True: pass"], ["assert True"])
         quick = threads.submit(judge, client, [FUNCTION], ["assert f(2) == 4"])
@@ -70,7 +73,7 @@ def test_an_endless_candidate_does_not_stop_the_others(client) -> None:
         assert endless.result().as_numpy("verdicts").tolist() == [[3]]
 
 
-def test_metrics_count_runs_and_verdicts(client, server) -> None:
+def test_metrics_count_runs_and_verdicts(client: InferenceServerClient, server: RunningServer) -> None:
     def counted(pattern: str) -> float:
         text = urllib.request.urlopen(f"http://{server.metrics}/metrics").read().decode()
         return sum(float(value) for value in re.findall(rf"^codecascade_sandbox_{pattern} (\S+)$", text, re.MULTILINE))

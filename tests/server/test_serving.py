@@ -31,7 +31,7 @@ NAP = """
     import numpy as np
     from codecascade.triton.serving import Serving
     from codecascade.triton.tensors import Inputs, numbers
-    from codecascade.types import SandboxUnavailable, TierUnavailable
+    from codecascade.errors import SandboxUnavailable, TierUnavailable
 
 
     class TritonPythonModel:

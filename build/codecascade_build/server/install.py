@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codecascade_build.errors import BuildError
-from codecascade_build.fetch.download import disk_errors
+from codecascade_build.fetch.failures import disk_errors
 
 _SERVER = "pytriton/tritonserver"
 _LIBRARIES = "nvidia_pytriton.libs"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
 from codecascade_build.errors import BuildError
-from codecascade_build.fetch.download import SourceFailed
-from codecascade_build.fetch.package_index import find_wheels
+from codecascade_build.fetch.failures import SourceFailed, disk_errors
+from codecascade_build.fetch.package_index import Wheel, download_wheel
 from codecascade_build.fetch.sources import Sources
 from codecascade_build.paths import ROOT, VAR
+from codecascade_build.progress import megabytes
 from codecascade_build.server.install import TritonInstall, install, installed
 
 if sys.version_info >= (3, 11):
@@ -45,15 +45,21 @@ def triton(sources: Sources, release: TritonRelease, var: Path = VAR) -> TritonI
 def wheel(sources: Sources, release: TritonRelease) -> Path:
     """The verified wheel, from the cache or the package index. Raises BuildError."""
     path = sources.cache / "wheels" / release.file
-    if path.exists():
-        return sources.verified(path, release.sha256)
-    sources.progress.say(f"Downloading {release.file} ({release.bytes / 1e6:,.0f} MB) from the package index …")
     try:
-        (found,) = find_wheels([f"{release.package}=={release.version}"], sources.pip())
-        file = dataclasses.replace(found, name=release.file, sha256=release.sha256, bytes=release.bytes)
-        return sources.downloader().download(file, path.parent)
+        if not path.exists():
+            with (
+                disk_errors(path),
+                sources.lock(release.file),
+                sources.progress.step(
+                    f"Downloading the Triton server, {release.file} ({megabytes(release.bytes)}) from the package index"
+                ),
+                sources.progress.of("so far", release.bytes) as report,
+            ):
+                package = Wheel(release.package, release.version, release.sha256)
+                download_wheel(package, path.parent, sources.pip_log, report)
     except SourceFailed as reason:
         raise BuildError(
             f"The Triton server could not be downloaded from the package index: {reason}; "
             f"put {release.file} (SHA-256 {release.sha256}) into {path.parent} by hand and run this again."
         ) from reason
+    return sources.verified(path, release.sha256)

@@ -1,4 +1,4 @@
-"""What this machine can run and what is missing, in words. Looks only; downloads and changes nothing."""
+"""What this machine can run and what is missing, in words. It downloads and changes nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Finding:
 
 
 async def examine(settings: Settings, root: Path) -> bool:
-    """Prints what was found, on stdout. True if the CPU deployment can run. root: a checkout of the project."""
+    """Print every finding on stdout. True if the CPU deployment can run. root: a checkout of the project."""
     findings = [
         _machine(),
         _python(),
@@ -156,13 +156,13 @@ def _weight_file(tier: str, weights: dict[str, Any], folders: list[Path], checke
 
 
 def _hash_is_known(path: Path, note: Path) -> bool:
-    """Whether this very file (size, time, inode) was hashed before and had the right hash."""
+    """Whether this very file (size, time, inode) was hashed before, with the right hash."""
     try:
-        known = json.loads(note.read_text())
+        noted = json.loads(note.read_text())
     except (OSError, ValueError):
         return False
     stat = path.stat()
-    return bool(known == {"path": str(path.resolve()), "bytes": stat.st_size, "inode": stat.st_ino, "mtime_ns": stat.st_mtime_ns})
+    return bool(noted == {"path": str(path.resolve()), "bytes": stat.st_size, "inode": stat.st_ino, "mtime_ns": stat.st_mtime_ns})
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _llama_cpp() -> Finding:
     if find_spec("xllamacpp") is None:
         return _needed(False, what, "xllamacpp is not installed: pip install 'codecascade[cpu]'")
     try:
-        ctypes.CDLL("libgomp.so.1")  # its wheel takes it for granted
+        ctypes.CDLL("libgomp.so.1")  # the wheel needs it and does not bring it
     except OSError:
         return _needed(False, what, "libgomp.so.1 is missing: apt-get install libgomp1")
     return _needed(True, what, f"xllamacpp {version('xllamacpp')}")

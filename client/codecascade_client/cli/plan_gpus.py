@@ -1,4 +1,4 @@
-"""`plan-gpus`: the planner reads the recipes of a checkout, so the checkout in the current folder runs it."""
+"""`plan-gpus` runs the planner of the checkout in the current folder: it reads the recipes there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCE = Path("build") / "codecascade_build" / "plan_gpus.py"
 
 
 def run_planner(arguments: Sequence[str], root: Path) -> int:
-    """The planner's exit code. root: a checkout of the project. Raises CascadeError if it is none."""
+    """The planner's exit code. root: a checkout of the project. Raises CascadeError for any other folder."""
     if not (root / SOURCE).is_file():
         raise CascadeError(f"plan-gpus has to be run in a checkout of the project: there is no {SOURCE} in {root}")
     return subprocess.run(

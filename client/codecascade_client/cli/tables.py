@@ -17,7 +17,7 @@ from codecascade_client.words import dollars
 
 
 def print_trace(trace: Mapping[str, Any]) -> None:
-    """What each tier did and why it was left, on stderr."""
+    """Print what every tier did, and why, on stderr."""
     rows = new_table("tier", right=("solutions", "test lines", "score", "θ", "decision", "tokens", "cost", "ms"))
     for step in trace["steps"]:
         tested = step["k"] > 0 and step["solutions"] > 0
@@ -44,7 +44,7 @@ def print_trace(trace: Mapping[str, Any]) -> None:
 
 
 def print_plans(files: Sequence[tuple[Path, PlanFile]]) -> None:
-    """On stdout."""
+    """Print the plans of every file on stdout."""
     out = console(sys.stdout)
     for path, file in files:
         rows = new_table("plan", "tier", right=("k", "test lines", "θ"))
@@ -60,7 +60,7 @@ def print_plans(files: Sequence[tuple[Path, PlanFile]]) -> None:
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """The table and its totals, on stdout."""
+    """Print the table and its totals on stdout."""
     rows = new_table("task", "answered by", "tests", right=("tiers asked", "score", "tokens", "cost", "seconds"))
     for result in results:
         rows.add_row(
@@ -71,7 +71,7 @@ def print_results(results: Sequence[Result]) -> None:
             f"{result.score:.3f}",
             str(result.tokens),
             dollars(result.cost_usd),
-            f"{result.seconds:.1f}",
+            f"{result.latency_s:.1f}",
         )
     out = console(sys.stdout)
     out.print(rows)
@@ -90,14 +90,14 @@ def totals(results: Sequence[Result]) -> list[str]:
         "answered by: " + ", ".join(f"{tier} {count}" for tier, count in answered.items()),
         f"escalated: {sum(len(result.asked) > 1 for result in results)} of {len(results)}",
         f"per task: {sum(result.tokens for result in results) / len(results):,.0f} tokens, {dollars(per_task)}, "
-        f"{sum(result.seconds for result in results) / len(results):.1f} s",
+        f"{sum(result.latency_s for result in results) / len(results):.1f} s",
     ]
 
 
-def comparison(promised: Estimate, seen: Estimate) -> str:
-    """In words."""
-    between = "overlap" if seen.overlaps(promised) else "are apart"
-    return f"promised on held-out tasks: {_percent(promised)}, seen: {_percent(seen)}; the intervals {between}"
+def comparison(promised: Estimate, measured: Estimate) -> str:
+    """Both accuracies with their intervals, in a sentence."""
+    between = "overlap" if measured.overlaps(promised) else "are apart"
+    return f"promised on held-out tasks: {_percent(promised)}, seen: {_percent(measured)}; the intervals {between}"
 
 
 def _percent(estimate: Estimate) -> str:

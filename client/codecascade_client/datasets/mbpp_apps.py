@@ -15,16 +15,16 @@ from codecascade_client.datasets.humaneval import BenchmarkTask
 
 APPS_DIFFICULTY = "introductory"
 STDIN_ENTRY_POINT = "solve"
-# What is read of the Parquet files of google-research-datasets/mbpp (sanitized) and codeparrot/apps on Hugging Face.
+# Columns that are read from the Parquet files on Hugging Face: google-research-datasets/mbpp (sanitized), codeparrot/apps.
 MBPP_COLUMNS = ("task_id", "prompt", "code", "test_imports", "test_list")
 APPS_COLUMNS = ("problem_id", "question", "input_output", "difficulty", "starter_code")
-_MAX_TEST_CHARS = 32_000  # of one task's tests: the sandbox takes programs up to 64 KiB
+_MAX_TEST_CHARS = 32_000  # in the tests of one task; the sandbox takes programs up to 64 KiB
 _BATCH = 256  # records in memory at a time: a file of APPS has more than a gigabyte of tests
 _CALLED = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 
 
 def mbpp_task(record: Mapping[str, Any]) -> BenchmarkTask:
-    """A record of sanitized-mbpp.json or of Hugging Face's copy. Its prompt becomes the docstring of its function.
+    """A task from a record of sanitized-mbpp.json or of Hugging Face's copy. The record's prompt becomes a docstring.
 
     Raises KeyError or ValueError for a record of another form.
     """
@@ -47,14 +47,14 @@ def mbpp_task(record: Mapping[str, Any]) -> BenchmarkTask:
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """The Parquet file at `path`, or those in the folder there, by name; none if it is something else. Raises OSError."""
+    """The Parquet file at `path`, or those in the folder `path`, by name. Empty for anything else. Raises OSError."""
     if path.is_dir():
         return sorted(path.glob("*.parquet"))
     return [path] if path.suffix == ".parquet" else []
 
 
 def parquet_records(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Some columns of every row, file by file. Raises OSError, ValueError."""
+    """The columns of every row, file by file. Raises OSError, ValueError."""
     for file in files:
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(_BATCH, columns=list(columns)):
@@ -62,11 +62,11 @@ def parquet_records(files: Sequence[Path], columns: Sequence[str]) -> Iterator[M
 
 
 def apps_records(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Records of a local copy (a folder for each problem) or of Hugging Face's JSON Lines. Raises OSError, ValueError."""
+    """Records of a local copy (one folder per problem) or of Hugging Face's JSON Lines. Raises OSError, ValueError."""
     if path.is_file():
         yield from (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         return
-    for problem in sorted(each for each in path.iterdir() if (each / "question.txt").is_file()):
+    for problem in sorted(folder for folder in path.iterdir() if (folder / "question.txt").is_file()):
         starter = problem / "starter_code.py"
         yield {
             "problem_id": problem.name,
@@ -78,10 +78,11 @@ def apps_records(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
-    """An introductory problem; None for another difficulty, or one that nothing tests.
+    """A task from an introductory problem. None for another difficulty, and for a problem without tests.
 
-    A problem that reads standard input is asked as `solve(text)`, a function from all of the input to what it prints; a method
-    of `class Solution` as a function. Tests beyond 32,000 characters are left out. Raises KeyError or ValueError.
+    If the problem reads standard input, the task asks for `solve(text)`, a function from the whole input to what would be
+    printed. If it wants a method of `class Solution`, the task asks for a function. Tests beyond 32,000 characters are left out.
+    Raises KeyError or ValueError.
     """
     if record["difficulty"] != APPS_DIFFICULTY or not record["input_output"].strip():
         return None
@@ -92,9 +93,9 @@ def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
     task_id = f"APPS/{record.get('problem_id', record.get('id'))}"
     if name is None:
         header = f"def {STDIN_ENTRY_POINT}(text: str) -> str:"
-        about = f"{record['question'].strip()}\n\nThe argument is the whole input; what would be printed is returned."
+        question = f"{record['question'].strip()}\n\nThe argument is the whole input; what would be printed is returned."
         test = _check("candidate(given).split() == wanted.split()", _texts(cases["inputs"]), _texts(cases["outputs"]))
-        return BenchmarkTask(task_id, f"{header}\n{_docstring(about)}", STDIN_ENTRY_POINT, "", test)
+        return BenchmarkTask(task_id, f"{header}\n{_docstring(question)}", STDIN_ENTRY_POINT, "", test)
     prompt = f"def {name}({_parameters(record['starter_code'], name)}):\n{_docstring(record['question'].strip())}"
     test = _check("(found := candidate(*given)) == wanted or [found] == wanted", cases["inputs"], cases["outputs"])
     return BenchmarkTask(task_id, prompt, name, "", test)
@@ -112,12 +113,12 @@ def _check(condition: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> str
 
 
 def _texts(values: Sequence[Any]) -> list[str]:
-    """A case is a text or a list of lines."""
+    """Every case as a text: it may be a list of lines."""
     return [value if isinstance(value, str) else "\n".join(map(str, value)) for value in values]
 
 
 def _parameters(starter: str, name: str) -> str:
-    """Of the function in the starter code, whose body is missing. Without one: any."""
+    """The parameters of the function in the starter code, whose body is missing. Without starter code, any."""
     for node in ast.walk(ast.parse(starter.rstrip() + "\n" + _indent_after(starter) + "pass\n")):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             node.args.args = [argument for argument in node.args.args if argument.arg != "self"]

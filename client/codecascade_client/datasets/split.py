@@ -1,4 +1,4 @@
-"""Validation and test tasks."""
+"""Splits of a dataset into validation tasks, which plans are chosen on, and test tasks, which are held out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from codecascade.errors import InvalidRequest
 
-FRACTION = 0.3  # of the tasks that plans are chosen on, as in the paper
+FRACTION = 0.3  # share of the validation tasks, as in the paper
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Both in the order of the dataset."""
+    """Tasks in the order of the dataset."""
 
     validation: tuple[str, ...]
     test: tuple[str, ...]

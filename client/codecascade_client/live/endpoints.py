@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from codecascade.errors import InvalidRequest, TierUnavailable
-from codecascade.tiers.contract import GenerateRequest, Generation
-from codecascade.triton.calls.remote import numbers, texts
+from codecascade.tiers.contract import OUTPUTS, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.triton.calls.remote import infer_inputs
 from codecascade.triton.calls.tls import Tls
-from codecascade.triton.tier_contract import GENERATED, generate_inputs, generation
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from codecascade_client.settings import read_settings
 
 CALL_TIMEOUT_S = 3600.0  # a call may wait long for its turn on a busy tier
-BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # waits while no endpoint can be reached; then it is given up
-_UNAVAILABLE = "StatusCode.UNAVAILABLE"
-_INVALID = "StatusCode.INVALID_ARGUMENT"
-
-
-class _EndpointUnavailable(Exception):
-    pass
-
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # waits while no endpoint answers; after the last one the call fails
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 def endpoints_from_settings(urls: Sequence[str] | None) -> TierEndpoints:
-    """urls: none for that of the settings; their TLS is used either way. Raises InvalidSetting."""
+    """Endpoints at the urls, or at the url of the settings. TLS comes from the settings. Raises InvalidSetting."""
     settings = [read_settings(url) for url in urls or (None,)]
-    return TierEndpoints([each.url for each in settings], tls=settings[0].transport_security)
+    return TierEndpoints([server.url for server in settings], tls=settings[0].transport_security)
 
 
 class TierEndpoints:
     """`generate` over servers that all have the same tiers. An async context manager.
 
-    Calls go round the endpoints. A call that finds its endpoint unavailable, even halfway, goes to the next one; when it has been
-    round all of them it waits, longer each time. Every other failure is the caller's.
+    Calls go round the endpoints. If an endpoint is unavailable, even halfway through a call, the call goes to the next one. After
+    a whole round it waits, longer each time. Any other failure is the caller's.
+
+    Not gRPC's own round robin and retries: over several servers they take no host names, check every certificate for one and the
+    same name, and give up after five attempts.
     """
 
     def __init__(self, urls: Sequence[str], sleep: Sleep = asyncio.sleep, tls: Tls | None = None) -> None:
@@ -48,11 +43,10 @@ class TierEndpoints:
         self._urls = tuple(urls)
         self._sleep = sleep
         self._tls = tls
-        self._turn = itertools.count()
 
     async def __aenter__(self) -> TierEndpoints:
         credentials = self._tls.credentials() if self._tls else None
-        self._servers = [InferenceServerClient(url, creds=credentials) for url in self._urls]
+        self._servers = deque(InferenceServerClient(url, creds=credentials) for url in self._urls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -60,25 +54,21 @@ class TierEndpoints:
             await server.close()
 
     async def generate(self, request: GenerateRequest) -> Generation:
-        """Raises InvalidRequest when the tier refuses the request, TierUnavailable when no endpoint answers or one fails."""
-        reason = ""
+        """Raises InvalidRequest when the tier refuses the request, TierUnavailable when it fails or no endpoint answers."""
+        inputs = infer_inputs(request_arrays(request))
+        sentence = ""
         for wait_s in (0.0, *BACKOFF_S):
             await self._sleep(wait_s)
-            first = next(self._turn)
-            for offset in range(len(self._servers)):
+            this_round = tuple(self._servers)
+            self._servers.rotate(-1)
+            for server in this_round:
                 try:
-                    return await self._ask(self._servers[(first + offset) % len(self._servers)], request)
-                except _EndpointUnavailable as error:
-                    reason = str(error)
-        raise TierUnavailable(f"tier {request.tier} cannot be asked at {', '.join(self._urls)}: {reason}")
-
-    async def _ask(self, server: InferenceServerClient, request: GenerateRequest) -> Generation:
-        try:
-            answer = await server.infer(request.tier, generate_inputs(request, texts, numbers), client_timeout=CALL_TIMEOUT_S)
-        except InferenceServerException as error:
-            sentence = str(error.message()).strip().split("\n")[0]
-            if error.status() == _UNAVAILABLE:
-                raise _EndpointUnavailable(sentence) from error
-            kind = InvalidRequest if error.status() == _INVALID else TierUnavailable
-            raise kind(f"tier {request.tier}: {sentence}") from error
-        return generation(request, {name: answer.as_numpy(name) for name in GENERATED})
+                    answer = await server.infer(request.tier, inputs, client_timeout=CALL_TIMEOUT_S)
+                except InferenceServerException as error:
+                    sentence = str(error.message()).strip().split("\n")[0]
+                    if error.status() != "StatusCode.UNAVAILABLE":
+                        refused = error.status() == "StatusCode.INVALID_ARGUMENT"
+                        raise (InvalidRequest if refused else TierUnavailable)(f"tier {request.tier}: {sentence}") from error
+                else:
+                    return read_generation(request, {output.name: answer.as_numpy(output.name) for output in OUTPUTS})
+        raise TierUnavailable(f"tier {request.tier} cannot be asked at {', '.join(self._urls)}: {sentence}")

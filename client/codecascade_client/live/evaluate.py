@@ -1,38 +1,36 @@
-"""HumanEval through a running server: each answer is checked with HumanEval's own tests, here, in the sandbox."""
+"""A plan on benchmark tasks, live. Answers are checked with the benchmark's own tests, here, in the sandbox."""
 
 from __future__ import annotations
 
-import sys
+import asyncio
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from codecascade.errors import InvalidRequest
 from codecascade.plans import PlanFile
 from codecascade.sandbox import SandboxPool
-from codecascade.types import Plan, Verdict
+from codecascade.types import Verdict
 
 from codecascade_client.client import CascadeClient
-from codecascade_client.datasets.humaneval import BenchmarkTask
+from codecascade_client.datasets.humaneval import TESTS_CPU_S, BenchmarkTask
 from codecascade_client.estimate import Estimate
-from codecascade_client.recording.recording import Recording
-from codecascade_client.replay.cascade import replay
-
-_CHECK_S = 10.0  # CPU seconds for all tests of one task
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One task: what the cascade did, and what HumanEval's tests say about its answer. trace: as the server gives it."""
+    """What the cascade did for one task, and what the benchmark's tests say about its answer."""
 
     task_id: str
+    program: str
     tier: str
     score: float
     cost_usd: float
-    trace: Mapping[str, Any]
+    trace: Mapping[str, Any]  # as the server gives it
     verdict: Verdict
-    seconds: float
+    latency_s: float
 
     @property
     def passed(self) -> bool:
@@ -48,34 +46,46 @@ class Result:
         return [step["tier"] for step in self.trace["steps"]]
 
 
+def _ignore(result: Result) -> None:
+    pass
+
+
 async def evaluate(
-    client: CascadeClient, tasks: Sequence[BenchmarkTask], plan: str | None, seed: int, timeout_s: float
+    client: CascadeClient,
+    tasks: Sequence[BenchmarkTask],
+    plan: str | None,
+    seed: int,
+    timeout_s: float,
+    *,
+    concurrency: int = 1,
+    on_result: Callable[[Result], None] = _ignore,
 ) -> list[Result]:
-    """One task after the other, printing a line for each. Raises RequestFailed, SandboxUnavailable."""
-    results = []
-    async with SandboxPool(workers=1) as pool:
-        for task in tasks:
+    """Ask and check every task once, `concurrency` at a time. The results are in the order of the tasks.
+
+    plan: None for the server's default. Raises RequestFailed, SandboxUnavailable.
+    """
+    turn = asyncio.Semaphore(concurrency)
+
+    async def run(task: BenchmarkTask, pool: SandboxPool) -> Result:
+        async with turn:
             started = time.perf_counter()
             answer = await client.complete(task.prompt, task.entry_point, plan, seed=seed, return_trace=True, timeout_s=timeout_s)
-            seconds = time.perf_counter() - started
-            verdict = await pool.run_program(task.check_program(answer.text), timeout_s=_CHECK_S)
-            results.append(Result(task.task_id, answer.tier, answer.score, answer.cost_usd, answer.trace or {}, verdict, seconds))
-            print(f"{task.task_id}: {answer.tier}, {verdict.name.lower()}, {seconds:.1f} s", file=sys.stderr, flush=True)
-    return results
-
-
-async def as_recorded(results: Sequence[Result], plan: Plan, recording: Recording, run: int) -> int:
-    """How many answers are what the plan gives in a recording: the same tier, tokens and verdict. Raises RecordingError."""
-    same = 0
-    for result in results:
-        found = await replay(plan, recording, result.task_id, run)
-        tokens = found.answer.trace.as_dict()["cost"]["completion_tokens"]
-        same += (found.answer.tier, tokens, found.correct) == (
-            result.tier,
-            result.trace["cost"]["completion_tokens"],
-            result.passed,
+            latency_s = time.perf_counter() - started
+            verdict = await pool.run_program(task.check_program(answer.text), timeout_s=TESTS_CPU_S)
+        result = Result(
+            task.task_id, answer.text, answer.tier, answer.score, answer.cost_usd, answer.trace or {}, verdict, latency_s
         )
-    return same
+        on_result(result)
+        return result
+
+    async with SandboxPool(workers=min(concurrency, os.cpu_count() or 1)) as pool:
+        running = [asyncio.ensure_future(run(task, pool)) for task in tasks]
+        try:
+            return list(await asyncio.gather(*running))
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
 
 def promise_of(file: PlanFile, plan: str | None) -> Estimate:

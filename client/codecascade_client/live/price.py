@@ -1,4 +1,4 @@
-"""What a token costs on the hardware a tier runs on: seconds per token at its best throughput, times dollars per hour."""
+"""What a token costs on the machine of a tier: seconds per token at its best throughput, times dollars per hour."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from codecascade.tiers.live import TEMPERATURE, TOP_P
 from codecascade.types import Task
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
-GENERATED_TOKENS = 128  # at most, of a call
-WORTH_IT = 1.05  # a higher concurrency is tried as long as the one before it brought so much more throughput
+GENERATED_TOKENS = 128  # limit of a call
+WORTH_IT = 1.05  # try a higher concurrency while the last one raised the throughput by this factor
 _SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One measurement: `concurrency` calls at a time. seconds: wall time until all had answered."""
+    """One measurement."""
 
-    concurrency: int
+    concurrency: int  # calls at a time
     prompt_tokens: int
     generated_tokens: int
-    seconds: float
+    seconds: float  # wall time until all calls had answered
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds per 1,000 tokens at a concurrency; generated_only: all time is put on the generated tokens, the paper's way."""
+    """Seconds per 1,000 tokens at a concurrency."""
 
     concurrency: int
     prompt: float
     generated: float
-    generated_only: float
+    generated_only: float  # the paper's way: all time is charged to the generated tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per 1M tokens, of the fastest of the speeds. generated_only: the paper's way."""
+    """US dollars per 1M tokens."""
 
-    speed: Speed
+    speed: Speed  # the fastest one
     prompt_per_mtok: float
     generated_per_mtok: float
-    generated_only_per_mtok: float
+    generated_only_per_mtok: float  # the paper's way
 
 
 async def measure_speeds(
@@ -57,16 +57,16 @@ async def measure_speeds(
     on_speed: Callable[[Speed], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Speed]:
-    """At rising concurrency, until more brings nothing. Raises TierUnavailable, InvalidRequest.
+    """Speeds at rising concurrency, until a higher one gains nothing. Raises TierUnavailable, InvalidRequest.
 
     Each concurrency is measured twice: with calls that generate one token, and with calls that generate many.
     """
-    await _load(generate, tier, tasks, 1, 1, clock)  # what is read for the first time is read from the disk
+    await _load(generate, tier, tasks, 1, 1, clock)  # the first call reads the weights from disk
     speeds: list[Speed] = []
     for concurrency in CONCURRENCIES:
-        unread = tasks[2 * concurrency % len(tasks) :] or tasks  # a prompt that was just read may be cached
+        fresh = tasks[2 * concurrency % len(tasks) :] or tasks  # other prompts: the tier may have cached the first ones
         reading = await _load(generate, tier, tasks, concurrency, 1, clock)
-        writing = await _load(generate, tier, unread, concurrency, GENERATED_TOKENS, clock)
+        writing = await _load(generate, tier, fresh, concurrency, GENERATED_TOKENS, clock)
         speeds.append(speed_of(reading, writing))
         on_speed(speeds[-1])
         if len(speeds) > 1 and speeds[-1].generated_only * WORTH_IT > speeds[-2].generated_only:
@@ -75,10 +75,10 @@ async def measure_speeds(
 
 
 def speed_of(reading: Load, writing: Load) -> Speed:
-    """Two loads, two unknowns: seconds per prompt token p and per generated token g, seconds = p · prompt + g · generated."""
+    """Solve seconds = p · prompt tokens + g · generated tokens for both loads. Raises InvalidRequest if that is impossible."""
     determinant = reading.prompt_tokens * writing.generated_tokens - writing.prompt_tokens * reading.generated_tokens
     if determinant <= 0:
-        raise InvalidRequest("the tier generated too little to tell what a token takes")
+        raise InvalidRequest("the tier generated too few tokens to measure what one takes")
     prompt = (reading.seconds * writing.generated_tokens - writing.seconds * reading.generated_tokens) / determinant
     prompt = max(0.0, prompt)  # noise can turn a share negative
     generated = max(0.0, (writing.seconds - prompt * writing.prompt_tokens) / writing.generated_tokens)
@@ -86,14 +86,14 @@ def speed_of(reading: Load, writing: Load) -> Speed:
 
 
 def price_of(speeds: Sequence[Speed], dollars_per_hour: float) -> Price:
-    """dollars_per_hour: of all the devices that the tier runs on."""
+    """dollars_per_hour: price of all devices that the tier runs on."""
     fastest = min(speeds, key=lambda speed: speed.generated_only)
-    per_mtok = 1e3 * dollars_per_hour / _SECONDS_PER_HOUR  # of a second per 1,000 tokens
+    per_mtok = 1e3 * dollars_per_hour / _SECONDS_PER_HOUR  # dollars per 1M tokens, at 1 second per 1,000 tokens
     return Price(fastest, fastest.prompt * per_mtok, fastest.generated * per_mtok, fastest.generated_only * per_mtok)
 
 
 def sandbox_usd_per_cpu_s(dollars_per_hour: float, cores: int) -> float:
-    """Of a machine with so many cores."""
+    """dollars_per_hour: price of a machine with so many cores."""
     return dollars_per_hour / cores / _SECONDS_PER_HOUR
 
 
@@ -118,14 +118,14 @@ def price_cells(price: Price, paper: bool) -> tuple[str, str, str, str, str]:
 async def _load(
     generate: Generate, tier: Tier, tasks: Sequence[Task], concurrency: int, max_tokens: int, clock: Callable[[], float]
 ) -> Load:
-    """Twice `concurrency` calls, each with a prompt of its own where there are so many."""
+    """Run 2 · concurrency calls, each with its own prompt if there are enough tasks."""
     requests = [_request(tier, tasks[number % len(tasks)], number, max_tokens) for number in range(2 * concurrency)]
     turn = asyncio.Semaphore(concurrency)
 
     async def ask(request: GenerateRequest) -> tuple[int, int]:
         async with turn:
-            found = await generate(request)
-        return found.prompt_tokens, sum(sample.completion_tokens for sample in found.samples)
+            generation = await generate(request)
+        return generation.prompt_tokens, sum(sample.completion_tokens for sample in generation.samples)
 
     started = clock()
     answers = await asyncio.gather(*(ask(request) for request in requests))

@@ -14,35 +14,35 @@ from codecascade.texts.extract import candidate, extract_test_lines
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Candidate, Task, TestLine, Verdict
 
+from codecascade_client.datasets.humaneval import TESTS_CPU_S
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import Draw, Judged, Unit, sources_sha256
 from codecascade_client.recording.store import RecordingFolder, Truth
 
-TRUTH_S = 10.0  # CPU seconds for all of a task's own tests
 BATCH = 32  # units judged between two writes
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """The test lines of one draw: which sample each comes from, and its line there, from 1."""
+class PooledTests:
+    """The test lines of one draw."""
 
     lines: tuple[TestLine, ...]
-    samples: tuple[int, ...]
-    numbers: tuple[int, ...]
+    samples: tuple[int, ...]  # (lines,) the sample that a line comes from
+    numbers: tuple[int, ...]  # (lines,) its place in that sample, from 1
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a unit's texts come to: programs, and by the number of lines asked for, the pooled test lines."""
+    """The programs and test lines that a unit's texts hold."""
 
     programs: tuple[Candidate, ...]
-    tests: Mapping[int, Pool]
+    tests: Mapping[int, PooledTests]  # by the number of lines asked for
 
     def sha256(self, asked_lines: int) -> str:
-        """Of the programs and one pool."""
+        """A hash of the programs and of the test lines of one pool."""
         return sources_sha256(
             [program.source for program in self.programs] + [line.source for line in self.tests[asked_lines].lines]
         )
@@ -53,7 +53,7 @@ class Sources:
 
 
 def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
-    """The units whose verdicts or truth are missing, or are of other programs than extraction now gives.
+    """The units that have no verdicts or truth, or those of other programs than extraction now gives.
 
     Raises RecordingError if the recording is of another dataset.
     """
@@ -77,25 +77,29 @@ def extract(draw: Draw, task: Task, style: str) -> Sources:
     programs = tuple(candidate(task, prompt, sample.text) for sample in draw.solutions)
     tests = {}
     for asked, samples in draw.tests.items():
-        about = tests_prompt(style, task, asked)
-        found = [
-            (line, index, number)
-            for index, sample in enumerate(samples)
-            for number, line in extract_test_lines(task, about, sample.text, asked, cut=sample.finish_reason == "length").items()
-        ]
-        lines, origins, numbers = zip(*found, strict=True) if found else ((), (), ())
-        tests[asked] = Pool(lines, origins, numbers)
+        prompt_for_tests = tests_prompt(style, task, asked)
+        pooled = []
+        for index, sample in enumerate(samples):
+            lines = extract_test_lines(task, prompt_for_tests, sample.text, asked, cut=sample.finish_reason == "length")
+            pooled += [(line, index, number) for number, line in lines.items()]
+        tests[asked] = PooledTests(*zip(*pooled, strict=True)) if pooled else PooledTests((), (), ())
     return Sources(programs, tests)
 
 
 async def judge(
     folder: RecordingFolder, dataset: Dataset, units: Mapping[Unit, Sources], pool: SandboxPool, on_units: Callable[[int], None]
 ) -> None:
-    """Run everything and store it batch by batch. Raises SandboxUnavailable or RecordingError; stored batches are kept."""
+    """Judge the units and store them batch by batch. Raises SandboxUnavailable, RecordingError; stored batches are kept."""
     for batch in _batches(units):
         judged = await asyncio.gather(*(_judge(units[unit], pool) for unit in batch))
         truth = await asyncio.gather(*(_truth(unit, units[unit], dataset, pool) for unit in batch))
-        folder.add_judged({(unit, lines): m for unit, found in zip(batch, judged, strict=True) for lines, m in found.items()})
+        folder.add_judged(
+            {
+                (unit, asked): judgement
+                for unit, by_asked in zip(batch, judged, strict=True)
+                for asked, judgement in by_asked.items()
+            }
+        )
         folder.add_truth(dict(zip(batch, truth, strict=True)))
         on_units(len(batch))
 
@@ -116,9 +120,9 @@ async def _judge(sources: Sources, pool: SandboxPool) -> dict[int, Judged]:
 async def _truth(unit: Unit, sources: Sources, dataset: Dataset, pool: SandboxPool) -> Truth:
     benchmark = dataset.tasks[unit.task]
     programs = list(dict.fromkeys(benchmark.check_program(program.source) for program in sources.programs))
-    found = await asyncio.gather(*(pool.run_program(program, timeout_s=TRUTH_S) for program in programs))
-    verdict: dict[str, Verdict] = dict(zip(programs, found, strict=True))
-    verdicts = [verdict[benchmark.check_program(program.source)] for program in sources.programs]
+    ran = await asyncio.gather(*(pool.run_program(program, timeout_s=TESTS_CPU_S) for program in programs))
+    verdict_of: dict[str, Verdict] = dict(zip(programs, ran, strict=True))
+    verdicts = [verdict_of[benchmark.check_program(program.source)] for program in sources.programs]
     return Truth(np.array(verdicts, np.int8), sources.programs_sha256)
 
 

@@ -1,8 +1,8 @@
-"""A folder of immutable Parquet parts: what a recording is stored in.
+"""Tables as a folder of immutable Parquet parts: how a recording is stored.
 
-A part is written under a temporary name, flushed, and renamed once it is whole; it is never changed after that. Killed at any
-moment, a writer loses at most the part that it was writing. Small parts are merged as they gather: the merged part is there
-before the parts that it replaces are removed, and readers keep the last of equal keys, so that a stop in between does no harm.
+A part is written under a temporary name, flushed, and renamed once it is whole. After that it never changes. A writer that is
+killed loses at most the part that it was writing. Small parts are merged when there are many. The merged part is there before
+its sources are removed; a writer killed in between leaves rows twice, and readers keep the last of equal keys.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _OWNER = b"codecascade.recording"
 def read_rows(
     folder: Path, table: str, schema: pa.Schema, owner: str, columns: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """All rows of a table, part by part. owner: the recording they must belong to. Raises RecordingError."""
+    """All rows of a table, part by part. owner: the mark of the recording. Raises RecordingError for a part of another one."""
     try:
         return [row for path in _parts(folder, table) for row in _read(path, schema, owner, columns).to_pylist()]
-    except FileNotFoundError:  # merged meanwhile: there is a new list of parts
+    except FileNotFoundError:  # merged meanwhile: list the parts again
         return read_rows(folder, table, schema, owner, columns)
 
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Holds a recording for writing; the lock dies with the process. Raises RecordingError if someone else writes."""
+    """Hold a recording for writing. The lock ends with the process. Raises RecordingError if another process writes."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,7 +54,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def append(folder: Path, table: str, schema: pa.Schema, owner: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Add one part. Raises RecordingError if it cannot be written; what was recorded before is untouched."""
+    """Add one part. Raises RecordingError if it cannot be written; earlier parts are untouched."""
     parts = _parts(folder, table)
     whole = pa.Table.from_pylist(list(rows), schema=_owned(schema, owner))
     _write(folder / _name(table, parts), whole)
@@ -63,7 +63,7 @@ def append(folder: Path, table: str, schema: pa.Schema, owner: str, rows: Sequen
 
 
 def merge(folder: Path, table: str, schema: pa.Schema, owner: str) -> None:
-    """Make one part of all."""
+    """Make one part of all parts."""
     parts = _parts(folder, table)
     if len(parts) > 1:
         _write(folder / _name(table, parts), pa.concat_tables([_read(path, schema, owner, None) for path in parts]))
@@ -86,9 +86,9 @@ def _read(path: Path, schema: pa.Schema, owner: str, columns: Sequence[str] | No
         raise
     except (OSError, pa.ArrowException) as error:
         raise RecordingError(f"{path} is truncated or not a part of a recording: {str(error).splitlines()[0]}") from error
-    found = (table.schema.metadata or {}).get(_OWNER, b"").decode()
-    if found != owner:
-        raise RecordingError(f"{path} belongs to another recording ({found or 'none'}, not {owner})")
+    owned_by = (table.schema.metadata or {}).get(_OWNER, b"").decode()
+    if owned_by != owner:
+        raise RecordingError(f"{path} belongs to another recording ({owned_by or 'none'}, not {owner})")
     expected = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     if not table.schema.equals(expected):
         raise RecordingError(f"{path} has other columns than a recording of this format")
@@ -100,8 +100,7 @@ def _owned(schema: pa.Schema, owner: str) -> pa.Schema:
 
 
 def _parts(folder: Path, table: str) -> list[Path]:
-    found = [path for path in folder.iterdir() if (match := _PART.fullmatch(path.name)) and match["table"] == table]
-    return sorted(found)
+    return sorted(path for path in folder.iterdir() if (part := _PART.fullmatch(path.name)) and part["table"] == table)
 
 
 def _name(table: str, parts: Sequence[Path]) -> str:

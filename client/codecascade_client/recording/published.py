@@ -1,4 +1,4 @@
-"""The paper's published runs as a recording, and its published plans to check replay against."""
+"""The paper's published runs as a recording, and its published plans, which check replay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from codecascade.types import Plan, PlanStep
 
 from codecascade_client.datasets.load import HUMANEVAL, load_dataset
-from codecascade_client.errors import RecordingError
+from codecascade_client.errors import RecordingError, reason
 from codecascade_client.recording.published_prices import PUBLISHED
 from codecascade_client.recording.recording import (
     GREEDY,
@@ -38,26 +38,26 @@ _IMPORTS = "import math\nfrom typing import List, Tuple\n\n"  # what the authors
 
 @dataclass(frozen=True, slots=True)
 class PublishedPlan:
-    """A row of a plan file. cost: dollars per 1,000 tasks. accuracy: percent. line: where it stands in the file."""
+    """A row of a plan file."""
 
     plan: Plan
-    cost: float
-    accuracy: float
-    line: int
+    cost: float  # dollars per 1,000 tasks
+    accuracy: float  # percent
+    line: int  # of the file
 
 
 @dataclass(frozen=True, slots=True)
 class PlanTable:
-    """A plan file. part: full, or the val or test tasks of a seed's split."""
+    """A plan file."""
 
     path: Path
-    part: str
-    seed: int
+    part: str  # "full", or the "val" or "test" tasks of a split
+    seed: int  # of the split
     plans: tuple[PublishedPlan, ...]
 
 
 def import_published(source: Path, destination: Path, *, stages: bool) -> RecordingFolder:
-    """Make a recording of published runs. stages: the authors' own scoring, instead of samples that are yet to be judged.
+    """Make a recording of published runs: of the authors' scores (stages), or of samples, which have to be judged.
 
     Raises RecordingError if the source lacks a file or a column, or the destination is in use.
     """
@@ -76,9 +76,9 @@ def import_published(source: Path, destination: Path, *, stages: bool) -> Record
 
 
 def read_stages(path: Path) -> dict[tuple[Unit, StepOption], PublishedStep]:
-    """The authors' stage table. Raises RecordingError."""
+    """The authors' table of scored steps. Raises RecordingError."""
     with _reading(path), gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return dict(_stage(row) for row in csv.DictReader(file))
+        return dict(_published_step(row) for row in csv.DictReader(file))
 
 
 def read_draws(path: Path) -> dict[Unit, Draw]:
@@ -92,11 +92,13 @@ def read_draws(path: Path) -> dict[Unit, Draw]:
             unit = Unit(row["tier"], row["task"], _run(row["run"]))
             kind, sample = (solutions, _solution(row)) if row["kind"] == "solution" else (tests, _tests(row, names))
             kind.setdefault(unit, {})[row["sample"]] = sample
-    return {unit: Draw(_in_order(found), _by_asked_lines(_in_order(tests.get(unit, {})))) for unit, found in solutions.items()}
+    return {
+        unit: Draw(_in_order(samples), _by_asked_lines(_in_order(tests.get(unit, {})))) for unit, samples in solutions.items()
+    }
 
 
 def read_plan_tables(source: Path) -> list[PlanTable]:
-    """Every plan file of a folder of published runs. Raises RecordingError if there is none, or one is not as expected."""
+    """Every plan file of a folder of published runs. Raises RecordingError if there is none, or one cannot be read."""
     paths = sorted((source / "plans").glob("*.csv"))
     if not paths:
         raise RecordingError(f"{source / 'plans'} holds no plan files (full_threshold….csv)")
@@ -123,10 +125,10 @@ def _published_plan(row: Mapping[str, str], threshold: float, line: int) -> Publ
     return PublishedPlan(Plan(name, steps), float(row["cost"]), float(row["accuracy"]), line)
 
 
-def _stage(row: Mapping[str, str]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
+def _published_step(row: Mapping[str, str]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
     unit = Unit(row["tier"], row["task"], _run(row["run"]))
-    stage = PublishedStep(int(row["n_s"]), int(row["n_t"]), int(row["pairs"]), int(row["tokens"]), row["correct"] == "1")
-    return (unit, StepOption(row["tier"], int(row["k"]), int(row["l"]))), stage
+    step = PublishedStep(int(row["n_s"]), int(row["n_t"]), int(row["pairs"]), int(row["tokens"]), row["correct"] == "1")
+    return (unit, StepOption(row["tier"], int(row["k"]), int(row["l"]))), step
 
 
 def _solution(row: Mapping[str, Any]) -> RecordedSample:
@@ -134,7 +136,7 @@ def _solution(row: Mapping[str, Any]) -> RecordedSample:
 
 
 def _tests(row: Mapping[str, Any], names: Mapping[str, str]) -> RecordedSample:
-    """The text without what the prompt primed, as a tier would give it."""
+    """The text as a tier would give it: without the start that is part of the prompt."""
     cuts = {int(lines): tokens for lines, tokens in row["tokens_at"].items()}
     longest = max(cuts)
     line_tokens = tuple(cuts.get(lines) for lines in range(1, longest + 1))
@@ -174,5 +176,4 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
-        raise RecordingError(f"{path} cannot be read as published runs: {what}") from error
+        raise RecordingError(f"{path} cannot be read as published runs: {reason(error)}") from error

@@ -1,4 +1,4 @@
-"""Record: ask every tier everything once, the way a live cascade would ask it."""
+"""Record: ask every tier everything once, as a live cascade would."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from codecascade_client.recording.store import RecordingFolder
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """What every unit is asked for. k solutions and k test samples of `lines_asked` lines; run r has the seed `seed` + r."""
+    """What every unit is asked for."""
 
-    k: int = 3
-    lines_asked: int = 4
-    seed: int = 0
+    k: int = 3  # solutions, and test samples
+    lines_asked: int = 4  # of every test sample
+    seed: int = 0  # run r has the seed `seed` + r
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One finished unit. tokens: generated for it."""
+    """One finished unit."""
 
     unit: Unit
-    tokens: int
+    tokens: int  # generated for it
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A unit that its tier refuses to answer, and why."""
+    """A unit that its tier refuses to answer."""
 
     unit: Unit
     reason: str
 
 
 def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettings) -> RecordingManifest:
-    """Of a recording of every tier of a deployment. Raises DeploymentError."""
+    """The manifest of a recording of every tier of a deployment. Raises DeploymentError."""
     deployed = load_deployment(deployment_file)
     rendered = json.loads(deployment_file.read_text(encoding="utf-8"))
     tiers = {
@@ -79,7 +79,7 @@ def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettin
 
 
 def plan_units(dataset: Dataset, tiers: Sequence[str], *, runs: int, split_seed: int, limit: int | None) -> list[Unit]:
-    """What to record: tier by tier, the validation tasks of the split first, so that a part of it is already of use."""
+    """What to record, tier by tier. The validation tasks come first, so that a part of the recording is of use already."""
     ids = list(dataset.tasks)
     parts = split(ids, split_seed) if len(ids) > 1 else None
     ordered = [*parts.validation, *parts.test] if parts else ids
@@ -97,9 +97,9 @@ async def record(
     concurrency: int,
     on_unit: Callable[[Recorded | Refused], None],
 ) -> None:
-    """Ask for the units, `concurrency` at a time, and store each as soon as it is whole.
+    """Ask for the units, `concurrency` at a time, and store every unit as soon as it is whole.
 
-    Raises TierUnavailable or RecordingError; what was stored until then is kept, and the rest can be asked for again.
+    Raises TierUnavailable, RecordingError. What was stored before is kept, and the rest can be asked for again.
     """
     waiting = iter(units)
 
@@ -124,20 +124,20 @@ async def record(
 
 
 async def _ask(unit: Unit, task: Task, deployment: Deployment, settings: RecordSettings, generate: Generate) -> Draw:
-    """LiveTiers asks, so that the recording has what a live cascade would have; the calls are listened to."""
-    heard: list[tuple[GenerateRequest, Generation, float]] = []
+    """Let LiveTiers ask, as a live cascade does, and keep what the calls return."""
+    calls: list[tuple[GenerateRequest, Generation, float]] = []
 
-    async def listening(request: GenerateRequest) -> Generation:
+    async def recorded_generate(request: GenerateRequest) -> Generation:
         started = time.perf_counter()
         generation = await generate(request)
-        heard.append((request, generation, (time.perf_counter() - started) * 1e3))
+        calls.append((request, generation, (time.perf_counter() - started) * 1e3))
         return generation
 
     seed = settings.seed if unit.run == GREEDY else settings.seed + unit.run
     k = 1 if unit.run == GREEDY else settings.k
-    await LiveTiers(deployment, listening, seed=seed).sample(task, PlanStep(unit.tier, k, settings.lines_asked))
+    await LiveTiers(deployment, recorded_generate, seed=seed).sample(task, PlanStep(unit.tier, k, settings.lines_asked))
     solution_text = solution_prompt(deployment.tiers[unit.tier].style, task).text
-    solutions, tests = sorted(heard, key=lambda call: call[0].text_input != solution_text)
+    solutions, tests = sorted(calls, key=lambda call: call[0].text_input != solution_text)
     asked = tuple(replace(sample, asked_lines=settings.lines_asked) for sample in _samples(tests))
     return Draw(_samples(solutions), {settings.lines_asked: asked})
 
@@ -165,7 +165,7 @@ def _tokens(draw: Draw) -> int:
 
 
 def _prompts_sha256(style: str, dataset: Dataset, lines_asked: int) -> str:
-    """Of every text and stop word that a tier of this style is sent."""
+    """A hash of every text and stop word that a tier of this style is sent."""
     digest = hashlib.sha256()
     for task in map(dataset.task, dataset.tasks):
         prompts = [solution_prompt(style, task), tests_prompt(style, task, lines_asked)]

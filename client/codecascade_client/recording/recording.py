@@ -1,4 +1,4 @@
-"""What tiers once answered, in a form from which any plan can be replayed. Stored as docs/recording-format.md says."""
+"""What tiers once answered. Any plan can be replayed from it. docs/recording-format.md describes how it is stored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError
 
-GREEDY = -1  # the run that holds the greedy answers; sampled runs count from 0
+GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is recorded as one: all that a tier answered for one task in one run."""
+    """What is recorded together: all that a tier answered for one task in one run."""
 
     tier: str
     task: str
@@ -28,53 +28,47 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSample:
-    """One completion. asked_lines: 0 for a solution, else how many test lines were asked for.
-
-    completion_tokens: what the sample cost. line_tokens[i]: what it would have cost had it ended after line i + 1, None if
-    that was not measured; it has no more lines than line_tokens, if there are any.
-    prompt_tokens: of the call, which its sequences share. latency_ms: of the call.
-    """
+    """One completion."""
 
     text: str
-    completion_tokens: int
-    asked_lines: int = 0
+    completion_tokens: int  # what the sample cost
+    asked_lines: int = 0  # how many test lines were asked for; 0 for a solution
     line_tokens: tuple[int | None, ...] = ()
-    prompt_tokens: int = 0
+    """line_tokens[i]: what the sample would have cost had it ended after line i + 1. None if that was not measured.
+
+    The sample has no more lines than line_tokens, unless line_tokens is empty.
+    """
+    prompt_tokens: int = 0  # of the call, which may have more sequences
     seed: int = 0
     temperature: float = 0.0
     finish_reason: str = "stop"
-    latency_ms: float = 0.0
+    latency_ms: float = 0.0  # of the call
 
     def tokens_at(self, lines: int) -> int | None:
-        """Tokens of a test sample that ends after `lines` lines at most; None if that was not measured."""
+        """Tokens of the test sample, had it ended after `lines` lines. None if that was not measured."""
         if lines <= min(len(self.line_tokens), self.asked_lines - 1):
             return self.line_tokens[lines - 1]
-        ended = self.line_tokens and lines < self.asked_lines  # before that line
-        return self.completion_tokens if ended or lines == self.asked_lines else None
+        ended_before = self.line_tokens and lines < self.asked_lines
+        return self.completion_tokens if ended_before or lines == self.asked_lines else None
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """solutions: in the order drawn. tests: by the number of lines asked for."""
+    """The samples of a unit."""
 
-    solutions: tuple[RecordedSample, ...]
-    tests: Mapping[int, tuple[RecordedSample, ...]]
+    solutions: tuple[RecordedSample, ...]  # in the order drawn
+    tests: Mapping[int, tuple[RecordedSample, ...]]  # by the number of lines asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Every solution of a draw against every test line of it.
-
-    lines: (lines,) the asserts, pooled. line_samples, line_numbers: (lines,) the test sample that each comes from, and the
-    line there, from 1.
-    sources_sha256: of the programs and lines that were judged.
-    """
+    """Every solution of a draw against every test line of the draw."""
 
     matrix: VerdictMatrix
-    lines: tuple[str, ...]
-    line_samples: tuple[int, ...]
-    line_numbers: tuple[int, ...]
-    sources_sha256: str
+    lines: tuple[str, ...]  # (lines,) the asserts of all test samples
+    line_samples: tuple[int, ...]  # (lines,) the test sample that a line comes from
+    line_numbers: tuple[int, ...]  # (lines,) its place in that sample, from 1
+    sources_sha256: str  # of the programs and lines that were judged
 
     def cut(self, k: int, lines_per_sample: int) -> VerdictMatrix:
         """The first k solutions against the first `lines_per_sample` lines of the first k test samples."""
@@ -86,29 +80,29 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """What one step of a plan gave. texts: (candidates,). correct: (candidates,) bool, by the benchmark's own tests."""
+    """What one step of a plan gave."""
 
-    texts: tuple[str, ...]
+    texts: tuple[str, ...]  # (candidates,)
     matrix: VerdictMatrix
-    correct: NDArray[np.bool_]
+    correct: NDArray[np.bool_]  # (candidates,) by the benchmark's own tests
     prompt_tokens: int
     completion_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedStep:
-    """A step that was scored elsewhere: n_s and n_t of its best pair, pairs = candidates × lines."""
+    """A step that the paper's authors scored."""
 
-    n_s: int
-    n_t: int
-    pairs: int
+    n_s: int  # test lines that the best solution passes
+    n_t: int  # solutions that pass the best line
+    pairs: int  # candidates × lines
     completion_tokens: int
     correct: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StepOption:
-    """A (k, lines_per_sample) that a recording can answer for a tier."""
+    """A step of a plan without its threshold."""
 
     tier: str
     k: int
@@ -121,15 +115,12 @@ class StepOption:
 
 @dataclass(frozen=True, slots=True)
 class RecordingManifest:
-    """What a recording is of. dataset: name, sha256 and task_ids, in order. settings: what every unit was asked with.
-
-    tiers: small to large, name → what is known of it, `price_per_mtok` at least. Prices are those of codecascade.prices.
-    """
+    """What was recorded, and how. Prices are those of codecascade.prices. Raises RecordingError if one is wrong."""
 
     family: str
-    dataset: Mapping[str, Any]
-    tiers: Mapping[str, Mapping[str, Any]]
-    settings: Mapping[str, Any]
+    dataset: Mapping[str, Any]  # name, sha256, and task_ids in order
+    tiers: Mapping[str, Mapping[str, Any]]  # small to large: name → what is known of it, at least price_per_mtok
+    settings: Mapping[str, Any]  # what every unit was asked with
     provenance: Mapping[str, Any]
     sandbox_price_per_cpu_s: float = 0.0
 
@@ -145,13 +136,13 @@ class RecordingManifest:
 
 
 class Recording(Protocol):
-    """Both kinds of recording: of samples, and of steps scored elsewhere."""
+    """A recording of samples, or of the authors' scores."""
 
     @property
     def manifest(self) -> RecordingManifest: ...
 
     def units(self) -> Iterable[Unit]:
-        """What can be replayed, judged included."""
+        """What can be replayed: recorded and judged."""
         ...
 
     def options(self, tier: str) -> tuple[StepOption, ...]:
@@ -165,12 +156,12 @@ class Recording(Protocol):
 
 @dataclass(frozen=True)
 class SampleRecording:
-    """Samples with their verdicts. correct: (solutions,) bool, by the benchmark's own tests."""
+    """Samples with their verdicts."""
 
     manifest: RecordingManifest
     draws: Mapping[Unit, Draw]
-    judged: Mapping[tuple[Unit, int], Judged]
-    correct: Mapping[Unit, NDArray[np.bool_]]
+    judged: Mapping[tuple[Unit, int], Judged]  # by unit and the number of lines asked for
+    correct: Mapping[Unit, NDArray[np.bool_]]  # (solutions,) by the benchmark's own tests
 
     def units(self) -> Iterable[Unit]:
         return (
@@ -183,10 +174,10 @@ class SampleRecording:
         units = [unit for unit in self.units() if unit.tier == tier]
         greedy = [self.draws[unit] for unit in units if unit.run == GREEDY]
         sampled = [self.draws[unit] for unit in units if unit.run != GREEDY]
-        found = [StepOption(tier, 0, 0)] if greedy else []
+        options = [StepOption(tier, 0, 0)] if greedy else []
         for draws, ks in ((greedy, (1,)), (sampled, range(2, 1 + min((len(draw.solutions) for draw in sampled), default=0)))):
-            found += [StepOption(tier, k, lines) for k in ks for lines in _lines_of_all(draws)]
-        return tuple(found)
+            options += [StepOption(tier, k, lines) for k in ks for lines in _lines_of_all(draws)]
+        return tuple(options)
 
     def step(self, unit: Unit, option: StepOption) -> StepRecord:
         draw = self.draws.get(unit)
@@ -198,7 +189,8 @@ class SampleRecording:
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
         tests, matrix = self._tests(unit, draw, option)
-        tokens = [s.completion_tokens for s in solutions] + [t.tokens_at(option.lines_per_sample) or 0 for t in tests]
+        tokens = [sample.completion_tokens for sample in solutions]
+        tokens += [sample.tokens_at(option.lines_per_sample) or 0 for sample in tests]
         return StepRecord(
             texts=tuple(sample.text for sample in solutions),
             matrix=matrix,
@@ -218,7 +210,7 @@ class SampleRecording:
 
 @dataclass(frozen=True)
 class PublishedRecording:
-    """Steps scored elsewhere; `step` gives a verdict matrix that has just the agreement that was found there."""
+    """The authors' scores. `step` makes a verdict matrix that has the same agreement."""
 
     manifest: RecordingManifest
     stages: Mapping[tuple[Unit, StepOption], PublishedStep]
@@ -227,31 +219,32 @@ class PublishedRecording:
         return {unit for unit, _ in self.stages}
 
     def options(self, tier: str) -> tuple[StepOption, ...]:
-        return tuple(sorted({o for _, o in self.stages if o.tier == tier}, key=lambda o: (o.k, o.lines_per_sample)))
+        options = {option for _, option in self.stages if option.tier == tier}
+        return tuple(sorted(options, key=lambda option: (option.k, option.lines_per_sample)))
 
     def step(self, unit: Unit, option: StepOption) -> StepRecord:
-        stage = self.stages.get((unit, option))
-        if stage is None:
+        step = self.stages.get((unit, option))
+        if step is None:
             raise RecordingError(f"k = {option.k}, l = {option.lines_per_sample} of {unit} is not in the recording")
         candidates = max(1, option.k)
         return StepRecord(
             texts=tuple(f"solution {index} of {unit.tier} for {unit.task}" for index in range(candidates)),
-            matrix=matrix_with(stage, candidates),
-            correct=np.full(candidates, stage.correct),
+            matrix=matrix_with(step, candidates),
+            correct=np.full(candidates, step.correct),
             prompt_tokens=0,
-            completion_tokens=stage.completion_tokens,
+            completion_tokens=step.completion_tokens,
         )
 
 
-def matrix_with(stage: PublishedStep, candidates: int) -> VerdictMatrix:
-    """(candidates, pairs / candidates): the first n_t candidates pass the first n_s lines, nothing else passes."""
-    verdicts = np.full((candidates, stage.pairs // candidates), Verdict.FAIL, np.int8)
-    verdicts[: stage.n_t, : stage.n_s] = Verdict.PASS
+def matrix_with(step: PublishedStep, candidates: int) -> VerdictMatrix:
+    """(candidates, pairs / candidates): the first n_t candidates pass the first n_s lines. Nothing else passes."""
+    verdicts = np.full((candidates, step.pairs // candidates), Verdict.FAIL, np.int8)
+    verdicts[: step.n_t, : step.n_s] = Verdict.PASS
     return VerdictMatrix(verdicts, np.zeros(candidates))
 
 
 def sources_sha256(sources: Iterable[str]) -> str:
-    """Of what was judged, so that it is judged again where extraction changed."""
+    """A hash of what was judged: if extraction changes, it is judged again."""
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.encode() + b"\0")
@@ -259,7 +252,7 @@ def sources_sha256(sources: Iterable[str]) -> str:
 
 
 def _asked(draw: Draw, lines: int) -> int | None:
-    """The number of lines asked for in the test samples that can be cut after `lines` lines."""
+    """The number of lines asked for in the test samples that can be cut after `lines` lines. None if none can."""
     for asked in sorted(draw.tests):
         if all(sample.tokens_at(lines) is not None for sample in draw.tests[asked]):
             return asked
@@ -267,7 +260,7 @@ def _asked(draw: Draw, lines: int) -> int | None:
 
 
 def _lines_of_all(draws: list[Draw]) -> list[int]:
-    """Every l that all of the draws can be cut at."""
+    """Every number of lines that all draws can be cut at."""
     longest = max((asked for draw in draws for asked in draw.tests), default=0)
     return [lines for lines in range(1, longest + 1) if all(_asked(draw, lines) is not None for draw in draws)]
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from codecascade.types import Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
-from codecascade_client.errors import RecordingError
+from codecascade_client.errors import RecordingError, reason
 from codecascade_client.files import write_whole
 from codecascade_client.recording import parquet as parts
 from codecascade_client.recording.recording import (
@@ -74,30 +74,30 @@ STAGES = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """verdicts: (solutions,) int8 of Verdict, each solution against the benchmark's own tests."""
+    """The solutions of a unit against the benchmark's own tests."""
 
-    verdicts: NDArray[np.int8]
+    verdicts: NDArray[np.int8]  # (solutions,) of Verdict
     sources_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingFolder:
-    """A recording on disk. owner: what marks its parts."""
+    """A recording on disk."""
 
     path: Path
     manifest: RecordingManifest
-    owner: str
+    owner: str  # marks the parts of this recording: a hash of its manifest
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold it for writing; at the end its small parts are merged. Raises RecordingError if another process holds it."""
+        """Hold it for writing, and merge its small parts at the end. Raises RecordingError if another process holds it."""
         with parts.only_writer(self.path):
             yield
             for table, schema in (("samples", SAMPLES), ("verdicts", VERDICTS), ("truth", TRUTH)):
                 parts.merge(self.path, table, schema, self.owner)
 
     def recorded_units(self) -> set[Unit]:
-        """What has been answered."""
+        """The units that have been answered."""
         rows = parts.read_rows(self.path, "samples", SAMPLES, self.owner, columns=("tier", "task", "run"))
         return {_unit(row) for row in rows}
 
@@ -110,7 +110,7 @@ class RecordingFolder:
         for (unit, asked_lines, _), row in sorted(rows.items(), key=lambda item: item[0][1:]):
             samples.setdefault(unit, {}).setdefault(asked_lines, []).append(_sample(row))
         return {
-            unit: Draw(tuple(by_lines.pop(0, ())), {lines: tuple(found) for lines, found in by_lines.items()})
+            unit: Draw(tuple(by_lines.pop(0, ())), {lines: tuple(tests) for lines, tests in by_lines.items()})
             for unit, by_lines in samples.items()
         }
 
@@ -136,44 +136,44 @@ class RecordingFolder:
             {
                 **asdict(unit),
                 "asked_lines": asked_lines,
-                "lines": found.lines,
-                "line_samples": found.line_samples,
-                "line_numbers": found.line_numbers,
-                "verdicts": found.matrix.verdicts.tobytes(),
-                "cpu_s": found.matrix.cpu_s.tolist(),
-                "sources_sha256": found.sources_sha256,
+                "lines": judgement.lines,
+                "line_samples": judgement.line_samples,
+                "line_numbers": judgement.line_numbers,
+                "verdicts": judgement.matrix.verdicts.tobytes(),
+                "cpu_s": judgement.matrix.cpu_s.tolist(),
+                "sources_sha256": judgement.sources_sha256,
             }
-            for (unit, asked_lines), found in judged.items()
+            for (unit, asked_lines), judgement in judged.items()
         ]
         parts.append(self.path, "verdicts", VERDICTS, self.owner, rows)
 
     def add_truth(self, truth: Mapping[Unit, Truth]) -> None:
         rows = [
-            {**asdict(unit), "verdicts": found.verdicts.tobytes(), "sources_sha256": found.sources_sha256}
-            for unit, found in truth.items()
+            {**asdict(unit), "verdicts": solutions.verdicts.tobytes(), "sources_sha256": solutions.sources_sha256}
+            for unit, solutions in truth.items()
         ]
         parts.append(self.path, "truth", TRUTH, self.owner, rows)
 
     def add_stages(self, stages: Mapping[tuple[Unit, StepOption], PublishedStep]) -> None:
         rows = [
-            {**asdict(unit), "k": option.k, "test_lines": option.lines_per_sample, **asdict(stage)}
-            for (unit, option), stage in stages.items()
+            {**asdict(unit), "k": option.k, "test_lines": option.lines_per_sample, **asdict(step)}
+            for (unit, option), step in stages.items()
         ]
         parts.append(self.path, "stages", STAGES, self.owner, rows)
 
     def load(self) -> Recording:
-        """For replay. Raises RecordingError if parts are damaged, foreign or missing."""
+        """The whole recording, for replay. Raises RecordingError if parts are damaged or belong to another recording."""
         stages = parts.read_rows(self.path, "stages", STAGES, self.owner)
         if stages:
-            return PublishedRecording(self.manifest, dict(_stage(row) for row in stages))
+            return PublishedRecording(self.manifest, dict(_published_step(row) for row in stages))
         correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in self.truth().items()}
         return SampleRecording(self.manifest, self.draws(), self.judged(), correct)
 
 
 def create_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
-    """A new, empty recording. Raises RecordingError if the folder holds anything."""
+    """Make a new, empty recording. Raises RecordingError if the folder is not empty."""
     if path.exists() and any(path.iterdir()):
-        raise RecordingError(f"{path} is not empty, a new recording needs an empty folder or a new name")
+        raise RecordingError(f"{path} is not empty, a new recording needs an empty or a new folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -184,7 +184,7 @@ def create_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder
 
 
 def open_recording(path: Path) -> RecordingFolder:
-    """Raises RecordingError if it is not a recording of this format."""
+    """Raises RecordingError for anything but a recording of this format."""
     manifest_path = path / MANIFEST
     try:
         content = manifest_path.read_bytes()
@@ -196,15 +196,14 @@ def open_recording(path: Path) -> RecordingFolder:
     except FileNotFoundError:
         raise RecordingError(f"{path} is not a recording: it has no {MANIFEST}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise RecordingError(f"{manifest_path} cannot be read: {what}") from error
+        raise RecordingError(f"{manifest_path} cannot be read: {reason(error)}") from error
     return RecordingFolder(path, manifest, hashlib.sha256(content).hexdigest()[:16])
 
 
 def resume_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
-    """The recording that was begun there, or a new one. Raises RecordingError naming what differs if it is of something else.
+    """The recording that was begun in the folder, or a new one. Raises RecordingError that names what differs.
 
-    One that was begun before a tier's key was written down had no prompt price, and says nothing of its weights.
+    An older manifest may lack keys of a tier: it had no prompt price then, and its weights are unknown.
     """
     if not (path / MANIFEST).exists():
         return create_recording(path, manifest)
@@ -212,16 +211,16 @@ def resume_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder
     for name, value in asdict(manifest).items():
         begun = getattr(folder.manifest, name)
         if name == "tiers":
-            begun = {tier: {**_unsaid(value.get(tier, {})), **known} for tier, known in begun.items()}
+            begun = {tier: {**_defaults(value.get(tier, {})), **known} for tier, known in begun.items()}
         if name != "provenance" and begun != value:
             raise RecordingError(f"recording {path} was begun with another {name}: {_difference(begun, value)}")
     return folder
 
 
-def _unsaid(tier: Mapping[str, Any]) -> dict[str, Any]:
-    """What the keys mean that a manifest may lack. tier: what is now known of it."""
-    said = {"prompt_price_per_mtok": 0.0, "weights_sha256": tier.get("weights_sha256")}
-    return {key: value for key, value in said.items() if key in tier}
+def _defaults(tier: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the keys that an older manifest may lack. tier: what the new manifest says of the tier."""
+    defaults = {"prompt_price_per_mtok": 0.0, "weights_sha256": tier.get("weights_sha256")}
+    return {key: value for key, value in defaults.items() if key in tier}
 
 
 def _difference(begun: Any, value: Any) -> str:
@@ -247,6 +246,6 @@ def _judged(row: Mapping[str, Any]) -> Judged:
     return Judged(matrix, tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"])
 
 
-def _stage(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
+def _published_step(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
     fields = {name: row[name] for name in ("n_s", "n_t", "pairs", "completion_tokens", "correct")}
     return (_unit(row), StepOption(row["tier"], row["k"], row["test_lines"])), PublishedStep(**fields)

@@ -11,19 +11,19 @@ from codecascade.types import Candidate, Plan, PlanStep, Task, TestLine, TierSam
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import GREEDY, Recording, StepRecord, Unit, option_of
 
-_RECORDED = Task(prompt="", entry_point="recorded")  # the texts are in the recording; nothing is asked again
+_RECORDED = Task(prompt="", entry_point="recorded")  # nothing is asked again, so replay needs no prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """correct: by the benchmark's own tests."""
+    """What a plan would have answered."""
 
     answer: Answer
-    correct: bool
+    correct: bool  # by the benchmark's own tests
 
 
 async def replay(plan: Plan, recording: Recording, task: str, run: int) -> Replayed:
-    """What the plan would have answered, at the prices of the manifest. Raises RecordingError if it is not recorded."""
+    """The plan on one task in one run, at the manifest's prices. Raises RecordingError if a step was not recorded."""
     request = _RecordedRequest(recording, task, run)
     answer = await run_cascade(_RECORDED, plan, request, request, recording.manifest.prices)
     return Replayed(answer, request.correct(answer))
@@ -43,7 +43,7 @@ def check_recorded(plan: Plan, recording: Recording) -> None:
 
 
 class _RecordedRequest:
-    """Tiers and Sandbox of one request, read from a recording: the sandbox gives the verdicts of the step sampled last."""
+    """Tiers and Sandbox of one request, read from a recording. The sandbox gives the verdicts of the last step sampled."""
 
     def __init__(self, recording: Recording, task: str, run: int) -> None:
         self._recording = recording
@@ -54,18 +54,18 @@ class _RecordedRequest:
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         unit = Unit(step.tier, self._task, GREEDY if step.greedy else self._run)
-        found = self._recording.step(unit, option_of(step))
-        candidates = tuple(Candidate(text) for text in found.texts)
-        self._steps[step.tier] = found, candidates
-        self._matrix = found.matrix
-        lines = tuple(TestLine(f"line {index}") for index in range(found.matrix.verdicts.shape[1]))
-        return TierSamples(candidates, lines, found.prompt_tokens, found.completion_tokens)
+        record = self._recording.step(unit, option_of(step))
+        candidates = tuple(Candidate(text) for text in record.texts)
+        self._steps[step.tier] = record, candidates
+        self._matrix = record.matrix
+        lines = tuple(TestLine(f"line {index}") for index in range(record.matrix.verdicts.shape[1]))
+        return TierSamples(candidates, lines, record.prompt_tokens, record.completion_tokens)
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         assert self._matrix is not None, "nothing was sampled yet"
         return self._matrix
 
     def correct(self, answer: Answer) -> bool:
-        found, candidates = self._steps[answer.tier]
+        record, candidates = self._steps[answer.tier]
         index = next(index for index, candidate in enumerate(candidates) if candidate is answer.candidate)
-        return bool(found.correct[index])
+        return bool(record.correct[index])

@@ -1,4 +1,4 @@
-"""The command `replay`: the plans of a file over a recording, through the cascade's own loop."""
+"""The plans of a file over a recording, through the cascade's own loop."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from codecascade_client.replay.table import tabulate
 
 @dataclass(frozen=True, slots=True)
 class ReplayedPlan:
-    """A plan over all cells, a cell being one task in one run. cost_usd: per request. answered_by: cells, by tier."""
+    """What a plan gives over a recording. A cell is one task in one run."""
 
     plan: Plan
     cells: int
-    right: int
-    cost_usd: float
-    answered_by: Mapping[str, int]
+    right: int  # cells
+    cost_usd: float  # per request
+    answered_by: Mapping[str, int]  # tier → cells
 
 
 def check_same(file: PlanFile, recording: Recording) -> None:
@@ -41,18 +41,18 @@ def check_same(file: PlanFile, recording: Recording) -> None:
 async def replay_plan(plan: Plan, recording: Recording, tasks: Sequence[str], runs: Sequence[int]) -> ReplayedPlan:
     """Raises RecordingError if a step was not recorded."""
     check_recorded(plan, recording)
-    found = [await replay(plan, recording, task, run) for run in runs for task in tasks]
+    cells = [await replay(plan, recording, task, run) for run in runs for task in tasks]
     return ReplayedPlan(
         plan=plan,
-        cells=len(found),
-        right=sum(each.correct for each in found),
-        cost_usd=sum(step.cost_usd for each in found for step in each.answer.trace.steps) / len(found),
-        answered_by=Counter(each.answer.tier for each in found),
+        cells=len(cells),
+        right=sum(cell.correct for cell in cells),
+        cost_usd=sum(step.cost_usd for cell in cells for step in cell.answer.trace.steps) / len(cells),
+        answered_by=Counter(cell.answer.tier for cell in cells),
     )
 
 
 async def replay_plans(file: PlanFile, recording: Recording, names: Sequence[str] | None) -> list[ReplayedPlan]:
-    """On every task that all tiers answered. Raises RecordingError, InvalidRequest for an unknown name."""
+    """The named plans, or all, on every task that all tiers answered. Raises RecordingError, InvalidRequest."""
     check_same(file, recording)
     table = tabulate(recording)
     plans = [file.choose(name) for name in names or file.plans]

@@ -1,4 +1,4 @@
-"""The fast path of replay: every step scored once, then any plan is array arithmetic."""
+"""The fast path of replay: score every step once, then compute any plan with array arithmetic."""
 
 from __future__ import annotations
 
@@ -7,46 +7,42 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from codecascade.prices import Prices, usd
-from codecascade.scoring import score_candidates
+from codecascade.scoring import accepts, score_candidates
 from codecascade.types import Plan
 from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import GREEDY, PublishedRecording, Recording, StepOption, Unit, option_of
 
-EXACT = 2**53  # whole numbers up to it are exact in a float64, which the search adds them in
+EXACT = 2**53  # the search adds in float64, which holds whole numbers exactly up to here
 
 
 @dataclass(frozen=True)
 class Table:
-    """What each step option gives in each cell, a cell being one task in one run.
+    """What every step option gives in every cell. A cell is one task in one run. Arrays: (options, runs, tasks)."""
 
-    tiers: small to large. agreement, pairs, cost (picodollars), correct: (options, runs, tasks).
-    """
-
-    tiers: tuple[str, ...]
+    tiers: tuple[str, ...]  # small to large
     runs: tuple[int, ...]
     tasks: tuple[str, ...]
     options: tuple[StepOption, ...]
     agreement: NDArray[np.int64]
     pairs: NDArray[np.int64]
-    cost: NDArray[np.int64]
+    cost: NDArray[np.int64]  # picodollars
     correct: NDArray[np.bool_]
 
     def of(self, option: StepOption) -> int:
-        """Its place. Raises RecordingError if it was not recorded."""
+        """The option's index. Raises RecordingError if it was not recorded."""
         if option not in self.options:
             raise RecordingError(f"k = {option.k}, l = {option.lines_per_sample} of tier {option.tier!r} was not recorded")
         return self.options.index(option)
 
     def accepts(self, option: int, threshold: float) -> NDArray[np.bool_]:
-        """(runs, tasks): `codecascade.scoring.decide` for all cells at once."""
-        accepted: NDArray[np.bool_] = self.agreement[option] >= threshold * self.pairs[option]
-        accepted &= self.pairs[option] > 0
+        """(runs, tasks): the decision in every cell."""
+        accepted: NDArray[np.bool_] = accepts(self.agreement[option], self.pairs[option], threshold)
         return accepted
 
     def only(self, *, tasks: Iterable[str] | None = None, tiers: Iterable[str] | None = None) -> Table:
-        """The same for some of the tasks and tiers. Raises RecordingError if no task is left."""
+        """The table of some tasks and tiers. Raises RecordingError if none is left."""
         kept_tasks = set(self.tasks if tasks is None else tasks)
         kept_tiers = set(self.tiers if tiers is None else tiers)
         columns = [index for index, task in enumerate(self.tasks) if task in kept_tasks]
@@ -68,14 +64,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a plan gives in every cell. correct: (runs, tasks) bool. cost: (runs, tasks) picodollars.
-
-    answered_by: (runs, tasks), index of the tier.
-    """
+    """What a plan gives in every cell. Arrays: (runs, tasks)."""
 
     correct: NDArray[np.bool_]
-    cost: NDArray[np.int64]
-    answered_by: NDArray[np.int64]
+    cost: NDArray[np.int64]  # picodollars
+    answered_by: NDArray[np.int64]  # index of the tier
 
     @property
     def accuracy(self) -> float:
@@ -88,7 +81,7 @@ class Outcome:
 
 
 def outcome(table: Table, plan: Plan) -> Outcome:
-    """The plan on every cell, equal to replaying it there. Raises RecordingError if a step was not recorded."""
+    """The plan on every cell, as replay would give it. Raises RecordingError if a step was not recorded."""
     shape = len(table.runs), len(table.tasks)
     waiting = np.ones(shape, np.bool_)
     correct = np.zeros(shape, np.bool_)
@@ -107,8 +100,8 @@ def outcome(table: Table, plan: Plan) -> Outcome:
 def tabulate(recording: Recording) -> Table:
     """Score every step option of every tier once.
 
-    Tasks: those that every tier answered, greedily and in its first sampled run; runs: those in which all of these were.
-    Raises RecordingError if no task is left.
+    The tasks are those that every tier answered, greedily and in its first sampled run. The runs are those in which every tier
+    answered all these tasks. Raises RecordingError if no task is left.
     """
     tiers = tuple(recording.manifest.tiers)
     units = set(recording.units())
@@ -130,27 +123,24 @@ def tabulate(recording: Recording) -> Table:
 
 
 def _score(recording: Recording, prices: Prices, option: StepOption, task: str, run: int) -> tuple[int, int, int, bool]:
-    """Agreement, pairs, picodollars and whether the solution that it would return is right."""
+    """Agreement, pairs, picodollars, and whether the solution that it would return is right."""
     step = recording.step(Unit(option.tier, task, GREEDY if option.greedy else run), option)
     if prices.tiers[option.tier].prompt_price_per_mtok and not step.prompt_tokens:
         raise RecordingError(f"the recording holds no prompt tokens of tier {option.tier!r}, prompt_price_per_mtok must be 0")
-    sandbox_s = float(step.matrix.cpu_s.sum()) if step.matrix.verdicts.size else 0.0
-    cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, sandbox_s)
-    if not step.matrix.verdicts.size:
-        return 0, 0, cost, bool(step.correct[-1])
+    cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, float(step.matrix.cpu_s.sum()))
     score = score_candidates(step.matrix)
     return score.agreement, score.pairs, cost, bool(step.correct[score.best])
 
 
 def _check_exact(options: Sequence[StepOption], cells: Sequence[Sequence[Sequence[tuple[int, int, int, bool]]]]) -> None:
-    """Raises RecordingError if the dearest plan costs more than sums of whole picodollars can hold exactly."""
+    """Raises RecordingError if the cost of the dearest plan cannot be added up exactly."""
     dearest: dict[str, int] = {}
     for option, runs in zip(options, cells, strict=True):
         cost = sum(cell[2] for tasks in runs for cell in tasks)
         dearest[option.tier] = max(cost, dearest.get(option.tier, 0))
     if sum(dearest.values()) > EXACT:
         raise RecordingError(
-            f"a plan can cost {usd(sum(dearest.values())):,.0f} dollars on the tasks recorded, "
+            f"a plan can cost {usd(sum(dearest.values())):,.0f} dollars on the recorded tasks, "
             f"it is counted exactly up to {usd(EXACT):,.0f}: give lower prices"
         )
 
@@ -161,8 +151,8 @@ def _tasks(ids: Sequence[str], tiers: Sequence[str], units: set[Unit]) -> tuple[
 
 
 def _runs(tasks: Sequence[str], tiers: Sequence[str], units: set[Unit]) -> tuple[int, ...]:
-    """The sampled runs that are whole in every tier that was sampled; the greedy one if there is none."""
-    sampled = {tier: found for tier in tiers if (found := _sampled(tier, units))}
+    """The runs in which every sampled tier answered every task. The greedy run if there is none."""
+    sampled = {tier: runs for tier in tiers if (runs := _sampled(tier, units))}
     common = set.intersection(*sampled.values()) if sampled else set()
     whole = [run for run in sorted(common) if all(Unit(tier, task, run) in units for tier in sampled for task in tasks)]
     return tuple(whole) or (GREEDY,)

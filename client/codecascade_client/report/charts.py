@@ -1,4 +1,4 @@
-"""Charts of a search result. What is drawn was measured on held-out tasks, unless a chart says otherwise."""
+"""Charts of a search result, as measured on held-out tasks, unless a chart says otherwise."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _GREEDY, _SELF_TESTING = "single tier, greedy", "single tier, best of k by its o
 
 @dataclass(frozen=True)
 class Chart:
-    """name: of its files. text: what it shows, in a sentence or two."""
+    """A figure and its words."""
 
-    name: str
+    name: str  # of its files
     title: str
-    text: str
+    text: str  # what it shows, in a sentence or two
     figure: Figure
 
 
@@ -41,21 +41,21 @@ def charts(result: SearchResult) -> list[Chart]:
         Chart(
             "frontier",
             "Accuracy against cost",
-            f"The plans of the frontier, found on {len(result.validation.tasks)} validation tasks and measured on {parts}; "
-            "bars are 95 % bootstrap intervals over tasks.",
+            f"The plans of the frontier, found on {len(result.validation.tasks)} validation tasks and measured on {parts}. "
+            "Bars are 95 % bootstrap intervals over tasks.",
             _frontier(result),
         ),
         Chart(
             "saving",
             "Saving at equal accuracy",
             f"Each frontier plan's cost against the cheapest single-tier plan that is at least as accurate on the same {parts}. "
-            "Below zero the single tier is cheaper; plans that no single tier reaches are left out.",
+            "Below zero the single tier is cheaper. Plans that no single tier reaches are left out.",
             _saving(result),
         ),
         Chart(
             "acceptance",
             "Acceptance against θ",
-            "What each tier accepts at a threshold, at its largest k and l, and how much of it is wrong; on all tasks.",
+            "What every tier accepts at a threshold, at its largest k and l, and how much of that is wrong. On all tasks.",
             _acceptance([result.validation, result.held_out]),
         ),
     ]
@@ -63,17 +63,16 @@ def charts(result: SearchResult) -> list[Chart]:
 
 def _frontier(result: SearchResult) -> Figure:
     figure, axes = _new("cost, $ per 1,000 requests", "accuracy")
-    greedy = [found for found in result.singles if found.plan.steps[0].k == 0]
-    sampled = [found for found in result.singles if found.plan.steps[0].k > 0]
+    greedy = [single for single in result.singles if single.plan.steps[0].k == 0]
+    sampled = [single for single in result.singles if single.plan.steps[0].k > 0]
     _points(axes, sampled, _SELF_TESTING, "o", _GREY)
     _points(axes, greedy, _GREEDY, "s", "#111827")
     _points(axes, result.frontier, "cascade frontier", "D", _BLUE, bars=True)
-    for where, names in chosen_places(result).items():
-        axes.annotate(", ".join(names), where, xytext=(6, -12), textcoords="offset points", color=_ORANGE, weight="bold")
-        axes.plot(*where, "D", color=_ORANGE, zorder=4)
-    for found in greedy:
-        where = (1e3 * found.held_out.cost_usd.mean, found.held_out.accuracy.mean)
-        axes.annotate(found.plan.steps[0].tier, where, xytext=(6, 6), textcoords="offset points")
+    for place, names in chosen_places(result).items():
+        axes.annotate(", ".join(names), place, xytext=(6, -12), textcoords="offset points", color=_ORANGE, weight="bold")
+        axes.plot(*place, "D", color=_ORANGE, zorder=4)
+    for single in greedy:
+        axes.annotate(single.plan.steps[0].tier, _place(single), xytext=(6, 6), textcoords="offset points")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -83,23 +82,27 @@ def _frontier(result: SearchResult) -> Figure:
 
 
 def chosen_places(result: SearchResult) -> dict[tuple[float, float], list[str]]:
-    """(held-out cost of 1,000 requests, accuracy) → the chosen plans that are there: often they are one and the same."""
+    """(held-out cost of 1,000 requests, accuracy) → the chosen plans at that place. Several rules often choose the same plan."""
     places: dict[tuple[float, float], list[str]] = {}
-    for choice, found in result.choices:
-        where = (1e3 * found.held_out.cost_usd.mean, found.held_out.accuracy.mean)
-        places.setdefault(where, []).append(choice.plan.name)
+    for choice, evaluated in result.choices:
+        places.setdefault(_place(evaluated), []).append(choice.plan.name)
     return places
+
+
+def _place(evaluated: Evaluated) -> tuple[float, float]:
+    """Held-out cost of 1,000 requests, and accuracy."""
+    return 1e3 * evaluated.held_out.cost_usd.mean, evaluated.held_out.accuracy.mean
 
 
 def _saving(result: SearchResult) -> Figure:
     figure, axes = _new("accuracy", "saving")
     accuracies, savings = [], []
-    for found in result.frontier:
-        accuracy = found.held_out.accuracy.mean
-        peers = [each.held_out.cost_usd.mean for each in result.singles if each.held_out.accuracy.mean >= accuracy - 1e-12]
-        if peers:
+    for point in result.frontier:
+        accuracy = point.held_out.accuracy.mean
+        as_good = [one.held_out.cost_usd.mean for one in result.singles if one.held_out.accuracy.mean >= accuracy - 1e-12]
+        if as_good:
             accuracies.append(accuracy)
-            savings.append(1 - found.held_out.cost_usd.mean / min(peers))
+            savings.append(1 - point.held_out.cost_usd.mean / min(as_good))
     axes.axhline(0, color=_GREY, linewidth=1)
     axes.plot(accuracies, savings, "D", color=_BLUE)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -109,9 +112,8 @@ def _saving(result: SearchResult) -> Figure:
 def _acceptance(tables: Sequence[Table]) -> Figure:
     figure, axes = _new("threshold θ", "share")
     for colour, tier in zip(_TIER_COLOURS, tables[0].tiers, strict=False):
-        option = max(
-            (o for o in tables[0].options if o.tier == tier and o.k > 0), key=lambda o: (o.k, o.lines_per_sample), default=None
-        )
+        options = [option for option in tables[0].options if option.tier == tier and option.k > 0]
+        option = max(options, key=lambda option: (option.k, option.lines_per_sample), default=None)
         if option is not None:
             accepted, wrong = acceptance(tables, option)
             axes.plot(_THRESHOLDS, accepted, color=colour, label=f"{tier} k={option.k} l={option.lines_per_sample}: accepted")
@@ -122,7 +124,7 @@ def _acceptance(tables: Sequence[Table]) -> Figure:
 
 
 def acceptance(tables: Sequence[Table], option: StepOption) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per threshold: the share of cells accepted, and the share of those that is wrong (nan where nothing is accepted)."""
+    """Per threshold: the share of cells accepted, and the wrong share of those (nan if none is accepted)."""
     index = tables[0].of(option)
     accepted = np.array([[table.accepts(index, t).sum() for t in _THRESHOLDS] for table in tables], np.float64).sum(axis=0)
     wrong = [[(table.accepts(index, t) & ~table.correct[index]).sum() for t in _THRESHOLDS] for table in tables]
@@ -142,10 +144,10 @@ def _new(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _points(axes: Axes, plans: Sequence[Evaluated], label: str, marker: str, colour: str, *, bars: bool = False) -> None:
-    cost = [1e3 * found.held_out.cost_usd.mean for found in plans]
-    accuracy = [found.held_out.accuracy.mean for found in plans]
+    cost, accuracy = zip(*map(_place, plans), strict=True) if plans else ((), ())
     if bars:
-        low = [found.held_out.accuracy.mean - found.held_out.accuracy.low for found in plans]
-        high = [found.held_out.accuracy.high - found.held_out.accuracy.mean for found in plans]
+        estimates = [evaluated.held_out.accuracy for evaluated in plans]
+        low = [estimate.mean - estimate.low for estimate in estimates]
+        high = [estimate.high - estimate.mean for estimate in estimates]
         axes.errorbar(cost, accuracy, (low, high), fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.35)
     axes.plot(cost, accuracy, marker, color=colour, markersize=5, label=label)

@@ -1,4 +1,4 @@
-"""Choosing plans without fooling oneself: paired bootstrap over validation tasks, and what held-out tasks say afterwards."""
+"""Choosing plans without fooling oneself: by paired bootstrap over validation tasks, measured on held-out tasks."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from codecascade_client.search.frontier import Point
 from codecascade_client.words import in_words
 
 RESAMPLES = 2000
-PROBABILITY = 0.9  # at least, that a chosen plan is not worse than its reference
-CHEAP_LOSS = 0.05  # of accuracy, that `cheap` may lose against the largest tier
-LEAST_ACCURACY = 0.10  # greedy; a tier below it wastes money
+PROBABILITY = 0.9  # how probable it must be that a chosen plan is not worse than its reference
+CHEAP_LOSS = 0.05  # accuracy that `cheap` may lose against the largest tier
+LEAST_ACCURACY = 0.10  # greedy; asking a tier below it wastes money
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A plan on a set of tasks. cost_usd: per request. accuracy: 0…1. reach: tier → share of the requests that it sees."""
+    """A plan on a set of tasks."""
 
-    cost_usd: Estimate
-    accuracy: Estimate
-    reach: Mapping[str, float]
+    cost_usd: Estimate  # per request
+    accuracy: Estimate  # 0…1
+    reach: Mapping[str, float]  # tier → share of the requests that it sees
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A named plan. rule: in words, what it is not worse than; reference: that. probability: that it is not, by the bootstrap."""
+    """A plan that was chosen by a rule."""
 
     plan: Plan
-    rule: str
-    reference: Plan
-    probability: float
+    rule: str  # in words
+    reference: Plan  # the plan that it is not worse than
+    probability: float  # that it is not worse, by the bootstrap
 
 
 class Bootstrap:
-    """Resamples of a set of tasks, the same for every plan, so that plans are compared in pairs."""
+    """Resamples of a set of tasks. They are the same for every plan, so plans are compared in pairs."""
 
     def __init__(self, tasks: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._shares = rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=RESAMPLES) / tasks
 
     def means(self, per_task: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(resamples,) means of a value that each task has."""
+        """(resamples,) means of a value of every task."""
         return np.asarray(self._shares @ per_task, np.float64)
 
     def estimate(self, per_task: NDArray[np.float64]) -> Estimate:
@@ -58,31 +58,33 @@ class Bootstrap:
         return Estimate(float(per_task.mean()), float(low), float(high))
 
     def not_worse(self, right: NDArray[np.float64], reference: NDArray[np.float64], loss: float = 0.0) -> float:
-        """Probability that the accuracy is at least the reference's less `loss`. right, reference: (tasks,)."""
+        """Probability that the accuracy is at least the reference's minus `loss`. right, reference: (tasks,)."""
         return float((self.means(right - reference) >= -loss - _ROUNDING).mean())
 
 
 def measure(table: Table, plan: Plan, bootstrap: Bootstrap) -> Measured:
     """A plan on all tasks of a table."""
-    found = outcome(table, plan)
+    measured = outcome(table, plan)
     return Measured(
-        bootstrap.estimate(cost_per_task(found)), bootstrap.estimate(right_per_task(found)), _reach(table, plan, found)
+        cost_usd=bootstrap.estimate(cost_per_task(measured)),
+        accuracy=bootstrap.estimate(right_per_task(measured)),
+        reach=_reach(table, plan, measured),
     )
 
 
-def _reach(table: Table, plan: Plan, found: Outcome) -> dict[str, float]:
-    answered = [float((found.answered_by == table.tiers.index(step.tier)).mean()) for step in plan.steps]
+def _reach(table: Table, plan: Plan, measured: Outcome) -> dict[str, float]:
+    answered = [float((measured.answered_by == table.tiers.index(step.tier)).mean()) for step in plan.steps]
     return {step.tier: sum(answered[position:]) for position, step in enumerate(plan.steps)}
 
 
-def right_per_task(found: Outcome) -> NDArray[np.float64]:
-    """(tasks,) share of the runs in which the task is right."""
-    return np.asarray(found.correct.mean(axis=0), np.float64)
+def right_per_task(measured: Outcome) -> NDArray[np.float64]:
+    """(tasks,) share of the runs in which a task is right."""
+    return np.asarray(measured.correct.mean(axis=0), np.float64)
 
 
-def cost_per_task(found: Outcome) -> NDArray[np.float64]:
-    """(tasks,) dollars per request, mean of the runs."""
-    return np.asarray(found.cost.mean(axis=0) / PICODOLLARS, np.float64)
+def cost_per_task(measured: Outcome) -> NDArray[np.float64]:
+    """(tasks,) dollars per request, averaged over the runs."""
+    return np.asarray(measured.cost.mean(axis=0) / PICODOLLARS, np.float64)
 
 
 def single_plans(table: Table) -> list[Plan]:
@@ -95,15 +97,15 @@ def single(option: StepOption) -> Plan:
 
 
 def weak_tiers(table: Table) -> dict[str, float]:
-    """Tiers whose greedy accuracy is too low to be worth asking, with it."""
+    """Tiers that are not worth asking → their greedy accuracy."""
     greedy = {option.tier: float(table.correct[place].mean()) for place, option in enumerate(table.options) if option.k == 0}
     return {tier: accuracy for tier, accuracy in greedy.items() if accuracy < LEAST_ACCURACY}
 
 
 def choose(table: Table, frontier: Sequence[Point], probability: float, bootstrap: Bootstrap) -> list[Choice]:
-    """`cheap`, `balanced` and `accurate`: each the cheapest plan of the frontier that is probably not worse than its reference.
+    """Choose `cheap`, `balanced` and `accurate`: the cheapest frontier plan that is probably not worse than a reference.
 
-    table: the validation tasks. The reference itself is taken where the frontier has no cheaper such plan.
+    If no such plan is cheaper than the reference, the reference is chosen. table: the validation tasks.
     """
     largest = single(StepOption(table.tiers[-1], 0, 0))
     best = _most_accurate(table)
@@ -117,12 +119,12 @@ def choose(table: Table, frontier: Sequence[Point], probability: float, bootstra
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """loss: of accuracy, that is allowed."""
+    """How a named plan is chosen."""
 
     name: str
     words: str
     reference: Plan
-    loss: float = 0.0
+    loss: float = 0.0  # accuracy that the plan may lose against the reference
 
 
 def _choice(rule: _Rule, table: Table, frontier: Sequence[Point], probability: float, bootstrap: Bootstrap) -> Choice:
@@ -137,10 +139,10 @@ def _choice(rule: _Rule, table: Table, frontier: Sequence[Point], probability: f
 
 
 def _most_accurate(table: Table) -> Plan:
-    """Of equally accurate ones the cheapest."""
+    """The most accurate single-tier plan; the cheapest of them if there are several."""
 
     def rank(plan: Plan) -> tuple[float, float]:
-        found = outcome(table, plan)
-        return -found.accuracy, found.cost_usd
+        measured = outcome(table, plan)
+        return -measured.accuracy, measured.cost_usd
 
     return min(single_plans(table), key=rank)

@@ -1,9 +1,9 @@
 """The exact Pareto frontier of (cost, accuracy) over a whole grid of plans.
 
-A step's threshold only decides which cells go on, and the cells that go on at one threshold go on at every stricter one. So for
-two thresholds at once, what all their combinations cost and get right are two-dimensional cumulative sums of one histogram:
-a few additions per plan, however many cells there are. Thresholds that let the same cells go on are one plan. Everything is
-counted in whole numbers, costs in picodollars, so that the frontier is exactly that of an enumeration.
+A step's threshold only decides which cells go on to the next step. A cell that goes on at one threshold goes on at every stricter
+one. So what all combinations of two thresholds cost and get right are two-dimensional cumulative sums of one histogram: a few
+additions per plan, however many cells there are. Thresholds that pass the same cells are one plan. Everything is counted in whole
+numbers, costs in picodollars, so the frontier is exactly that of an enumeration.
 """
 
 from __future__ import annotations
@@ -22,15 +22,12 @@ from codecascade_client.replay.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Which plans there are. thresholds: ascending. shared: all steps of a plan have the same one.
+    """The plans to search."""
 
-    ks, lines_per_sample: None for all that were recorded.
-    """
-
-    thresholds: tuple[float, ...]
-    shared: bool = False
-    ks: tuple[int, ...] | None = None
-    lines_per_sample: tuple[int, ...] | None = None
+    thresholds: tuple[float, ...]  # ascending
+    shared: bool = False  # all steps of a plan have the same threshold
+    ks: tuple[int, ...] | None = None  # None for all that were recorded
+    lines_per_sample: tuple[int, ...] | None = None  # None for all that were recorded
 
     def options(self, table: Table, tier: str) -> list[StepOption]:
         return [
@@ -42,7 +39,7 @@ class Grid:
         ]
 
     def plans(self, table: Table) -> int:
-        """How many plans the grid has, those that come to the same counted one by one."""
+        """How many plans the grid has. Plans with the same outcome count one by one."""
         count = 0
         for tiers in _subsets(table.tiers):
             earlier = [len(_not_last(self.options(table, tier))) for tier in tiers[:-1]]
@@ -51,41 +48,41 @@ class Grid:
         return count
 
 
-# A step with k = 1 is never last: it would pay for tests and answer as k = 0 does. (The published tables hold four plans that
-# end so, of 641 at each threshold; they cost more than the same plans with k = 0 and are right as often.)
+# A step with k = 1 is never last: it would pay for tests and answer as k = 0 does. (At each threshold, 4 of the 641 plans in the
+# published tables end so. They cost more than the same plans with k = 0 and are right as often.)
 PAPER = Grid((0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0), shared=True, ks=(0, 1, 3, 5, 10), lines_per_sample=(2, 4))
 WHOLE = Grid(tuple(step / 20 for step in range(1, 21)))
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A plan of the frontier. cost: picodollars of all cells. correct: cells that it gets right."""
+    """A plan of the frontier."""
 
     plan: Plan
-    cost: int
-    correct: int
+    cost: int  # picodollars of all cells
+    correct: int  # cells that it gets right
 
 
 def pareto_frontier(table: Table, grid: Grid) -> list[Point]:
-    """Cheapest first; no plan of the grid is as good as one of these in both ways and better in one.
+    """The plans that no other plan of the grid beats in cost or accuracy without losing in the other. Cheapest first.
 
-    Of plans that come to the same the one with the fewest steps is taken.
+    If plans have the same cost and accuracy, the one with the fewest steps is taken.
     """
     front = _Front(table.correct[0].size)
-    for thresholds in ((each,) for each in grid.thresholds) if grid.shared else (grid.thresholds,):
+    for thresholds in [(threshold,) for threshold in grid.thresholds] if grid.shared else [grid.thresholds]:
         _Search(table, grid, thresholds, front).run()
     return front.points()
 
 
 class _Front:
-    """The best plans so far. cheapest[c]: the least cost at which c cells or more are right."""
+    """The best plans so far."""
 
     def __init__(self, cells: int) -> None:
-        self.cheapest = np.full(cells + 1, np.inf)
-        self._found: dict[int, Point] = {}
+        self.cheapest = np.full(cells + 1, np.inf)  # [c]: the least cost at which c cells or more are right
+        self._points: dict[int, Point] = {}  # by the cells that are right
 
     def offer(self, correct: NDArray[np.int64], cost: NDArray[np.float64], steps: _Steps) -> None:
-        """correct, cost: of every combination of thresholds, in the shape that `steps.plan` takes indices of."""
+        """correct, cost: of every combination of thresholds; `steps.plan` takes their indices."""
         better = np.flatnonzero(cost.ravel() < self.cheapest[correct.ravel()])
         if not better.size:
             return
@@ -98,47 +95,47 @@ class _Front:
             if costs[place] < self.cheapest[count]:
                 self.cheapest[: count + 1] = np.minimum(self.cheapest[: count + 1], costs[place])
                 indices = np.unravel_index(better[place], correct.shape)
-                self._found[count] = Point(steps.plan([int(index) for index in indices]), int(costs[place]), count)
+                self._points[count] = Point(steps.plan([int(index) for index in indices]), int(costs[place]), count)
 
     def points(self) -> list[Point]:
-        best = np.append(self.cheapest[1:], np.inf)
-        standing = [p for p in self._found.values() if p.cost == self.cheapest[p.correct] and p.cost < best[p.correct]]
-        return sorted(standing, key=lambda point: point.cost)
+        next_better = np.append(self.cheapest[1:], np.inf)
+        points = [p for p in self._points.values() if p.cost == self.cheapest[p.correct] and p.cost < next_better[p.correct]]
+        return sorted(points, key=lambda point: point.cost)
 
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """A step with all its thresholds. classes: (cells,), a cell goes on at threshold t where its class is ≤ t."""
+    """A step with all its thresholds. Arrays: (cells,)."""
 
-    option: StepOption | None
+    option: StepOption | None  # None: no step at all
     thresholds: tuple[float, ...]
-    classes: NDArray[np.int64]
+    classes: NDArray[np.int64]  # a cell goes on at thresholds[t] if its class is ≤ t
     cost: NDArray[np.float64]
     correct: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """The steps of the plans that are offered; `fixed` have their thresholds, `open` and `last` follow."""
+    """The steps of the plans that are offered, in order."""
 
-    fixed: tuple[PlanStep, ...]
-    open: tuple[_Option, ...]
-    last: _Option
+    fixed: tuple[PlanStep, ...]  # with their thresholds
+    open: tuple[_Option, ...]  # at every combination of thresholds
+    last: _Option  # always accepts
 
     def plan(self, indices: Sequence[int]) -> Plan:
-        steps = [_tier_plan(o.option, o.thresholds[i]) for o, i in zip(self.open, indices, strict=True) if o.option]
+        steps = [_step(o.option, o.thresholds[i]) for o, i in zip(self.open, indices, strict=True) if o.option]
         assert self.last.option is not None
-        return Plan("frontier", (*self.fixed, *steps, _tier_plan(self.last.option)))
+        return Plan("frontier", (*self.fixed, *steps, _step(self.last.option)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """Fixed steps, and what they leave: the cells that go on, what was right and was paid until there."""
+    """The first steps of a plan, with their thresholds."""
 
     steps: tuple[PlanStep, ...]
-    cells: NDArray[np.int64]
-    correct: float
-    paid: float
+    cells: NDArray[np.int64]  # indices of the cells that go on
+    correct: float  # cells that these steps answered right
+    paid: float  # picodollars, for all cells
 
 
 class _Search:
@@ -146,9 +143,9 @@ class _Search:
         self._front = front
         self._cells = table.correct[0].size
         self._tiers = table.tiers
-        found = {tier: [_option(table, option, thresholds) for option in grid.options(table, tier)] for tier in table.tiers}
-        self._not_last = {tier: [o for o in options if o.option and o.option.k > 0] for tier, options in found.items()}
-        self._last = {tier: [o for o in options if o.option and o.option.k != 1] for tier, options in found.items()}
+        options = {tier: grid.options(table, tier) for tier in table.tiers}
+        self._not_last = {tier: [_option(table, o, thresholds) for o in _not_last(options[tier])] for tier in table.tiers}
+        self._last = {tier: [_option(table, o, thresholds) for o in _last(options[tier])] for tier in table.tiers}
         zeros = np.zeros(self._cells)
         self._no_step = _Option(None, (0.0,), zeros.astype(np.int64), zeros, zeros)
 
@@ -159,7 +156,7 @@ class _Search:
                 self._tail(prefix, tiers[-3:])
 
     def _prefixes(self, prefix: _Prefix, fixed: Sequence[str], tiers: Sequence[str]) -> Iterator[_Prefix]:
-        """Every way to fix the steps of these tiers that can still lead to a better plan."""
+        """Every way to fix the steps of the tiers `fixed` that may still lead to a better plan."""
         if not fixed:
             yield prefix
             return
@@ -171,20 +168,20 @@ class _Search:
                 stays = classes <= index
                 correct = prefix.correct + option.correct[prefix.cells[~stays]].sum()
                 longer = _Prefix(
-                    (*prefix.steps, _tier_plan(option.option, threshold)), prefix.cells[stays], float(correct), float(paid)
+                    (*prefix.steps, _step(option.option, threshold)), prefix.cells[stays], float(correct), float(paid)
                 )
                 if self._can_gain(longer, tiers[len(longer.steps) :]):
                     yield from self._prefixes(longer, fixed[1:], tiers)
 
     def _can_gain(self, prefix: _Prefix, later: Sequence[str]) -> bool:
-        """Whether a plan that is right wherever a later step is, at the price of the cheapest next step, would be new."""
+        """Whether the prefix may lead to a better plan: right wherever a later step is, at the cost of the cheapest next step."""
         options = [option for tier in later for option in (*self._not_last[tier], *self._last[tier])]
         right = np.any([option.correct[prefix.cells] for option in options], axis=0).sum()
         paid = min((option.cost[prefix.cells].sum() for option in self._not_last[later[0]]), default=np.inf)
         return bool(prefix.paid + paid < self._front.cheapest[int(prefix.correct + right)])
 
     def _tail(self, prefix: _Prefix, tiers: Sequence[str]) -> None:
-        """All plans that go on with up to three more steps."""
+        """Offer all plans that follow the prefix with one to three more steps."""
         missing = [[self._no_step]] * (3 - len(tiers))
         first, second = [*missing, *(self._not_last[tier] for tier in tiers[:-1])]
         for a in first:
@@ -202,14 +199,14 @@ class _Search:
 
 
 class _Reach:
-    """Which cells go on at each threshold, or at each pair of thresholds of two steps."""
+    """Which cells go on, at each threshold of a step or at each pair of thresholds of two steps."""
 
     def __init__(self, classes: NDArray[np.int64], *thresholds: int) -> None:
         self._classes = classes
         self._thresholds = thresholds
 
     def and_then(self, classes: NDArray[np.int64], thresholds: int) -> _Reach:
-        """The cells that go on after a second step as well."""
+        """The cells that go on after a second step too."""
         return _Reach(self._classes * (thresholds + 1) + classes, *self._thresholds, thresholds)
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -223,7 +220,7 @@ class _Reach:
 
 
 def _option(table: Table, option: StepOption, thresholds: tuple[float, ...]) -> _Option:
-    """Of thresholds at which the same cells go on only the strictest is kept: it promises least on other tasks."""
+    """A step at the thresholds that matter. Thresholds that pass the same cells are one plan; keep the strictest."""
     index = table.of(option)
     accepted = np.sum([table.accepts(index, threshold) for threshold in thresholds], axis=0).ravel()
     kept = [place for place in range(len(thresholds)) if place == len(thresholds) - 1 or np.any(accepted == place + 1)]
@@ -236,7 +233,7 @@ def _option(table: Table, option: StepOption, thresholds: tuple[float, ...]) -> 
     )
 
 
-def _tier_plan(option: StepOption, threshold: float = 0.0) -> PlanStep:
+def _step(option: StepOption, threshold: float = 0.0) -> PlanStep:
     return PlanStep(option.tier, option.k, option.lines_per_sample, threshold)
 
 

@@ -1,4 +1,4 @@
-"""What a chosen plan saves on tasks it was not chosen on, over many splits, both ways of counting."""
+"""What a chosen plan saves on tasks that it was not chosen on, over many splits."""
 
 from __future__ import annotations
 
@@ -14,36 +14,32 @@ from codecascade_client.search.choose import Bootstrap, choose, single_plans
 from codecascade_client.search.frontier import Grid, pareto_frontier
 
 _ROUNDING = 1e-12
-PEERS_WITHIN = 0.005  # of accuracy: the single-model plans that the paper compares with
+PEERS_WITHIN = 0.005  # difference of accuracy to the single-model plans that the paper compares with
+FRONTIER = "frontier"  # the name of the mean of a split's frontier plans
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A plan on held-out tasks. cost_usd: per request."""
+    """A plan on held-out tasks."""
 
-    cost_usd: float
+    cost_usd: float  # per request
     accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """A plan on one split's test tasks; the shares of a cost that it saves, None where there is nothing to compare with.
-
-    against_reference: the plan that it was chosen against; accuracy_change: against that too. against_mean, the paper's way: the
-    mean cost of the single-model plans within ±0.5 points of its accuracy. against_cheapest: the cheapest single-model plan
-    that is at least as accurate on these very tasks.
-    """
+    """What a plan saves on one split's test tasks: shares of a cost. None where there is nothing to compare with."""
 
     held_out: Held
-    accuracy_change: float | None
-    against_reference: float | None
-    against_mean: float | None
-    against_cheapest: float | None
+    accuracy_change: float | None  # against the plan's reference
+    against_reference: float | None  # against the plan that it was chosen against
+    against_mean: float | None  # the paper's way: against the mean cost of the single-model plans within ±0.5 points
+    against_cheapest: float | None  # against the cheapest single-model plan that is at least as accurate on these tasks
 
 
 @dataclass(frozen=True, slots=True)
 class MeanSaving:
-    """Over splits. …_splits: in how many of them there was a single-model plan to compare with."""
+    """The mean of a plan's savings over splits."""
 
     splits: int
     cost_usd: float
@@ -51,24 +47,21 @@ class MeanSaving:
     accuracy_change: float | None
     against_reference: float | None
     against_mean: float | None
-    against_mean_splits: int
+    against_mean_splits: int  # splits that have a single-model plan to compare with
     against_cheapest: float | None
-    against_cheapest_splits: int
-
-
-FRONTIER = "frontier"  # the name under which the mean of all frontier plans of a split stands
+    against_cheapest_splits: int  # splits that have a single-model plan to compare with
 
 
 def mean_savings(table: Table, grid: Grid, probability: float, seeds: Sequence[int]) -> dict[str, MeanSaving]:
-    """By plan name, and of the frontier: chosen on each seed's validation tasks, measured on its test tasks."""
-    found = [_savings(table, grid, probability, seed) for seed in seeds]
-    return {name: _mean([savings[name] for savings in found]) for name in found[0]}
+    """Choose plans on every seed's validation tasks and measure them on its test tasks. By plan name, and FRONTIER."""
+    splits = [_savings(table, grid, probability, seed) for seed in seeds]
+    return {name: _mean([savings[name] for savings in splits]) for name in splits[0]}
 
 
 def saving(plan: Held, reference: Held | None, singles: Sequence[Held]) -> Saving:
-    """singles: every single-model plan on the same tasks."""
-    peers = [each.cost_usd for each in singles if abs(each.accuracy - plan.accuracy) <= PEERS_WITHIN + _ROUNDING]
-    as_good = [each.cost_usd for each in singles if each.accuracy >= plan.accuracy - _ROUNDING]
+    """What a plan saves. reference: the plan that it was chosen against. singles: every single-model plan on the same tasks."""
+    peers = [single.cost_usd for single in singles if abs(single.accuracy - plan.accuracy) <= PEERS_WITHIN + _ROUNDING]
+    as_good = [single.cost_usd for single in singles if single.accuracy >= plan.accuracy - _ROUNDING]
     return Saving(
         held_out=plan,
         accuracy_change=plan.accuracy - reference.accuracy if reference else None,
@@ -85,8 +78,8 @@ def _savings(table: Table, grid: Grid, probability: float, seed: int) -> dict[st
     chosen = choose(validation, frontier, probability, Bootstrap(len(validation.tasks), seed))
 
     def held(plan: Plan) -> Held:
-        found = outcome(test, plan)
-        return Held(found.cost_usd, found.accuracy)
+        tested = outcome(test, plan)
+        return Held(tested.cost_usd, tested.accuracy)
 
     singles = [held(plan) for plan in single_plans(test)]
     named = {choice.plan.name: [saving(held(choice.plan), held(choice.reference), singles)] for choice in chosen}
@@ -94,15 +87,15 @@ def _savings(table: Table, grid: Grid, probability: float, seed: int) -> dict[st
 
 
 def _mean(splits: Sequence[Sequence[Saving]]) -> MeanSaving:
-    """Of each split's mean."""
-    against_mean = _defined([[each.against_mean for each in savings] for savings in splits])
-    against_cheapest = _defined([[each.against_cheapest for each in savings] for savings in splits])
+    """The mean of the splits' means."""
+    against_mean = _defined([[saving.against_mean for saving in savings] for savings in splits])
+    against_cheapest = _defined([[saving.against_cheapest for saving in savings] for savings in splits])
     return MeanSaving(
         splits=len(splits),
-        cost_usd=fmean(fmean(each.held_out.cost_usd for each in savings) for savings in splits),
-        accuracy=fmean(fmean(each.held_out.accuracy for each in savings) for savings in splits),
-        accuracy_change=_mean_or_none(_defined([[each.accuracy_change for each in savings] for savings in splits])),
-        against_reference=_mean_or_none(_defined([[each.against_reference for each in savings] for savings in splits])),
+        cost_usd=fmean(fmean(saving.held_out.cost_usd for saving in savings) for savings in splits),
+        accuracy=fmean(fmean(saving.held_out.accuracy for saving in savings) for savings in splits),
+        accuracy_change=_mean_or_none(_defined([[saving.accuracy_change for saving in savings] for savings in splits])),
+        against_reference=_mean_or_none(_defined([[saving.against_reference for saving in savings] for savings in splits])),
         against_mean=_mean_or_none(against_mean),
         against_mean_splits=len(against_mean),
         against_cheapest=_mean_or_none(against_cheapest),
@@ -111,7 +104,7 @@ def _mean(splits: Sequence[Sequence[Saving]]) -> MeanSaving:
 
 
 def _defined(splits: Sequence[Sequence[float | None]]) -> list[float]:
-    """The mean of each split that has a value at all."""
+    """The mean of every split that has a value."""
     known = [[value for value in values if value is not None] for values in splits]
     return [fmean(values) for values in known if values]
 

@@ -1,4 +1,4 @@
-"""From a recording to a plan file: search on the validation tasks, choose, measure on the held-out ones."""
+"""From a recording to a plan file: search and choose on the validation tasks, measure on the held-out ones."""
 
 from __future__ import annotations
 
@@ -25,16 +25,13 @@ DEFAULT_PLAN = "balanced"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How to search. split_seed: of the validation tasks. splits: seeded ones that the savings are averaged over.
-
-    prices_from: the file that gave the manifest its prices, None where they are the recording's own.
-    """
+    """How to search."""
 
     grid: Grid
-    probability: float
-    split_seed: int
-    splits: int
-    prices_from: str | None = None
+    probability: float  # that a chosen plan is not worse than its reference, at least
+    split_seed: int  # of the split into validation and held-out tasks
+    splits: int  # how many seeded splits the savings are averaged over
+    prices_from: str | None = None  # the file that gave the manifest its prices; None for the recording's own prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +45,18 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """weak: excluded tiers with their greedy accuracy. singles: every plan of one tier. savings: by the names of the choices."""
+    """The plans that a search found, and the tasks it was done on."""
 
     manifest: RecordingManifest
     rules: Rules
     validation: Table
     held_out: Table
-    weak: Mapping[str, float]
+    weak: Mapping[str, float]  # excluded tiers → their greedy accuracy
     plans_searched: int
     frontier: tuple[Evaluated, ...]
     choices: tuple[tuple[Choice, Evaluated], ...]
-    singles: tuple[Evaluated, ...]
-    savings: Mapping[str, MeanSaving]
+    singles: tuple[Evaluated, ...]  # every plan of one tier
+    savings: Mapping[str, MeanSaving]  # by plan name
 
 
 def search(recording: Recording, rules: Rules) -> SearchResult:
@@ -69,9 +66,7 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
     parts = split(manifest.dataset["task_ids"], rules.split_seed)
     for side, tasks in (("validation", parts.validation), ("held-out", parts.test)):
         if not set(tasks) & set(table.tasks):
-            raise RecordingError(
-                f"of the {len(tasks)} {side} tasks the recording holds none that every tier answered: record more"
-            )
+            raise RecordingError(f"none of the {len(tasks)} {side} tasks was answered by every tier: record more")
     weak = weak_tiers(table.only(tasks=parts.validation))
     strong = [tier for tier in table.tiers if tier not in weak]
     if not strong:
@@ -101,10 +96,10 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
 
 
 def plan_file(result: SearchResult) -> str:
-    """The text of `plans/<family>.json`, which the server loads as it is. A function of the recording and the rules."""
-    named = {choice.plan.name: {**_entry(found), "chosen": _chosen(choice)} for choice, found in result.choices}
-    alone = {found.plan.name: _entry(found) for found in result.singles if found.plan.steps[0].k == 0}
-    frontier = {found.plan.name: _entry(found) for found in result.frontier}
+    """The text of `plans/<family>.json`, which the server loads as it is. It depends on the recording and the rules alone."""
+    named = {choice.plan.name: {**_entry(evaluated), "chosen": _chosen(choice)} for choice, evaluated in result.choices}
+    alone = {single.plan.name: _entry(single) for single in result.singles if single.plan.steps[0].k == 0}
+    frontier = {evaluated.plan.name: _entry(evaluated) for evaluated in result.frontier}
     content = {
         "format": FORMAT,
         "family": result.manifest.family,
@@ -145,15 +140,19 @@ def _named(points: list[Point]) -> list[Plan]:
     return [Plan(f"frontier-{number:0{digits}}", point.plan.steps) for number, point in enumerate(points, start=1)]
 
 
-def _entry(found: Evaluated) -> dict[str, Any]:
-    last = found.plan.steps[-1]
-    steps = [step_entry(step, last=step is last) for step in found.plan.steps]
-    return {"steps": steps, "validation": _measured(found.validation), "held_out": _measured(found.held_out)}
+def _entry(evaluated: Evaluated) -> dict[str, Any]:
+    last = evaluated.plan.steps[-1]
+    steps = [step_entry(step, last=step is last) for step in evaluated.plan.steps]
+    return {"steps": steps, "validation": _measured(evaluated.validation), "held_out": _measured(evaluated.held_out)}
 
 
-def _measured(found: Measured) -> dict[str, Any]:
-    cost = Estimate(*(1e3 * value for value in (found.cost_usd.mean, found.cost_usd.low, found.cost_usd.high)))
-    return {"usd_per_1000": _rounded(asdict(cost)), "accuracy": _rounded(asdict(found.accuracy)), "reach": _rounded(found.reach)}
+def _measured(measured: Measured) -> dict[str, Any]:
+    usd = measured.cost_usd
+    return {
+        "usd_per_1000": _rounded(asdict(Estimate(1e3 * usd.mean, 1e3 * usd.low, 1e3 * usd.high))),
+        "accuracy": _rounded(asdict(measured.accuracy)),
+        "reach": _rounded(measured.reach),
+    }
 
 
 def _chosen(choice: Choice) -> dict[str, Any]:
@@ -162,15 +161,3 @@ def _chosen(choice: Choice) -> dict[str, Any]:
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
-
-
-def prices_in_words(result: SearchResult) -> str:
-    """The ratio that decides which plans pay, and where it is from."""
-    prices = result.manifest.prices
-    charged = ["generated tokens"]
-    charged += ["prompt tokens"] if any(price.prompt_price_per_mtok for price in prices.tiers.values()) else []
-    charged += ["the sandbox's CPU time"] if prices.sandbox_price_per_cpu_s else []
-    return (
-        f"prices of {result.rules.prices_from or 'the recording'}: a generated token costs {price_ratio(prices)} "
-        f"({', '.join(prices.tiers)}); charged: {', '.join(charged)}"
-    )

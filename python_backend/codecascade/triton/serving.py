@@ -62,9 +62,11 @@ class Serving:
         """Run a coroutine on the loop from another thread (start-up, shut-down) and wait for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
-    def close(self) -> None:
-        """Cancel what is under way and end the loop."""
+    def close(self, last: Coroutine[Any, Any, None] | None = None) -> None:
+        """Cancel what is under way, run `last` and end the loop."""
         self.run(_cancel_all())
+        if last:
+            self.run(last)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 

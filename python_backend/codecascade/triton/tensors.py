@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from codecascade.errors import InvalidRequest
+from codecascade.tiers.contract import Tensor
 
 Default = TypeVar("Default")
 
@@ -18,6 +19,15 @@ class Inputs:
 
     def __init__(self, request: Any) -> None:
         self._arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+    def value(self, expected: Tensor) -> Any:
+        """What a tensor of a contract holds, or its default."""
+        if expected.datatype == "BYTES":
+            if expected.length == 1:
+                return self.text(expected.name) if expected.required else self.optional_text(expected.name)
+            return self.texts(expected.name)
+        read = self.real if expected.datatype == "FP32" else self.integer
+        return read(expected.name, expected.low, expected.high, default=expected.default)
 
     def text(self, name: str) -> str:
         """A BYTES scalar that must be there: UTF-8, not empty."""
@@ -37,7 +47,7 @@ class Inputs:
             return ()
         return tuple(_utf8(f"{name}[{i}]", value) for i, value in enumerate(self._arrays[name].reshape(-1)))
 
-    def integer(self, name: str, low: int, high: int, default: Default) -> int | Default:
+    def integer(self, name: str, low: float, high: float, default: Default) -> int | Default:
         """An integer scalar in low…high."""
         value = self._scalar(name)
         if value is None:
@@ -64,8 +74,8 @@ class Inputs:
         """A tensor that must be there, as it came."""
         if name not in self._arrays:
             raise InvalidRequest(f"{name} is missing")
-        found: NDArray[Any] = self._arrays[name]
-        return found
+        array: NDArray[Any] = self._arrays[name]
+        return array
 
     def _scalar(self, name: str) -> Any:
         """The one element; None: absent."""
@@ -79,15 +89,16 @@ class Inputs:
 
 def texts(name: str, values: Sequence[str]) -> Any:
     """A BYTES vector: one element per text."""
-    return _tensor(name, np.array([value.encode() for value in values], np.object_))
+    return tensor(name, np.array([value.encode() for value in values], np.object_))
 
 
 def numbers(name: str, values: ArrayLike, dtype: DTypeLike) -> Any:
     """A tensor of `values`, in their shape."""
-    return _tensor(name, np.asarray(values, dtype))
+    return tensor(name, np.asarray(values, dtype))
 
 
-def _tensor(name: str, array: Any) -> Any:
+def tensor(name: str, array: NDArray[Any]) -> Any:
+    """An output of a model, or an input of a nested call."""
     import triton_python_backend_utils as pb_utils  # here, so that Inputs can be tested where no Triton is
 
     return pb_utils.Tensor(name, array)

@@ -113,7 +113,8 @@ class RequestOutput:
 
     async def _writing(self) -> AsyncIterator[None]:
         """Between two tokens, and at the end."""
-        params, ids, token = self._params, [], self._prompt[-1]
+        ids: list[int] = []
+        params, token = self._params, self._prompt[-1]
         if params.max_tokens == FAILS_AT:
             raise RuntimeError("the executor died\nof a long story")
         greedy = params.top_k == 1

@@ -38,7 +38,7 @@ class TritonPythonModel:
         self._prompts: dict[tuple[int, ...], Any] = {}
         self._under_way: dict[str, asyncio.Event] = {}
         self._worker = ThreadPoolExecutor(1)  # one forward pass at a time, whoever's turn it is
-        self._families = []
+        self._families: list[Any] = []
         self._tokens, self._computed, self._stopped = map(self._counter, ("tokens", "prompts", "stopped"))
         self._serving = Serving(self._answer)
 
@@ -91,21 +91,21 @@ class TritonPythonModel:
             logits = await loop.run_in_executor(self._worker, self._step, token, cache)
         return ids
 
-    @torch.inference_mode()
     def _read(self, prompt: tuple[int, ...]) -> tuple[Any, Any]:
         kept = self._prompts.get(prompt) if self._reuse else None
         if kept is None:
             self._computed.increment(1)
             cache = DynamicCache(config=self._model.config)
-            output = self._model(torch.tensor([prompt]), past_key_values=cache, logits_to_keep=1)
+            with torch.inference_mode():
+                output = self._model(torch.tensor([prompt]), past_key_values=cache, logits_to_keep=1)
             kept = self._prompts[prompt] = (output.logits[0, -1], cache)
             if len(self._prompts) > PROMPTS_KEPT:
                 del self._prompts[next(iter(self._prompts))]
         return copy.deepcopy(kept)
 
-    @torch.inference_mode()
     def _step(self, token: int, cache: Any) -> Any:
-        return self._model(torch.tensor([[token]]), past_key_values=cache).logits[0, -1]
+        with torch.inference_mode():
+            return self._model(torch.tensor([[token]]), past_key_values=cache).logits[0, -1]
 
 
 class _Draw:

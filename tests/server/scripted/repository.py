@@ -9,32 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codecascade_build.render.repository import add_contract
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
 _HERE = Path(__file__).parent
 _WRITTEN_MODELS = _HERE.parents[2] / "model_repository"
 
-_TIER_CONFIG = """
-backend: "python"
-max_batch_size: 0
-input [
-  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
-  { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true },
-  { name: "temperature" data_type: TYPE_FP32 dims: [ 1 ] optional: true },
-  { name: "top_p" data_type: TYPE_FP32 dims: [ 1 ] optional: true },
-  { name: "seed" data_type: TYPE_UINT64 dims: [ 1 ] optional: true },
-  { name: "stop_words" data_type: TYPE_STRING dims: [ -1 ] optional: true },
-  { name: "num_return_sequences" data_type: TYPE_INT32 dims: [ 1 ] optional: true },
-  { name: "max_lines" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
-]
-output [
-  { name: "text_output" data_type: TYPE_STRING dims: [ -1 ] },
-  { name: "completion_tokens" data_type: TYPE_INT32 dims: [ -1 ] },
-  { name: "line_tokens" data_type: TYPE_INT32 dims: [ -1 ] },
-  { name: "prompt_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
-  { name: "finish_reason" data_type: TYPE_STRING dims: [ -1 ] }
-]
-instance_group [ { kind: KIND_CPU count: 1 } ]
-"""
 _SANDBOX_CONFIG = """
+name: "sandbox"
 backend: "python"
 max_batch_size: 0
 input [
@@ -48,6 +31,7 @@ output [
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
 _FLOOR_CONFIG = """
+name: "floor"
 backend: "python"
 max_batch_size: 0
 input [ { name: "prompt" data_type: TYPE_STRING dims: [ 1 ] } ]
@@ -94,8 +78,7 @@ def render(
     """
     models = folder / "models"
     for tier in tiers:
-        parameters = {"delay_s": tier.delay_s, "context_tokens": tier.context_tokens}
-        _write_model(models / tier.name, _TIER_CONFIG + _parameters(parameters), "tier.py")
+        _write_model(models / tier.name, _tier_config(tier), "tier.py")
     if floor_calls is not None:
         _write_model(models / "floor", _FLOOR_CONFIG, "floor.py")
         (models / "floor" / "1" / "calls.json").write_text(json.dumps(floor_calls))
@@ -145,7 +128,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
 
 def _write_model(folder: Path, config: str, source: str) -> None:
     (folder / "1").mkdir(parents=True)
-    (folder / "config.pbtxt").write_text(f'name: "{folder.name}"{config}')
+    (folder / "config.pbtxt").write_text(config)
     shutil.copy(_HERE / source, folder / "1" / "model.py")
 
 
@@ -153,5 +136,10 @@ def _copy_written(name: str, models: Path) -> None:
     shutil.copytree(_WRITTEN_MODELS / name, models / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def _parameters(values: dict[str, Any]) -> str:
-    return "".join(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n' for key, value in values.items())
+def _tier_config(tier: ScriptedTier) -> str:
+    config = model_config_pb2.ModelConfig(name=tier.name, backend="python", max_batch_size=0)
+    add_contract(config)
+    config.instance_group.add(kind="KIND_CPU", count=1)
+    for key, value in {"delay_s": tier.delay_s, "context_tokens": tier.context_tokens}.items():
+        config.parameters[key].string_value = str(value)
+    return str(text_format.MessageToString(config))

@@ -16,48 +16,39 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 from codecascade.errors import InvalidRequest, TierUnavailable
-from codecascade.triton.serving import Serving
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.triton.models.base import ServedModel
+from codecascade.triton.parameters import Parameters
 from codecascade.triton.tensors import Inputs
+from codecascade.triton.tier_contract import read_request, write_response
+from codecascade.types import Sample
 
 STALL_S = 5.0
+_MAX_TOKENS = 4096
 _TESTED = re.compile(r"# check the correctness of (\w+)\nassert $")
 _SUMS = ((1, 2), (3, 4), (-1, 5), (10, 20), (7, 7), (2, 100))
 
 
-class TritonPythonModel:
-    def initialize(self, args: dict[str, str]) -> None:
-        config = json.loads(args["model_config"])
-        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
-        self._name = config["name"]
-        self._delay_s = float(parameters["delay_s"])
-        self._context_tokens = int(parameters["context_tokens"])
+class TritonPythonModel(ServedModel):
+    def start(self, parameters: Parameters) -> None:
+        self._delay_s = float(parameters.text("delay_s"))
+        self._context_tokens = parameters.integer("context_tokens")
         self._family = pb_utils.MetricFamily(
             "scripted_stopped_calls", "Stalled calls that were cancelled", pb_utils.MetricFamily.COUNTER
         )
-        self._stopped = self._family.Metric(labels={"tier": self._name})
-        self._serving = Serving(self._answer, nested=True)
+        self._stopped = self._family.Metric(labels={"tier": self.name})
 
-    def execute(self, requests: Sequence[Any]) -> None:
-        self._serving.submit(requests)
-
-    def finalize(self) -> None:
-        self._serving.close()
-
-    async def _answer(self, request: Any) -> list[Any]:
-        inputs = Inputs(request)
-        prompt = inputs.text("text_input")
-        behaviour = self._behaviour(prompt)
-        prompt_tokens = len(prompt.split())
+    async def answer(self, request: Any) -> list[Any]:
+        asked = read_request(Inputs(request), self.name, _MAX_TOKENS)
+        behaviour = self._behaviour(asked.text_input)
+        prompt_tokens = len(asked.text_input.split())
         if prompt_tokens >= self._context_tokens:
             raise InvalidRequest(f"the prompt has {prompt_tokens} tokens, the context has {self._context_tokens}")
         if self._delay_s:
@@ -69,22 +60,10 @@ class TritonPythonModel:
         if behaviour == "stall":
             await self._stall()
 
-        text = _answer_text(prompt, behaviour)
-        seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
-        sampled = inputs.real("temperature", 0, 2, default=0.0) > 0
-        count = inputs.integer("num_return_sequences", 1, 100, default=1)
-        drafts = [_marked(text, seed, j) if sampled else text for j in range(count)]
-        stop_words = inputs.texts("stop_words")
-        max_tokens = inputs.integer("max_tokens", 1, 4096, default=256)
-        max_lines = inputs.integer("max_lines", 1, 100, default=None)
-        answers = [_cut("\n".join(draft.split("\n")[:max_lines]), stop_words, max_tokens) for draft in drafts]
-        return [
-            _texts("text_output", [answer for answer, _ in answers]),
-            _numbers("completion_tokens", [len(answer.split()) for answer, _ in answers]),
-            _numbers("line_tokens", [tokens for answer, _ in answers for tokens in _line_tokens(answer)]),
-            _numbers("prompt_tokens", [prompt_tokens]),
-            _texts("finish_reason", [reason for _, reason in answers]),
-        ]
+        text = _answer_text(asked.text_input, behaviour)
+        sequences = range(asked.num_return_sequences)
+        drafts = [_marked(text, asked.seed, sequence) if asked.temperature else text for sequence in sequences]
+        return write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
 
     async def _stall(self) -> None:
         try:
@@ -94,7 +73,7 @@ class TritonPythonModel:
             raise
 
     def _behaviour(self, prompt: str) -> str:
-        told = re.search(rf"^# {re.escape(self._name)}: (\w+)$", prompt, re.MULTILINE)
+        told = re.search(rf"^# {re.escape(self.name)}: (\w+)$", prompt, re.MULTILINE)
         return told.group(1) if told else "right"
 
 
@@ -115,23 +94,12 @@ def _marked(text: str, seed: int, sequence: int) -> str:
     return f"    # draft {zlib.crc32(f'{seed}/{sequence}'.encode())}\n{text}"
 
 
-def _cut(text: str, stop_words: Sequence[str], max_tokens: int) -> tuple[str, str]:
-    for word in stop_words:
+def _sample(text: str, asked: GenerateRequest) -> Sample:
+    text = "\n".join(text.split("\n")[: asked.max_lines])
+    for word in asked.stop_words:
         text = text.partition(word)[0]
     words = re.findall(r"\s*\S+", text)
-    if len(words) > max_tokens:
-        return "".join(words[:max_tokens]), "length"
-    return text, "stop"
-
-
-def _line_tokens(text: str) -> Iterator[int]:
-    """Words are tokens."""
-    return itertools.accumulate(len(line.split()) for line in text.split("\n"))
-
-
-def _texts(name: str, rows: Sequence[str]) -> Any:
-    return pb_utils.Tensor(name, np.array([row.encode() for row in rows], np.object_))
-
-
-def _numbers(name: str, rows: Sequence[int]) -> Any:
-    return pb_utils.Tensor(name, np.array(rows, np.int32))
+    cut = len(words) > asked.max_tokens
+    text = "".join(words[: asked.max_tokens]) if cut else text
+    line_tokens = itertools.accumulate(len(line.split()) for line in text.split("\n"))
+    return Sample(text, len(text.split()), "length" if cut else "stop", tuple(line_tokens))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from codecascade.errors import InvalidRequest, TierUnavailable
@@ -41,12 +42,12 @@ def engine(weights: Path) -> Iterator[LlamaCpp]:
     engine.close()
 
 
-def request(text: str, **changes: object) -> GenerateRequest:
+def request(text: str, **changes: Any) -> GenerateRequest:
     plain = GenerateRequest("small", text, (), max_tokens=16, temperature=0.0, top_p=1.0, seed=1, num_return_sequences=1)
     return replace(plain, **changes)
 
 
-def sampled(text: str, **changes: object) -> GenerateRequest:
+def sampled(text: str, **changes: Any) -> GenerateRequest:
     """Hot: the smallest change of a logit soon shows."""
     return request(text, **{"temperature": 1.5, "max_tokens": 12, "num_return_sequences": 2, **changes})
 

@@ -6,7 +6,7 @@ from codecascade.types import Decision, PlanStep, Score, Verdict, VerdictMatrix
 PASS, FAIL, ERROR, TIMEOUT = Verdict
 
 
-def matrix(*rows: list[int]) -> VerdictMatrix:
+def matrix(*rows: list[Verdict]) -> VerdictMatrix:
     verdicts = np.array(rows, np.int8)
     return VerdictMatrix(verdicts, np.zeros(len(rows)))
 

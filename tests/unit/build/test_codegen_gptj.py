@@ -92,10 +92,10 @@ def greedy_text(model: CodeGenForCausalLM | GPTJForCausalLM, tokenizer_folder: P
     return str(tokenizer.decode(tokens[0]))
 
 
-@torch.no_grad()
 def largest_difference(first: torch.nn.Module, second: torch.nn.Module) -> float:
     tokens = torch.randint(0, VOCAB, (3, 40), generator=torch.Generator().manual_seed(3))
-    return float((first(tokens).logits - second(tokens).logits).abs().max())
+    with torch.no_grad():
+        return float((first(tokens).logits - second(tokens).logits).abs().max())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -373,7 +373,7 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_can_be_repeated(good: 
 
 def test_the_command_converts_and_says_in_one_sentence_what_stands_in_the_way(good: Path, tmp_path: Path) -> None:
     def run() -> subprocess.CompletedProcess[str]:
-        command = [
+        command: list[str | Path] = [
             sys.executable,
             "-m",
             "codecascade_build.checkpoints.codegen_gptj",
@@ -427,6 +427,6 @@ def test_memory_is_that_of_one_file_whatever_the_size_of_the_model(tmp_path: Pat
     measured = python(MEMORY, sharded, whole, tmp_path)
     assert measured.returncode == 0, measured.stderr
     kib = json.loads(measured.stdout)
-    assert kib["loaded"] > size_kib * 0.9, "the measure does not see the weights"
+    assert kib["loaded"] > size_kib / 2, "the measure does not see the weights"
     assert kib["converted"] < size_kib / 4
     assert kib["grown"] < size_kib / 4

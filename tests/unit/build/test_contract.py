@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from codecascade_build.checkpoints import trtllm_checkpoint as trtllm_checkpoint
-from codecascade_build.engine.contract import CONTRACTS, VERSION, Contract, check_argv, load_contract
+from codecascade_build.engine.contract import VERSION, Contract, check_argv, load_contract
 from codecascade_build.engine.steps import engine_build, steps
 from codecascade_build.errors import BuildError
 from codecascade_build.gpus import GPUS
+from codecascade_build.paths import CONTRACTS
 from codecascade_build.recipes import families, load_recipe
 
 BUILD = ("trtllm-build", "--checkpoint_dir", "c", "--output_dir", "e")

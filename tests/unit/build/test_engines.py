@@ -227,6 +227,7 @@ def test_triton_gets_the_engine_with_the_gpus_and_the_cache_of_the_plan(codegen:
     assert (placed.gpu_device_ids, placed.kv_cache_tokens) == ((3,), 9000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_calibration_texts_are_many_different_and_the_same_each_time(style: str) -> None:
     made = texts(style, 64)

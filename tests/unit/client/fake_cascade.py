@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -36,7 +36,7 @@ Answering = Callable[[dict[str, Any]], Answer | Failure]
 
 
 @dataclass
-class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):
+class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """answering: decoded inputs by name → what to answer. requests: the inputs of every request so far."""
 
     answering: Answering
@@ -47,12 +47,13 @@ class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelInfer(self, request: Any, context: Any) -> Any:
         context.add_callback(lambda: None if context.code() else self.cancelled.set())
         inputs = {
-            each.name: _value(each.datatype, raw) for each, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+            tensor.name: _value(tensor.datatype, raw)
+            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
         }
         self.requests.append(inputs)
         answer = self.answering(inputs)
         if isinstance(answer, Failure):
-            context.abort(answer.code, answer.sentence)
+            return context.abort(answer.code, answer.sentence)
         return _response(answer)
 
     def RepositoryIndex(self, request: Any, context: Any) -> Any:

@@ -1,20 +1,21 @@
 import pytest
-from codecascade.types import Plan, PlanStep
+from codecascade.types import Plan, PlanStep, Verdict
 from codecascade_client.estimate import wilson
-from codecascade_client.live.bench import Answered, summary, tier_use
-from codecascade_client.search.choose import Estimate
+from codecascade_client.live.bench import summary, tier_use
+from codecascade_client.live.evaluate import Result
 
 
-def answered(passed: bool, *steps: tuple[str, str]) -> Answered:
+def answered(passed: bool, *steps: tuple[str, str]) -> Result:
     trace = {"steps": [{"tier": tier, "decision": decision} for tier, decision in steps], "cost": {"completion_tokens": {"a": 5}}}
-    return Answered("t", "", trace, cost_usd=2e-6, latency_s=1.0, passed=passed)
+    verdict = Verdict.PASS if passed else Verdict.FAIL
+    return Result("t", "", "a", 1.0, 2e-6, trace, verdict, latency_s=1.0)
 
 
 @pytest.mark.parametrize(("right", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)])
 def test_wilson_intervals(right: int, of: int, low: float, high: float) -> None:
     """The last: Newcombe 1998, Statistics in Medicine 17, table I."""
-    found = wilson(right, of)
-    assert (found.mean, round(found.low, 4), round(found.high, 4)) == (right / of, low, high)
+    estimate = wilson(right, of)
+    assert (estimate.mean, round(estimate.low, 4), round(estimate.high, 4)) == (right / of, low, high)
 
 
 def test_acceptance_is_counted_where_a_larger_tier_could_have_been_asked() -> None:
@@ -32,8 +33,8 @@ def test_acceptance_is_counted_where_a_larger_tier_could_have_been_asked() -> No
 @pytest.mark.parametrize(("low", "high", "kept"), [(0.4, 0.6, True), (0.0, 0.01, False)])
 def test_a_promise_is_kept_where_the_intervals_meet(low: float, high: float, kept: bool) -> None:
     promised = {"accuracy": {"mean": 0.5, "low": low, "high": high}, "usd_per_1000": {"mean": 0.1}}
-    found = summary(Plan("p", (PlanStep("a", 0),)), [answered(True, ("a", "accept"))] * 3, promised)
-    assert found.accuracy == Estimate(1.0, pytest.approx(0.4385, abs=1e-4), 1.0)
-    assert found.kept is kept
-    assert (found.usd_per_1000, found.tokens) == (pytest.approx(2e-3), 5)
+    bench = summary(Plan("p", (PlanStep("a", 0),)), [answered(True, ("a", "accept"))] * 3, promised)
+    assert (bench.accuracy.mean, bench.accuracy.low, bench.accuracy.high) == pytest.approx((1.0, 0.4385, 1.0), abs=1e-4)
+    assert bench.kept is kept
+    assert (bench.usd_per_1000, bench.tokens) == pytest.approx((2e-3, 5))
     assert summary(Plan("p", (PlanStep("a", 0),)), [answered(True, ("a", "accept"))], None).kept is None

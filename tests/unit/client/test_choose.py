@@ -18,6 +18,7 @@ from codecascade_client.search.frontier import Grid, Point, pareto_frontier
 from codecascade_client.search.savings import FRONTIER, Held, mean_savings, saving
 from codecascade_client.search.search import Rules, plan_file, search
 from codecascade_client.words import in_words
+from numpy.typing import NDArray
 
 from tests.unit.client import synthetic_recordings as synthetic
 
@@ -25,7 +26,7 @@ GRID = Grid((0.3, 0.7, 1.0))
 RULES = Rules(GRID, probability=0.9, split_seed=0, splits=3)
 
 
-def per_task(*right: float) -> np.ndarray:
+def per_task(*right: float) -> NDArray[np.float64]:
     return np.array(right, np.float64)
 
 
@@ -89,21 +90,21 @@ def test_the_reference_is_taken_where_nothing_is_as_good() -> None:
 def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_as_good() -> None:
     changes = {}
     for probability in (0.5, 0.9):
-        found = []
+        savings = []
         for seed in range(3):
             recording = synthetic.recording(seed, tasks=120)
-            found.append(mean_savings(tabulate(recording), GRID, probability, range(4))["balanced"])
-        changes[probability] = np.mean([each.accuracy_change for each in found])
+            savings.append(mean_savings(tabulate(recording), GRID, probability, range(4))["balanced"])
+        changes[probability] = float(np.array([saving.accuracy_change for saving in savings], np.float64).mean())
     assert changes[0.9] > changes[0.5] + 0.01
 
 
 def test_savings_by_hand() -> None:
     singles = [Held(1.0, 0.50), Held(2.0, 0.603), Held(4.0, 0.598), Held(9.0, 0.80)]
-    found = saving(Held(1.5, 0.60), Held(2.0, 0.61), singles)
-    assert found.against_mean == pytest.approx(1 - 1.5 / 3.0), "the two within ±0.5 points"
-    assert found.against_cheapest == pytest.approx(1 - 1.5 / 2.0), "the cheaper of the two that are as good"
-    assert found.against_reference == pytest.approx(0.25)
-    assert found.accuracy_change == pytest.approx(-0.01)
+    saved = saving(Held(1.5, 0.60), Held(2.0, 0.61), singles)
+    assert saved.against_mean == pytest.approx(1 - 1.5 / 3.0), "the two within ±0.5 points"
+    assert saved.against_cheapest == pytest.approx(1 - 1.5 / 2.0), "the cheaper of the two that are as good"
+    assert saved.against_reference == pytest.approx(0.25)
+    assert saved.accuracy_change == pytest.approx(-0.01)
     alone = saving(Held(5.0, 0.9), None, singles)
     assert (alone.against_mean, alone.against_cheapest, alone.against_reference) == (None, None, None)
 
@@ -119,8 +120,8 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path) -> None:
     alone = ["small-alone", "medium-alone", "large-alone"]
     frontier = [f"frontier-{n}" for n in range(1, len(result.frontier) + 1)]
     assert [name.replace("-0", "-") for name in loaded.plans] == ["cheap", "balanced", "accurate", *alone, *frontier]
-    for choice, found in result.choices:
-        assert outcome(result.validation, loaded.plans[choice.plan.name]).accuracy == found.validation.accuracy.mean
+    for choice, evaluated in result.choices:
+        assert outcome(result.validation, loaded.plans[choice.plan.name]).accuracy == evaluated.validation.accuracy.mean
     assert loaded.provenance["split"] == {
         "seed": 0,
         "fraction": 0.3,
@@ -141,14 +142,14 @@ def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on() -> None:
 
 
 def never_right(recording: SampleRecording, tier: str) -> SampleRecording:
-    correct = {unit: found & (unit.tier != tier) for unit, found in recording.correct.items()}
+    correct = {unit: right & (unit.tier != tier) for unit, right in recording.correct.items()}
     return replace(recording, correct=correct)
 
 
 def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees() -> None:
     recording = synthetic.recording(7, tasks=40)
     result = search(recording, RULES)
-    longest = max(result.frontier, key=lambda found: len(found.plan.steps))
+    longest = max(result.frontier, key=lambda evaluated: len(evaluated.plan.steps))
     cells = [(task, run) for task in result.held_out.tasks for run in result.held_out.runs]
     steps = [
         step.tier for task, run in cells for step in asyncio.run(replay(longest.plan, recording, task, run)).answer.trace.steps
@@ -165,7 +166,7 @@ def test_a_tier_that_is_hardly_ever_right_is_left_out_and_named() -> None:
     assert weak_tiers(tabulate(recording)) == {"small": 0.0}
     result = search(recording, RULES)
     assert result.weak == {"small": 0.0}
-    assert all(step.tier != "small" for found in (*result.frontier, *result.singles) for step in found.plan.steps)
+    assert all(step.tier != "small" for evaluated in (*result.frontier, *result.singles) for step in evaluated.plan.steps)
     assert '"excluded_tiers": {\n   "small": 0.0\n  }' in plan_file(result)
 
 
@@ -177,8 +178,8 @@ def test_nothing_to_search_is_said() -> None:
         search(recording, RULES)
     begun = synthetic.recording(7, tasks=40)
     validation = split([f"t/{n}" for n in range(40)], seed=0).validation
-    begun = replace(begun, correct={unit: found for unit, found in begun.correct.items() if unit.task in validation})
-    with pytest.raises(RecordingError, match="of the 28 held-out tasks the recording holds none that every tier answered"):
+    begun = replace(begun, correct={unit: right for unit, right in begun.correct.items() if unit.task in validation})
+    with pytest.raises(RecordingError, match="none of the 28 held-out tasks was answered by every tier"):
         search(begun, RULES)
     with pytest.raises(InvalidRequest, match="a split of 3 tasks at 0.3 leaves a side empty"):
         search(synthetic.recording(7, tasks=3), RULES)

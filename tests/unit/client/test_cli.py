@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+import typer.main
 from codecascade_client.cli import main as cli
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
 from codecascade_client.recording.recording import GREEDY, Draw, RecordedSample, RecordingManifest, Unit
 from codecascade_client.recording.store import Truth, create_recording
+from typer.core import TyperGroup
 
 from tests.unit.client.fake_cascade import Answer, Failure, serving, trace
 
@@ -289,8 +291,60 @@ def test_eval_checks_the_answers_with_the_benchmarks_own_tests(command: Command)
     assert all("plan" not in request for request in server.requests[3:])
 
 
+PROGRAM = Path(sys.prefix) / "bin" / "codecascade"
+
+
 def test_the_installed_program_speaks(tmp_path: Path) -> None:
-    program = Path(sys.prefix) / "bin" / "codecascade"
-    done = subprocess.run([program, "complete", "--prompt-file", tmp_path / "no"], capture_output=True, text=True, check=False)
+    done = subprocess.run([PROGRAM, "complete", "--prompt-file", tmp_path / "no"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: the prompt file {tmp_path / 'no'} cannot be read: No such file or directory\n"
+
+
+def piped(content: bytes, *arguments: str) -> Run:
+    """`complete` with a prompt from a pipe."""
+    command = [str(PROGRAM), "complete", "--prompt-file", "-", *arguments]
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_complete_reads_standard_input() -> None:
+    prompt = 'def f():\n    """grüßt"""\n'
+    with serving(lambda _: Answer(CODE, trace=ESCALATED)) as server:
+        run = piped(prompt.encode(), "--url", server.address)
+    assert (run.code, run.out) == (0, CODE), run.err
+    assert server.requests == [{"prompt": prompt, "seed": 0, "return_trace": True}]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "standard input is empty"),
+        (b" \n", "standard input is empty"),
+        (b"x = \xff", "standard input is not UTF-8 (at byte 4)"),
+    ],
+)
+def test_standard_input_without_a_prompt_is_one_sentence_and_exit_code_2(content: bytes, sentence: str) -> None:
+    run = piped(content)
+    assert (run.code, run.out, run.err) == (2, "", f"error: {sentence}\n")
+
+
+COMMANDS = cast(TyperGroup, typer.main.get_command(cli.app)).commands
+
+
+def shown_help(*arguments: str) -> str:
+    """Help of the installed program, without the blanks that wrap its lines."""
+    return "".join(subprocess.run([PROGRAM, *arguments, "--help"], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"plan-gpus"}))  # its help is the planner's
+def test_help_shows_every_word_of_its_texts(name: str) -> None:
+    command, shown = COMMANDS[name], shown_help(name)
+    texts = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+    assert [text for text in texts if text and "".join(text.split()) not in shown] == []
+
+
+def test_help_lists_every_command_with_a_whole_sentence() -> None:
+    shown = shown_help()
+    for name, command in COMMANDS.items():
+        assert "".join(f"{name} {str(command.help).partition('. ')[0]}".split()).removesuffix(".") in shown
+    assert "..." not in shown.partition("Commands:")[2]

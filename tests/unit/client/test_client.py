@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
 from codecascade.triton.calls.tls import Tls
 from codecascade_client.client import CascadeClient, Completion
@@ -115,10 +115,10 @@ async def test_cancelling_the_call_cancels_it_on_the_server() -> None:
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ({"seed": -1}, "seed is -1, allowed are 0 to 18446744073709551615"),
-        ({"seed": 2**64}, "seed is 18446744073709551616, allowed are 0 to 18446744073709551615"),
-        ({"max_tokens": 2**31}, "max_tokens is 2147483648, allowed are 1 to 2147483647"),
-        ({"prompt": "x\ud800"}, "prompt has half a surrogate pair at character 1, allowed is any text"),
+        ({"seed": -1}, "seed is -1, it must be 0 to 18446744073709551615"),
+        ({"seed": 2**64}, "seed is 18446744073709551616, it must be 0 to 18446744073709551615"),
+        ({"max_tokens": 2**31}, "max_tokens is 2147483648, it must be 1 to 2147483647"),
+        ({"prompt": "x\ud800"}, "prompt has half a surrogate pair at character 1, it must be valid Unicode"),
     ],
 )
 async def test_what_no_tensor_can_hold_is_refused_before_it_is_sent(

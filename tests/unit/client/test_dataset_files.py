@@ -120,10 +120,10 @@ def test_mbpp_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path) -> None:
 
 def test_apps_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path) -> None:
     rows = [{**APPS_HUB, **record} for record in (CALLED, STDIN, {**CALLED, "problem_id": 6, "difficulty": "competition"})]
-    found = load_dataset(f"apps:{parquet(tmp_path / 'apps' / '0000.parquet', rows)}")
-    assert list(found.tasks) == ["APPS/4", "APPS/5"]
-    assert found.sha256 == load_dataset(f"apps:{write(tmp_path / 'apps.jsonl', [CALLED, STDIN])}").sha256
-    assert found.sha256 == load_dataset(f"apps:{tmp_path / 'apps'}").sha256
+    loaded = load_dataset(f"apps:{parquet(tmp_path / 'apps' / '0000.parquet', rows)}")
+    assert list(loaded.tasks) == ["APPS/4", "APPS/5"]
+    assert loaded.sha256 == load_dataset(f"apps:{write(tmp_path / 'apps.jsonl', [CALLED, STDIN])}").sha256
+    assert loaded.sha256 == load_dataset(f"apps:{tmp_path / 'apps'}").sha256
 
 
 @pytest.mark.parametrize("untested", ["", json.dumps({"inputs": [], "outputs": []})])

@@ -32,12 +32,12 @@ def enumerated(table: Table, grid: Grid) -> Iterator[Plan]:
 
 def brute_force(table: Table, grid: Grid) -> list[tuple[int, int]]:
     """(cost, correct) of the plans that no other dominates, each evaluated on its own."""
-    found = set()
+    points = set()
     for plan in enumerated(table, grid):
         result = outcome(table, plan)
-        found.add((int(result.cost.sum()), int(result.correct.sum())))
+        points.add((int(result.cost.sum()), int(result.correct.sum())))
     best: list[tuple[int, int]] = []
-    for cost, correct in sorted(found, key=lambda point: (point[0], -point[1])):
+    for cost, correct in sorted(points, key=lambda point: (point[0], -point[1])):
         if not best or correct > best[-1][1]:
             best.append((cost, correct))
     return best
@@ -53,9 +53,9 @@ def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool) -> None
     recording = synthetic.recording(seed, tasks=5)
     table = tabulate(recording)
     grid = Grid((0.1, 0.5, 1.0), shared=shared, ks=(0, 1, 3))
-    found = pareto_frontier(table, grid)
-    assert as_pairs(found) == brute_force(table, grid)
-    for point in found:
+    frontier = pareto_frontier(table, grid)
+    assert as_pairs(frontier) == brute_force(table, grid)
+    for point in frontier:
         result = outcome(table, point.plan)
         assert int(result.correct.sum()) == point.correct
         assert int(result.cost.sum()) == point.cost
@@ -84,7 +84,7 @@ def specialists() -> Table:
         tasks=tuple(f"t/{tier}" for tier in tiers),
         options=options,
         agreement=np.where(own & tested, 18, 0),
-        pairs=np.where(tested, 18, 0) * np.ones_like(own, np.int64),
+        pairs=np.broadcast_to(np.where(tested, 18, 0), own.shape),
         cost=np.array([[[round(10e6 * FIVE[option.tier])] * len(tiers)] for option in options], np.int64),
         correct=own,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
 from codecascade.plans import load_plans
 from codecascade_client.recording.store import open_recording
@@ -67,6 +67,7 @@ def deployment(tmp_path: Path) -> Path:
     return write_deployment(tmp_path)
 
 
+@pytest.mark.slow
 async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path, deployment: Path) -> None:
     folder, tier = tmp_path / "recording", ScriptedTier()
     async with serving(tier):
@@ -145,6 +146,7 @@ def other(tmp_path: Path, dataset: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path, other: Path, deployment: Path) -> None:
     begun = tmp_path / "recording"
     record = ["record", begun, "--deployment", deployment, "--dataset", dataset, "--limit", 2]
@@ -160,8 +162,8 @@ async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path
         (["record", tmp_path / "new", "--deployment", other], "cannot be used"),
         (["import-published", tmp_path, tmp_path / "new"], "cannot be read as published runs: No such file"),
     ):
-        found = await codecascade(*arguments)
-        assert found.code == 1, arguments
-        assert found.err.startswith("error: ")
-        assert sentence in found.err
-        assert found.err.count("\n") == 1
+        finished = await codecascade(*arguments)
+        assert finished.code == 1, arguments
+        assert finished.err.startswith("error: ")
+        assert sentence in finished.err
+        assert finished.err.count("\n") == 1

@@ -30,14 +30,14 @@ class Machine:
 def test_two_loads_tell_what_prompt_and_generated_tokens_take() -> None:
     reading = Load(4, prompt_tokens=1000, generated_tokens=10, seconds=1000 * 0.002 + 10 * 0.03)
     writing = Load(4, prompt_tokens=900, generated_tokens=500, seconds=900 * 0.002 + 500 * 0.03)
-    found = speed_of(reading, writing)
-    assert (found.prompt, found.generated) == (pytest.approx(2.0), pytest.approx(30.0))
-    assert found.generated_only == pytest.approx(1e3 * writing.seconds / 500)
+    speed = speed_of(reading, writing)
+    assert (speed.prompt, speed.generated) == pytest.approx((2.0, 30.0))
+    assert speed.generated_only == pytest.approx(1e3 * writing.seconds / 500)
 
 
 def test_a_tier_that_writes_nothing_has_no_price() -> None:
     load = Load(1, prompt_tokens=100, generated_tokens=1, seconds=1.0)
-    with pytest.raises(InvalidRequest, match="generated too little"):
+    with pytest.raises(InvalidRequest, match="generated too few tokens"):
         speed_of(load, load)
 
 

@@ -42,8 +42,8 @@ def published(folder: Path, plans: Mapping[str, Sequence[Sequence[Any]]]) -> Pat
     header = ["tier", "k", "l", "run", "task", "n_s", "n_t", "pairs", "tokens", "correct"]
     write_csv(folder / "stages.csv.gz", header, rows)
     header = ["k1", "k2", "k3", "t1", "t2", "t3", "loop", "cost", "accuracy"]
-    for name, found in plans.items():
-        write_csv(folder / "plans" / name, header, iter(found))
+    for name, table in plans.items():
+        write_csv(folder / "plans" / name, header, iter(table))
     return folder
 
 

@@ -1,9 +1,10 @@
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from codecascade.cascade import run_cascade
@@ -13,6 +14,7 @@ from codecascade.sandbox import SandboxPool
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
+from codecascade.triton.calls.tls import Tls
 from codecascade.types import Plan, PlanStep
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset, load_dataset
@@ -34,12 +36,12 @@ CALL = GenerateRequest("small", "def f(a, b):\n", ("\n\n",), 20, 0.8, 0.95, 5, 2
 
 
 def dataset(tasks: int = 4) -> Dataset:
-    found = {}
+    benchmarks = {}
     for n in range(tasks):
         name = f"add_{n}"
         test = f"def check(candidate):\n    assert candidate(20, 22) == 42\n    assert candidate({n}, 1) == {n + 1}\n"
-        found[f"t/{n}"] = BenchmarkTask(f"t/{n}", f"def {name}(a, b):\n", name, "", test)
-    return Dataset("sums", found)
+        benchmarks[f"t/{n}"] = BenchmarkTask(f"t/{n}", f"def {name}(a, b):\n", name, "", test)
+    return Dataset("sums", benchmarks)
 
 
 @pytest.fixture
@@ -82,7 +84,19 @@ async def test_calls_go_round_the_endpoints() -> None:
     assert answer.prompt_tokens == PROMPT_TOKENS
 
 
-async def test_an_endpoint_that_dies_halfway_is_left_for_the_other() -> None:
+class Hanging(ScriptedTier):
+    """Takes calls and never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked = asyncio.Event()
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        self.was_asked.set()
+        await asyncio.Event().wait()
+
+
+async def test_an_endpoint_that_dies_is_left_for_the_other() -> None:
     dying, healthy, waits = ScriptedTier(), ScriptedTier(), Waits()
     async with serving(healthy), serving(dying) as server:
         endpoints = TierEndpoints([dying.address, healthy.address], waits)
@@ -93,6 +107,45 @@ async def test_an_endpoint_that_dies_halfway_is_left_for_the_other() -> None:
                 await endpoints.generate(CALL)
     assert [len(dying.asked), len(healthy.asked)] == [1, 4]
     assert set(waits.waited) == {0.0}, "nobody waits while one endpoint answers"
+
+
+async def test_a_call_whose_endpoint_dies_halfway_goes_to_the_other() -> None:
+    dying, healthy, waits = Hanging(), ScriptedTier(), Waits()
+    async with serving(healthy), serving(dying) as server, TierEndpoints([dying.address, healthy.address], waits) as endpoints:
+        call = asyncio.ensure_future(endpoints.generate(CALL))
+        await dying.was_asked.wait()
+        await server.stop(0)
+        assert len((await call).samples) == 2
+    assert [len(healthy.asked), waits.waited] == [1, [0.0]]
+
+
+async def test_an_endpoint_that_comes_back_is_asked_again() -> None:
+    tier = ScriptedTier()
+    async with serving(tier):
+        pass
+    started = AsyncExitStack()
+
+    async def wait(seconds: float) -> None:
+        if seconds == BACKOFF_S[0]:  # the call has found nobody
+            await started.enter_async_context(serving(tier, tier.address))
+        await asyncio.sleep(min(seconds, 0.2))
+
+    async with started, TierEndpoints([tier.address], wait) as endpoints:
+        await endpoints.generate(CALL)
+    assert len(tier.asked) == 1
+
+
+async def test_each_endpoint_is_known_by_its_own_name_over_tls() -> None:
+    folder = Path(__file__).parent / "tls"
+    pair = ((folder / "key.pem").read_bytes(), (folder / "certificate.pem").read_bytes())
+    credentials = grpc.ssl_server_credentials([pair])
+    by_name, by_address, waits = ScriptedTier(), ScriptedTier(), Waits()
+    async with serving(by_name, credentials=credentials), serving(by_address, credentials=credentials):
+        urls = [by_name.address.replace("127.0.0.1", "localhost"), by_address.address]
+        async with TierEndpoints(urls, waits, Tls(folder / "certificate.pem")) as endpoints:
+            for _ in range(2):
+                await endpoints.generate(CALL)
+    assert [len(by_name.asked), len(by_address.asked), waits.waited] == [1, 1, [0.0, 0.0]]
 
 
 async def test_unavailable_is_tried_again_and_later_each_time() -> None:
@@ -141,11 +194,11 @@ async def test_any_other_failure_is_not_tried_again(code: grpc.StatusCode, kind:
 async def record_all(
     folder: RecordingFolder, deployment: Deployment, tasks: Dataset, address: str, units: list[Unit]
 ) -> list[Recorded | Refused]:
-    found: list[Recorded | Refused] = []
+    outcomes: list[Recorded | Refused] = []
     async with TierEndpoints([address], Waits()) as endpoints:
         with folder.writing():
-            await record(folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=3, on_unit=found.append)
-    return found
+            await record(folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=3, on_unit=outcomes.append)
+    return outcomes
 
 
 async def test_a_recording_holds_what_a_live_cascade_would_have_been_told(tmp_path: Path, deployment_file: Path) -> None:
@@ -187,10 +240,10 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
         live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
         live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
     assert unjudged(folder, tasks) == {}
-    found = await replay(plan, folder.load(), "t/1", 0)
-    assert found.correct
-    assert found.answer.trace.answered_by == live.trace.answered_by == answered_by
-    assert [timeless(step) for step in found.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+    replayed = await replay(plan, folder.load(), "t/1", 0)
+    assert replayed.correct
+    assert replayed.answer.trace.answered_by == live.trace.answered_by == answered_by
+    assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
 
 
 def timeless(step: StepTrace) -> StepTrace:
@@ -218,11 +271,11 @@ async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deploym
     units = plan_units(tasks, ["small"], runs=1, split_seed=0, limit=None)
     broken = ScriptedTier()
     async with serving(broken) as server:
-        found: list[Any] = []
+        outcomes: list[Any] = []
 
         def stop_after_three(unit: Recorded | Refused) -> None:
-            found.append(unit)
-            if len(found) == 3:
+            outcomes.append(unit)
+            if len(outcomes) == 3:
                 asyncio.ensure_future(server.stop(0))  # noqa: RUF006
 
         with pytest.raises(TierUnavailable), folder.writing():
@@ -231,7 +284,7 @@ async def test_a_recording_resumes_after_an_interruption(tmp_path: Path, deploym
                     folder, deployment, tasks, units, SETTINGS, endpoints.generate, concurrency=1, on_unit=stop_after_three
                 )
     kept = folder.recorded_units()
-    assert {unit.unit for unit in found} == kept
+    assert {unit.unit for unit in outcomes} == kept
     healthy = ScriptedTier()
     async with serving(healthy):
         await record_all(folder, deployment, tasks, healthy.address, [unit for unit in units if unit not in kept])
@@ -247,9 +300,9 @@ async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, d
     async def generate(request: GenerateRequest) -> Generation:
         raise InvalidRequest("the prompt has 9000 tokens")
 
-    found: list[Recorded | Refused] = []
-    await record(folder, deployment, tasks, units, SETTINGS, generate, concurrency=2, on_unit=found.append)
-    assert {(unit.unit, getattr(unit, "reason", None)) for unit in found} == {(u, "the prompt has 9000 tokens") for u in units}
+    outcomes: list[Recorded | Refused] = []
+    await record(folder, deployment, tasks, units, SETTINGS, generate, concurrency=2, on_unit=outcomes.append)
+    assert {(unit.unit, getattr(unit, "reason", None)) for unit in outcomes} == {(u, "the prompt has 9000 tokens") for u in units}
     assert folder.recorded_units() == set()
 
 

@@ -73,11 +73,11 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     assert again.draws() == {UNIT: draw()}
     recording = again.load()
     assert isinstance(recording, SampleRecording)
-    found = recording.judged[UNIT, 2]
-    assert (found.lines, found.line_samples, found.line_numbers) == (("x", "y", "z"), (0, 0, 1), (1, 2, 1))
-    assert found.sources_sha256 == "5" * 64
-    assert found.matrix.verdicts.tolist() == [[0, 1, 0], [0, 0, 3]]
-    assert found.matrix.cpu_s.tolist() == [0.3, 0.6]
+    judgement = recording.judged[UNIT, 2]
+    assert (judgement.lines, judgement.line_samples, judgement.line_numbers) == (("x", "y", "z"), (0, 0, 1), (1, 2, 1))
+    assert judgement.sources_sha256 == "5" * 64
+    assert judgement.matrix.verdicts.tolist() == [[0, 1, 0], [0, 0, 3]]
+    assert judgement.matrix.cpu_s.tolist() == [0.3, 0.6]
     assert recording.correct[UNIT].tolist() == [True, False]
 
 
@@ -197,10 +197,10 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_pa
         assert writer.stdout is not None
         finished = [int(line) for line, _ in zip(writer.stdout, range(after), strict=False)]
         os.kill(writer.pid, signal.SIGKILL)
-    found = folder.draws()
+    draws = folder.draws()
     assert len(finished) == after
     for n in finished:
-        assert found[Unit("small", f"t/{n}", 0)] == draw(str(n))
+        assert draws[Unit("small", f"t/{n}", 0)] == draw(str(n))
     with folder.writing():
         assert not list(folder.path.glob("*.unfinished"))
 

@@ -31,7 +31,7 @@ THRESHOLDS = (0.0, 0.1, 0.3, 0.5, 2 / 3, 0.7, 0.9, 1.0)
 
 @st.composite
 def plans(draw: st.DrawFn, tiers: tuple[str, ...] = tuple(synthetic.PRICES_PER_MTOK)) -> Plan:
-    chosen = draw(st.lists(st.sampled_from(tiers), min_size=1, unique=True).map(lambda found: sorted(found, key=tiers.index)))
+    chosen = draw(st.lists(st.sampled_from(tiers), min_size=1, unique=True).map(lambda drawn: sorted(drawn, key=tiers.index)))
     steps = []
     for tier in chosen:
         k = draw(st.integers(0 if tier == chosen[-1] else 1, synthetic.K))
@@ -58,10 +58,10 @@ def test_the_table_gives_just_what_the_loop_gives(seed: int, plan: Plan) -> None
 def test_replay_returns_the_recorded_text_and_its_truth() -> None:
     recording = synthetic.recording(1)
     plan = Plan("one", (PlanStep("large", 0),))
-    found = asyncio.run(replay(plan, recording, "t/2", 0))
+    replayed = asyncio.run(replay(plan, recording, "t/2", 0))
     unit = Unit("large", "t/2", GREEDY)
-    assert found.answer.candidate.source == recording.draws[unit].solutions[0].text
-    assert found.correct == recording.correct[unit][0]
+    assert replayed.answer.candidate.source == recording.draws[unit].solutions[0].text
+    assert replayed.correct == recording.correct[unit][0]
 
 
 def test_a_plan_is_refused_by_name_where_its_steps_were_not_recorded() -> None:
@@ -125,11 +125,11 @@ def plan_file(recording: Recording, **changes: object) -> PlanFile:
 async def test_a_plan_file_is_replayed_over_everything_recorded() -> None:
     recording = synthetic.recording(3, tasks=6)
     table = tabulate(recording)
-    (found,) = await replay_plans(plan_file(recording), recording, ["two"])
-    fast = outcome(table, found.plan)
-    assert (found.cells, found.right) == (12, int(fast.correct.sum()))
-    assert found.cost_usd == pytest.approx(fast.cost_usd)
-    assert found.answered_by["large"] == int((fast.answered_by == 2).sum())
+    (replayed,) = await replay_plans(plan_file(recording), recording, ["two"])
+    fast = outcome(table, replayed.plan)
+    assert (replayed.cells, replayed.right) == (12, int(fast.correct.sum()))
+    assert replayed.cost_usd == pytest.approx(fast.cost_usd)
+    assert replayed.answered_by["large"] == int((fast.answered_by == 2).sum())
     with pytest.raises(RecordingError, match="plan 'huge' names tier 'huge', which was not recorded"):
         await replay_plans(plan_file(recording), recording, None)
 
@@ -153,8 +153,8 @@ def test_a_step_is_charged_for_what_it_reads_writes_and_runs() -> None:
     written += sum(sample.line_tokens[0] or 0 for sample in draw.tests[synthetic.LINES][:2])
     seconds = float(judged.cut(2, 1).cpu_s.sum())
     expected = 3.7e-6 * written + 3.7e-6 * synthetic.PROMPT_SHARE * read + synthetic.SANDBOX_PRICE_PER_CPU_S * seconds
-    found = asyncio.run(replay(Plan("p", (PlanStep("medium", 2, 1),)), recording, "t/1", 0))
-    assert cost_of(found.answer.trace.steps).cost_usd == pytest.approx(expected, abs=1e-12)
+    replayed = asyncio.run(replay(Plan("p", (PlanStep("medium", 2, 1),)), recording, "t/1", 0))
+    assert cost_of(replayed.answer.trace.steps).cost_usd == pytest.approx(expected, abs=1e-12)
     assert seconds > 0
 
 

@@ -56,8 +56,8 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path, resu
     assert "@import" not in html
     assert "<script" not in html
     text = " ".join(parser.text)
-    for found in (*result.frontier, *result.singles):
-        assert in_words(found.plan) in text
+    for evaluated in (*result.frontier, *result.singles):
+        assert in_words(evaluated.plan) in text
     assert all(choice.rule in text for choice, _ in result.choices)
 
 

@@ -9,8 +9,9 @@ from codecascade_client.recording.reprice import reprice
 from codecascade_client.replay.plans import replay_plan
 from codecascade_client.replay.table import outcome, tabulate
 from codecascade_client.report.page import write_report
+from codecascade_client.report.tables import prices_in_words
 from codecascade_client.search.frontier import Grid
-from codecascade_client.search.search import Rules, prices_in_words, provenance, search
+from codecascade_client.search.search import Rules, provenance, search
 from codecascade_client.words import price_ratio
 
 from tests.unit.client import synthetic_recordings as synthetic
@@ -35,12 +36,12 @@ def file(tmp_path: Path, text: str) -> Path:
 
 def test_the_prices_of_a_file_replace_all_of_the_recordings(tmp_path: Path) -> None:
     manifest = synthetic.manifest(4, synthetic.PRICES_PER_MTOK)
-    found = reprice(manifest, file(tmp_path, GPU))
-    assert found.prices == Prices(
+    repriced = reprice(manifest, file(tmp_path, GPU))
+    assert repriced.prices == Prices(
         {"small": TokenPrice(0.02, 0.004), "medium": TokenPrice(0.06), "large": TokenPrice(0.3)}, sandbox_price_per_cpu_s=2e-6
     )
-    assert list(found.tiers) == list(manifest.tiers), "still small to large"
-    assert replace(found, tiers=manifest.tiers, sandbox_price_per_cpu_s=manifest.sandbox_price_per_cpu_s) == manifest
+    assert list(repriced.tiers) == list(manifest.tiers), "still small to large"
+    assert replace(repriced, tiers=manifest.tiers, sandbox_price_per_cpu_s=manifest.sandbox_price_per_cpu_s) == manifest
     without = reprice(manifest, file(tmp_path, GPU.replace("sandbox_price_per_cpu_s = 2e-6", "")))
     assert without.prices.sandbox_price_per_cpu_s == 0.0, "what the file does not name costs nothing"
 
@@ -93,13 +94,16 @@ def test_a_tier_that_costs_nothing_has_a_ratio_too() -> None:
         ("price = ", "cannot be used"),
         ("", "'tiers' is missing"),
         (GPU.partition("[tiers.large]")[0], "'large' is missing"),
-        (GPU + "[tiers.huge]\nprice_per_mtok = 1", "tiers has 'huge', allowed are small, medium, large"),
-        (GPU.replace("sandbox_price_per_cpu_s", "sandbox"), "the file has 'sandbox', allowed are tiers, sandbox_price_per_cpu_s"),
-        (GPU.replace("prompt_price_per_mtok", "prompt"), "tier 'small' has 'prompt', allowed are price_per_mtok"),
+        (GPU + "[tiers.huge]\nprice_per_mtok = 1", "tiers has 'huge', its keys must be among small, medium, large"),
+        (
+            GPU.replace("sandbox_price_per_cpu_s", "sandbox"),
+            "the file has 'sandbox', its keys must be among tiers, sandbox_price_per_cpu_s",
+        ),
+        (GPU.replace("prompt_price_per_mtok", "prompt"), "tier 'small' has 'prompt', its keys must be among price_per_mtok"),
         (GPU.replace("0.06", "-1"), "price_per_mtok of tier 'medium' is -1, allowed are dollars from 0"),
         (GPU.replace("0.06", "nan"), "price_per_mtok of tier 'medium' is nan"),
-        ("tiers = 5", "tiers is 5, allowed is a table"),
-        ("[tiers]\nsmall = 1\nmedium = 2\nlarge = 3", "tier 'small' is 1, allowed is a table"),
+        ("tiers = 5", "tiers is 5, it must be a table"),
+        ("[tiers]\nsmall = 1\nmedium = 2\nlarge = 3", "tier 'small' is 1, it must be a table"),
         (GPU.replace("price_per_mtok = 0.3", ""), "price_per_mtok of tier 'large' is None"),
     ],
 )

@@ -11,15 +11,15 @@ HUMANEVAL = [f"HumanEval/{n}" for n in range(164)]
 def test_the_papers_split_is_reproduced(seed: int) -> None:
     random.seed(seed)
     validation = random.sample(range(164), 49)
-    found = split(HUMANEVAL, seed)
-    assert set(found.validation) == {f"HumanEval/{n}" for n in validation}
-    assert len(found.validation) == 49
-    assert sorted(found.validation + found.test) == sorted(HUMANEVAL)
+    drawn = split(HUMANEVAL, seed)
+    assert set(drawn.validation) == {f"HumanEval/{n}" for n in validation}
+    assert len(drawn.validation) == 49
+    assert sorted(drawn.validation + drawn.test) == sorted(HUMANEVAL)
 
 
 def test_both_sides_keep_the_order_of_the_dataset() -> None:
-    found = split(HUMANEVAL, seed=3)
-    assert [HUMANEVAL.index(task) for task in found.test] == sorted(HUMANEVAL.index(task) for task in found.test)
+    drawn = split(HUMANEVAL, seed=3)
+    assert [HUMANEVAL.index(task) for task in drawn.test] == sorted(HUMANEVAL.index(task) for task in drawn.test)
 
 
 @pytest.mark.parametrize("tasks", [[], ["a"], ["a", "b", "c"]])

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
@@ -17,7 +17,7 @@ PROMPT_TOKENS = 11
 
 
 @dataclass
-class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):
+class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Sequence j of a call answers `body(seed, j)`; `refusals` are given first, one a call."""
 
     refusals: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
@@ -70,15 +70,15 @@ def _line_tokens(text: str) -> Iterator[int]:
 
 
 def _inputs(request: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     kinds = {"INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
     for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
         if tensor.datatype == "BYTES":
             texts = tuple(text.decode() for text in deserialize_bytes_tensor(raw))
-            found[tensor.name] = texts if tensor.name == "stop_words" else texts[0]
+            values[tensor.name] = texts if tensor.name == "stop_words" else texts[0]
         else:
-            found[tensor.name] = np.frombuffer(raw, kinds[tensor.datatype])[0].item()
-    return found
+            values[tensor.name] = np.frombuffer(raw, kinds[tensor.datatype])[0].item()
+    return values
 
 
 def _add(response: Any, name: str, datatype: str, raw: bytes, count: int) -> None:

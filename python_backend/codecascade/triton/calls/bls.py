@@ -7,7 +7,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
-from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.contract import OUTPUTS, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.triton import sandbox_contract
 from codecascade.triton.serving import CALL, GIVE_UP
-from codecascade.triton.tensors import numbers, texts
-from codecascade.triton.tier_contract import GENERATED, REFUSAL, generate_inputs, generation
+from codecascade.triton.tensors import tensor, texts
+from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it waits
 PULSE_S = 5.0  # how often a model that is being waited for is asked whether it still lives
 WATCH_S = 0.2  # how often calls under way are looked at
-SANDBOX_TIMEOUT_S = 300.0
 STOP_AGAIN_S = 0.2  # how often a call to a model that is told to stop by a request of its own is looked at
 _DEAD = "its process has ended"
 _WRAPPED = re.compile(r"^(\[request id: [^\]]*\] )?(in ensemble '[^']*', )?")  # what Triton puts before a step's sentence
@@ -169,15 +169,16 @@ def _outputs_of(response: Any) -> dict[str, NDArray[Any]]:
         raise CallFailed(_sentence(response)) from response
     if response.has_error():
         raise CallFailed(_sentence(response.error().message()))
-    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+    return {output.name(): output.as_numpy() for output in response.output_tensors()}
 
 
 class BlsTiers:
     """`generate` of every tier of a deployment that this Triton serves."""
 
     def __init__(self, deployment: Deployment) -> None:
+        names = [output.name for output in OUTPUTS]
         self._models = {
-            name: BlsModel(name, GENERATED, tier.timeout_s, pulse=lambda: [texts("text_input", [""])])
+            name: BlsModel(name, names, tier.timeout_s, pulse=lambda: [texts("text_input", [""])])
             for name, tier in deployment.tiers.items()
             if tier.url is None
         }
@@ -185,38 +186,31 @@ class BlsTiers:
     async def generate(self, request: GenerateRequest) -> Generation:
         """Raises TierUnavailable, or InvalidRequest when the tier refuses the request."""
         try:
-            outputs = await self._models[request.tier](lambda: generate_inputs(request, texts, numbers))
+            arrays = await self._models[request.tier](lambda: _tensors(request_arrays(request)))
         except CallFailed as error:
             kind = InvalidRequest if error.invalid else TierUnavailable
             raise kind(f"tier {request.tier}: {error}") from error
-        return generation(request, outputs)
+        return read_generation(request, arrays)
 
 
 class BlsSandbox:
     """The `sandbox` model."""
 
-    def __init__(self, model: str = "sandbox") -> None:
-        self._model = BlsModel(
-            model, ["verdicts", "cpu_s"], SANDBOX_TIMEOUT_S, pulse=lambda: [texts("candidates", [""]), texts("test_lines", [""])]
-        )
+    def __init__(self, model: str = sandbox_contract.MODEL) -> None:
+        pulse = sandbox_contract.program_arrays([""], [""])
+        self._model = BlsModel(model, sandbox_contract.OUTPUTS, sandbox_contract.TIMEOUT_S, pulse=lambda: _tensors(pulse))
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         """Raises SandboxUnavailable."""
         try:
-            outputs = await self._model(lambda: _programs(candidates, test_lines))
+            arrays = await self._model(lambda: _tensors(sandbox_contract.sources(candidates, test_lines)))
         except CallFailed as error:
             raise SandboxUnavailable(str(error)) from error
-        matrix = VerdictMatrix(outputs["verdicts"], outputs["cpu_s"])
-        if matrix.verdicts.shape != (len(candidates), len(test_lines)):
-            raise SandboxUnavailable(f"verdicts of shape {matrix.verdicts.shape} for {len(candidates)} × {len(test_lines)}")
-        return matrix
+        return sandbox_contract.read_matrix(arrays, (len(candidates), len(test_lines)))
 
 
-def _programs(candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> list[Any]:
-    return [
-        texts("candidates", [candidate.source for candidate in candidates]),
-        texts("test_lines", [line.source for line in test_lines]),
-    ]
+def _tensors(arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
+    return [tensor(name, array) for name, array in arrays.items()]
 
 
 def _sentence(error: Any) -> str:

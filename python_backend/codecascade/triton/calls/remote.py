@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
-from codecascade.tiers.contract import Generate, GenerateRequest, Generation
+from codecascade.tiers.contract import Generate, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.triton import sandbox_contract
 from codecascade.triton.calls.tls import Tls
-from codecascade.triton.tier_contract import REFUSAL, generate_inputs, generation
+from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 # A name that stands for several servers is all of them, in turn; the other options are tritonclient's own.
@@ -40,12 +41,12 @@ class RemoteModel:
         self._url, self._model, self._tls, self._timeout_s = url, model, tls, timeout_s
         self._client: Any = None
 
-    async def __call__(self, inputs: Sequence[Any]) -> dict[str, NDArray[Any]]:
-        """Output tensors by name. inputs: of `texts` and `numbers`. Raises RemoteFailed."""
+    async def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """arrays: input tensors, by name. Returns the output tensors, by name. Raises RemoteFailed."""
         from tritonclient.utils import InferenceServerException  # only where it is used: an offline tool has no need of it
 
         try:
-            result = await asyncio.wait_for(self._connected().infer(self._model, inputs), self._timeout_s)
+            result = await asyncio.wait_for(self._connected().infer(self._model, infer_inputs(arrays)), self._timeout_s)
         except InferenceServerException as error:
             raise RemoteFailed(error.message(), invalid=error.status() == "StatusCode.INVALID_ARGUMENT") from error
         except asyncio.TimeoutError:
@@ -66,21 +67,15 @@ class RemoteModel:
         return self._client
 
 
-def texts(name: str, values: Sequence[str]) -> Any:
-    """A BYTES vector: one element per text."""
-    return _tensor(name, np.array([value.encode("utf-8", "replace") for value in values], np.object_), "BYTES")
-
-
-def numbers(name: str, values: Sequence[float], dtype: type[np.generic]) -> Any:
+def infer_inputs(arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """Input tensors as tritonclient sends them."""
+    from tritonclient.grpc import InferInput
     from tritonclient.utils import np_to_triton_dtype
 
-    return _tensor(name, np.array(values, dtype), np_to_triton_dtype(dtype))
-
-
-def _tensor(name: str, array: NDArray[Any], datatype: str) -> Any:
-    from tritonclient.grpc import InferInput
-
-    return InferInput(name, list(array.shape), datatype).set_data_from_numpy(array)
+    return [
+        InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)).set_data_from_numpy(array)
+        for name, array in arrays.items()
+    ]
 
 
 class RemoteTiers:
@@ -96,12 +91,12 @@ class RemoteTiers:
     async def generate(self, request: GenerateRequest) -> Generation:
         """Raises TierUnavailable naming the other server, or InvalidRequest when the tier refuses the request."""
         try:
-            outputs = await self._models[request.tier](generate_inputs(request, texts, numbers))
+            arrays = await self._models[request.tier](request_arrays(request))
         except RemoteFailed as error:
             if error.invalid:
                 raise InvalidRequest(f"tier {request.tier}: {str(error).removeprefix(REFUSAL)}") from error
             raise TierUnavailable(f"tier {request.tier} at {self._urls[request.tier]}: {error}") from error
-        return generation(request, outputs)
+        return read_generation(request, arrays)
 
     async def close(self) -> None:
         for model in self._models.values():
@@ -122,35 +117,28 @@ def with_remote_tiers(local: Generate, deployment: Deployment, url: str | None, 
     return generate
 
 
-_TIMEOUT_S = 120.0
-
-
 class RemoteSandbox:
     """Same interface as SandboxPool.run, over gRPC. Made and used in one event loop."""
 
-    def __init__(self, url: str, tls: Tls | None = None, model: str = "sandbox", timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, url: str, tls: Tls | None = None, timeout_s: float = sandbox_contract.TIMEOUT_S) -> None:
         self._url = url
-        self._model = RemoteModel(url, model, tls, timeout_s)
+        self._model = RemoteModel(url, sandbox_contract.MODEL, tls, timeout_s)
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         """(candidates, lines) verdicts. Raises SandboxUnavailable naming the other server, InvalidRequest as it did."""
         shape = (len(candidates), len(test_lines))
         if not all(shape):
             return VerdictMatrix(np.zeros(shape, np.int8), np.zeros(len(candidates)))
-        inputs = [
-            texts("candidates", [candidate.source for candidate in candidates]),
-            texts("test_lines", [line.source for line in test_lines]),
-        ]
         try:
-            outputs = await self._model(inputs)
+            arrays = await self._model(sandbox_contract.sources(candidates, test_lines))
         except RemoteFailed as error:
             if error.invalid:
                 raise InvalidRequest(str(error)) from error
             raise SandboxUnavailable(f"the sandbox at {self._url}: {error}") from error
-        matrix = VerdictMatrix(outputs["verdicts"], outputs["cpu_s"])
-        if matrix.verdicts.shape != shape:
-            raise SandboxUnavailable(f"the sandbox at {self._url}: verdicts of shape {matrix.verdicts.shape} instead of {shape}")
-        return matrix
+        try:
+            return sandbox_contract.read_matrix(arrays, shape)
+        except SandboxUnavailable as error:
+            raise SandboxUnavailable(f"the sandbox at {self._url}: {error}") from error
 
     async def close(self) -> None:
         await self._model.close()

@@ -18,17 +18,20 @@ from codecascade.tiers.live import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
 from codecascade.triton.calls.remote import RemoteSandbox, with_remote_tiers
-from codecascade.triton.metrics import Counters, flush_forever
-from codecascade.triton.serving import Serving
+from codecascade.triton.metrics import Counters
+from codecascade.triton.models.base import ServedModel
+from codecascade.triton.parameters import Parameters
 from codecascade.triton.settings import read_server_settings
 from codecascade.triton.tensors import Inputs, numbers, texts
 from codecascade.types import Task
 
 
-class TritonPythonModel:
-    """Loaded by Triton. Start-up fails with one sentence if the deployment or its plan file cannot be used."""
+class TritonPythonModel(ServedModel):
+    """Loaded by Triton. Start-up fails if the deployment or its plan file cannot be used."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    nested = False
+
+    def start(self, parameters: Parameters) -> None:
         settings = read_server_settings()
         if settings.deployment is None:
             raise InvalidSetting("CODECASCADE_DEPLOYMENT is not set, it must be the path of the deployment file")
@@ -39,16 +42,9 @@ class TritonPythonModel:
         remote = settings.sandbox_url
         self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox()
         self._metrics = _Metrics()
-        self._serving = Serving(self._answer)
-        self._flushing = asyncio.run_coroutine_threadsafe(flush_forever(self._metrics.families), self._serving.loop)
+        self.count(self._metrics.families)
 
-    def execute(self, requests: list[Any]) -> None:
-        self._serving.submit(requests)
-
-    def finalize(self) -> None:
-        self._serving.close()
-
-    async def _answer(self, request: Any) -> list[Any]:
+    async def answer(self, request: Any) -> list[Any]:
         try:
             answer, seed, traced = await self._complete(Inputs(request))
         except BaseException as error:

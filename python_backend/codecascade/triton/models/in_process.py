@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
-from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs
 from codecascade.triton.tier_contract import read_request, write_response
 
@@ -19,25 +19,18 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-class InProcessTier:
-    """A tier model over an engine of its own; `load` makes it. Start-up fails with one sentence if it cannot."""
+class InProcessTier(ServedModel):
+    """A tier model over an engine of its own, which `load` makes."""
 
     def load(self, parameters: Parameters) -> Engine:
         raise NotImplementedError
 
-    def initialize(self, args: dict[str, str]) -> None:
-        parameters = Parameters(args)
-        self._tier = args["model_name"]
+    def start(self, parameters: Parameters) -> None:
         self._max_tokens = parameters.integer("max_completion_tokens")
         self._engine = self.load(parameters)
-        self._serving = Serving(self._answer, nested=True)
 
-    def execute(self, requests: list[Any]) -> None:
-        self._serving.submit(requests)
+    async def answer(self, request: Any) -> list[Any]:
+        return write_response(await self._engine.generate(read_request(Inputs(request), self.name, self._max_tokens)))
 
-    def finalize(self) -> None:
-        self._serving.close()
+    async def stop(self) -> None:
         self._engine.close()
-
-    async def _answer(self, request: Any) -> list[Any]:
-        return write_response(await self._engine.generate(read_request(Inputs(request), self._tier, self._max_tokens)))

@@ -5,30 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from codecascade.tiers.contract import SEQUENCE_OUTPUTS, Generation, response_arrays
 from codecascade.tiers.trtllm.tokenizer import load_tokenizer
 from codecascade.tiers.trtllm.tokens import completion, sequences_of
+from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
-from codecascade.triton.serving import Serving
-from codecascade.triton.tensors import Inputs, numbers
+from codecascade.triton.tensors import Inputs, tensor
 
 
-class TritonPythonModel:
-    """Loaded by Triton. Start-up fails with one sentence if the tokenizer or a parameter cannot be used."""
+class TritonPythonModel(ServedModel):
+    """Loaded by Triton. Start-up fails if the tokenizer or a parameter cannot be used."""
 
-    def initialize(self, args: dict[str, str]) -> None:
-        parameters = Parameters(args)
+    def start(self, parameters: Parameters) -> None:
         self._tokenizer = load_tokenizer(Path(parameters.text("tokenizer")), parameters.texts("end_tokens"))
-        self._serving = Serving(self._answer, nested=True)
 
-    def execute(self, requests: list[Any]) -> None:
-        self._serving.submit(requests)
-
-    def finalize(self) -> None:
-        self._serving.close()
-
-    async def _answer(self, request: Any) -> list[Any]:
+    async def answer(self, request: Any) -> list[Any]:
         inputs = Inputs(request)
         written = int(inputs.array("sequence_length").reshape(-1)[0])
         sample = completion(
@@ -38,14 +29,5 @@ class TritonPythonModel:
             stop_words=inputs.texts("stop_words"),
             sequences=sequences_of(inputs.array("stop_words_list").reshape(2, -1)),
         )
-        return [
-            _text("text_output", sample.text),
-            numbers("completion_tokens", [[sample.completion_tokens]], np.int32),
-            numbers("prompt_tokens", inputs.array("input_lengths").reshape(1, 1), np.int32),
-            _text("finish_reason", sample.finish_reason),
-        ]
-
-
-def _text(name: str, value: str) -> Any:
-    """(1, 1) BYTES: a batch of one."""
-    return numbers(name, np.array([[value.encode()]], np.object_), np.object_)
+        arrays = response_arrays(Generation((sample,), int(inputs.array("input_lengths").item())))
+        return [tensor(output.name, arrays[output.name].reshape(1, 1)) for output in SEQUENCE_OUTPUTS]  # a batch of one

@@ -11,35 +11,26 @@ from numpy.typing import NDArray
 
 from codecascade.tiers.trtllm.tokenizer import load_tokenizer
 from codecascade.tiers.trtllm.tokens import engine_sampling, prompt_ids, stop_sequences, word_list
+from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
-from codecascade.triton.serving import Serving
 from codecascade.triton.tensors import Inputs, numbers
 from codecascade.triton.tier_contract import read_request
 
 _STOP_WORDS_KEPT = 256  # lists of stop words whose tokens are kept; a style of prompts has two
 
 
-class TritonPythonModel:
-    """Loaded by Triton. Start-up fails with one sentence if the tokenizer or a parameter cannot be used."""
+class TritonPythonModel(ServedModel):
+    """Loaded by Triton. Start-up fails if the tokenizer or a parameter cannot be used."""
 
-    def initialize(self, args: dict[str, str]) -> None:
-        parameters = Parameters(args)
-        self._name = args["model_name"]
+    def start(self, parameters: Parameters) -> None:
         self._max_tokens = parameters.integer("max_completion_tokens")
         self._max_input_tokens = parameters.integer("max_input_tokens")
         self._context_tokens = parameters.integer("context_tokens")
         self._tokenizer = load_tokenizer(Path(parameters.text("tokenizer")), parameters.texts("end_tokens"))
         self._stop_words = lru_cache(_STOP_WORDS_KEPT)(self._stop_words_list)
-        self._serving = Serving(self._answer, nested=True)
 
-    def execute(self, requests: list[Any]) -> None:
-        self._serving.submit(requests)
-
-    def finalize(self) -> None:
-        self._serving.close()
-
-    async def _answer(self, request: Any) -> list[Any]:
-        wanted = read_request(Inputs(request), self._name, self._max_tokens)
+    async def answer(self, request: Any) -> list[Any]:
+        wanted = read_request(Inputs(request), self.name, self._max_tokens)
         ids = prompt_ids(self._tokenizer, wanted.text_input, self._max_input_tokens)
         sampling = engine_sampling(wanted.temperature, wanted.top_p)
         end = self._tokenizer.end_ids[0]

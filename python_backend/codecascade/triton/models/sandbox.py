@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import replace
 from typing import Any
@@ -10,39 +9,35 @@ from typing import Any
 import numpy as np
 
 from codecascade.sandbox import SandboxPool
-from codecascade.triton.metrics import Counters, flush_forever
+from codecascade.triton.metrics import Counters
+from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
-from codecascade.triton.serving import Serving
+from codecascade.triton.sandbox_contract import matrix_arrays
 from codecascade.triton.settings import read_server_settings
-from codecascade.triton.tensors import Inputs, numbers
+from codecascade.triton.tensors import Inputs, tensor
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
 
-class TritonPythonModel:
+class TritonPythonModel(ServedModel):
     """Loaded by Triton. Start-up fails with a sentence for each isolation level if this machine gives none."""
 
-    def initialize(self, args: dict[str, str]) -> None:
-        parameters, settings = Parameters(args), read_server_settings()
+    def start(self, parameters: Parameters) -> None:
+        settings = read_server_settings()
         workers = parameters.integer("workers", low=0) if settings.sandbox_workers is None else settings.sandbox_workers
         self._pool = SandboxPool(workers or len(os.sched_getaffinity(0)), settings.sandbox_level or parameters.text("level"))
-        self._serving = Serving(self._answer)
-        self._serving.run(self._pool.start())
+        self.serving.run(self._pool.start())
         self._metrics = _Metrics(self._pool)
-        self._flushing = asyncio.run_coroutine_threadsafe(flush_forever(self._metrics.families), self._serving.loop)
+        self.count(self._metrics.families)
 
-    def execute(self, requests: list[Any]) -> None:
-        self._serving.submit(requests)
-
-    def finalize(self) -> None:
-        self._serving.run(self._pool.close())
-        self._serving.close()
-
-    async def _answer(self, request: Any) -> list[Any]:
+    async def answer(self, request: Any) -> list[Any]:
         inputs = Inputs(request)
         candidates = [Candidate(source) for source in inputs.texts("candidates")]
         matrix = await self._pool.run(candidates, [TestLine(source) for source in inputs.texts("test_lines")])
         self._metrics.judged(matrix)
-        return [numbers("verdicts", matrix.verdicts, np.int8), numbers("cpu_s", matrix.cpu_s, np.float64)]
+        return [tensor(name, array) for name, array in matrix_arrays(matrix).items()]
+
+    async def stop(self) -> None:
+        await self._pool.close()
 
 
 class _Metrics:

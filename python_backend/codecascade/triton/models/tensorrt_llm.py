@@ -8,6 +8,7 @@ just computing.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +17,59 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from codecascade.errors import InvalidRequest, TierUnavailable
-from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.contract import (
+    SEQUENCE_INPUTS,
+    SEQUENCE_OUTPUTS,
+    GenerateRequest,
+    Generation,
+    read_generation,
+    request_arrays,
+    sequence_seed,
+)
 from codecascade.tiers.trtllm.engine_manifest import check_engine, this_machine
 from codecascade.triton.calls.bls import BlsModel, CallFailed
+from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
-from codecascade.triton.serving import Serving
-from codecascade.triton.tensors import Inputs, numbers
+from codecascade.triton.tensors import Inputs, numbers, tensor
 from codecascade.triton.tier_contract import read_request, write_response
-from codecascade.types import Sample
 
 _TIMEOUT_S = 3600.0  # the caller's own is shorter: the cascade gives a tier up after its timeout_s
-_OUTPUTS = ["text_output", "completion_tokens", "prompt_tokens", "finish_reason"]
+_EMPTY = np.array([b""], np.object_)
 
 
-class TritonPythonModel:
-    """Loaded by Triton. Start-up fails with one sentence if a parameter or the engine cannot be used."""
+class TritonPythonModel(ServedModel):
+    """Loaded by Triton. Start-up fails if a parameter or the engine cannot be used."""
 
-    def initialize(self, args: dict[str, str]) -> None:
-        parameters = Parameters(args)
-        self._tier = args["model_name"]
+    def start(self, parameters: Parameters) -> None:
         self._max_tokens = parameters.integer("max_completion_tokens")
         check_engine(Path(parameters.text("engine")), this_machine(parameters.numbers("gpu_device_ids")))
         self._engine = parameters.text("engine_model")
+        outputs = [output.name for output in SEQUENCE_OUTPUTS]
         self._ensemble = BlsModel(
-            parameters.text("ensemble"), _OUTPUTS, _TIMEOUT_S, pulse=lambda: [_text("text_input", "")], stop=self._stop
+            parameters.text("ensemble"), outputs, _TIMEOUT_S, pulse=lambda: [_batch_of_one("text_input", _EMPTY)], stop=self._stop
         )
-        self._serving = Serving(self._answer, nested=True)
 
-    def execute(self, requests: list[Any]) -> None:
-        self._serving.submit(requests)
-
-    def finalize(self) -> None:
-        self._serving.close()
-
-    async def _answer(self, request: Any) -> list[Any]:
-        return write_response(await self._generate(read_request(Inputs(request), self._tier, self._max_tokens)))
+    async def answer(self, request: Any) -> list[Any]:
+        return write_response(await self._generate(read_request(Inputs(request), self.name, self._max_tokens)))
 
     async def _generate(self, request: GenerateRequest) -> Generation:
         """Raises InvalidRequest or TierUnavailable; the calls that are still under way are then stopped."""
         seeds = [sequence_seed(request.seed, sequence) for sequence in range(request.num_return_sequences)]
-        calls = [asyncio.ensure_future(self._call(request, seed)) for seed in seeds]
+        sequences = [replace(request, seed=seed, num_return_sequences=1) for seed in seeds]
+        calls = [asyncio.ensure_future(self._sequence(sequence)) for sequence in sequences]
         try:
-            outputs = await asyncio.gather(*calls)
+            generations = await asyncio.gather(*calls)
         except BaseException:
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
             raise
-        return Generation(tuple(map(_sample, outputs)), int(outputs[0]["prompt_tokens"].item()))
+        samples = tuple(sample for generation in generations for sample in generation.samples)
+        return Generation(samples, generations[0].prompt_tokens)
 
-    async def _call(self, request: GenerateRequest, seed: int) -> dict[str, NDArray[Any]]:
+    async def _sequence(self, request: GenerateRequest) -> Generation:
         try:
-            return await self._ensemble(lambda: _inputs(request, seed))
+            return read_generation(request, await self._ensemble(lambda: _inputs(request)))
         except CallFailed as error:
             raise (InvalidRequest if error.invalid else TierUnavailable)(str(error)) from error
 
@@ -86,28 +88,11 @@ class TritonPythonModel:
         )
 
 
-def _inputs(request: GenerateRequest, seed: int) -> list[Any]:
-    inputs = [
-        _text("text_input", request.text_input),
-        numbers("max_tokens", [[request.max_tokens]], np.int32),
-        numbers("temperature", [[request.temperature]], np.float32),
-        numbers("top_p", [[request.top_p]], np.float32),
-        numbers("seed", [[seed]], np.uint64),
-    ]
-    if request.stop_words:
-        words = np.array([[word.encode() for word in request.stop_words]], np.object_)
-        inputs.append(numbers("stop_words", words, np.object_))
-    return inputs
+def _inputs(request: GenerateRequest) -> list[Any]:
+    arrays = request_arrays(request)
+    names = [expected.name for expected in SEQUENCE_INPUTS if arrays[expected.name].size]  # no stop words: no tensor
+    return [_batch_of_one(name, arrays[name]) for name in names]
 
 
-def _sample(outputs: dict[str, NDArray[Any]]) -> Sample:
-    return Sample(
-        text=outputs["text_output"].item().decode("utf-8", "replace"),
-        completion_tokens=int(outputs["completion_tokens"].item()),
-        finish_reason=outputs["finish_reason"].item().decode(),
-    )
-
-
-def _text(name: str, value: str) -> Any:
-    """(1, 1) BYTES: a batch of one."""
-    return numbers(name, np.array([[value.encode()]], np.object_), np.object_)
+def _batch_of_one(name: str, array: NDArray[Any]) -> Any:
+    return tensor(name, array[np.newaxis])

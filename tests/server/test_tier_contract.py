@@ -1,0 +1,224 @@
+"""Every tier meets the contract, whatever runs it: one suite over scripted, llama.cpp, LLM API, engine and remote tiers.
+
+On this machine the LLM API is a fake and an engine's TensorRT-LLM model a stand-in; everything before and behind them is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from codecascade.deployment import Deployment, Tier
+from codecascade.errors import InvalidRequest
+from codecascade.tiers.contract import INPUTS, OUTPUTS, GenerateRequest, Generation, Tensor, response_arrays
+from codecascade.triton.calls.remote import RemoteTiers
+from codecascade_build.render.repository import data_type
+from codecascade_build.server.process import RunningServer
+from tritonclient.grpc import InferenceServerClient, InferInput, model_config_pb2
+
+from tests.server import tier_client
+from tests.server.real_server import StartServer
+from tests.server.scripted.repository import ScriptedTier, render
+from tests.server.tier_client import Answer, inputs
+
+pytestmark = pytest.mark.triton
+
+QWEN = "qwen2.5-coder-0.5b"
+ASSERTS = "def add(a, b):\n    pass\n# check the correctness of add\nassert "
+COUNTING = "1\n2\n3\n4\n"
+
+
+@dataclass(frozen=True)
+class TierUnderTest:
+    """A tier and how to ask it."""
+
+    server: RunningServer
+    name: str
+    prompt: str
+    """Is completed greedily by several lines."""
+    stop: str
+    """A word in these lines, not at their start."""
+    counts_lines: bool = True
+    """Whether the tier can end a sequence at a line."""
+
+    def generate(self, **values: Any) -> Answer:
+        with InferenceServerClient(self.server.grpc) as client:
+            return tier_client.generate(client, self.name, **values)
+
+    def refusal(self, **values: Any) -> str:
+        with InferenceServerClient(self.server.grpc) as client:
+            return tier_client.refusal(client, self.name, inputs(**values)).removeprefix("invalid request: ")
+
+
+class RemoteTier(TierUnderTest):
+    """The same through the cascade's own calls to another Triton."""
+
+    def generate(self, **values: Any) -> Answer:
+        arrays = response_arrays(asyncio.run(self._ask(values)))
+        return {name: array.tolist() for name, array in arrays.items()}
+
+    def refusal(self, **values: Any) -> str:
+        with pytest.raises(InvalidRequest) as raised:
+            asyncio.run(self._ask(values))
+        return str(raised.value).removeprefix(f"tier {self.name}: ")
+
+    async def _ask(self, values: dict[str, Any]) -> Generation:
+        tier = Tier(self.name, "base", context_tokens=2048, max_completion_tokens=512, price_per_mtok=1.0, url=self.server.grpc)
+        tiers = RemoteTiers(Deployment("scripted", Path("plans.json"), {self.name: tier}))
+        defaults = {tensor.name: tensor.default for tensor in INPUTS} | {"max_tokens": 256}
+        try:
+            return await tiers.generate(GenerateRequest(self.name, **(defaults | values)))
+        finally:
+            await tiers.close()
+
+
+@pytest.fixture(scope="module")
+def scripted_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    plans = {"only": [{"tier": "small", "k": 0}]}
+    repository = render(tmp_path_factory.mktemp("scripted"), [ScriptedTier("small")], plans, default="only")
+    return start_server(repository.repositories, repository.deployment)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "scripted",
+        "remote",
+        pytest.param("llama_cpp", marks=pytest.mark.models),
+        "llm_api",
+        pytest.param("engine", marks=pytest.mark.models),
+    ],
+)
+def tier(request: pytest.FixtureRequest) -> TierUnderTest:
+    server = {"remote": "scripted", "llama_cpp": "qwen"}.get(request.param, request.param) + "_server"
+    running = request.getfixturevalue(server)
+    if request.param == "scripted":
+        return TierUnderTest(running, "small", ASSERTS, stop="assert add(3")
+    if request.param == "remote":
+        return RemoteTier(running, "small", ASSERTS, stop="assert add(3")
+    if request.param == "llm_api":
+        return TierUnderTest(running, QWEN, "xm", stop="qr")
+    return TierUnderTest(running, QWEN, COUNTING, stop="7\n8", counts_lines=request.param == "llama_cpp")
+
+
+def lines(answer: Answer) -> list[int]:
+    return [text.count(b"\n") + 1 for text in answer["text_output"]]
+
+
+def test_the_server_declares_the_tensors_of_the_table(tier: TierUnderTest) -> None:
+    def declared(tensors: Any) -> list[tuple[str, str, list[int], bool]]:
+        names = model_config_pb2.DataType
+        return [(each.name, names.Name(each.data_type), list(each.dims), getattr(each, "optional", False)) for each in tensors]
+
+    def of_table(tensors: tuple[Tensor, ...], inputs: bool) -> list[tuple[str, str, list[int], bool]]:
+        return [(each.name, data_type(each), [each.length], inputs and not each.required) for each in tensors]
+
+    with InferenceServerClient(tier.server.grpc) as client:
+        config = client.get_model_config(tier.name).config
+    assert declared(config.input) == of_table(INPUTS, inputs=True)
+    assert declared(config.output) == of_table(OUTPUTS, inputs=False)
+
+
+def test_there_is_one_row_per_sequence_and_one_prompt(tier: TierUnderTest) -> None:
+    answer = tier.generate(text_input=tier.prompt, max_tokens=6, num_return_sequences=3)
+    assert [len(answer[name]) for name in ("text_output", "completion_tokens", "finish_reason")] == [3, 3, 3]
+    assert len(answer["line_tokens"]) == sum(lines(answer))
+    assert len(answer["prompt_tokens"]) == 1
+    assert answer["prompt_tokens"][0] > 0
+
+
+def test_everything_but_the_prompt_has_a_default_and_the_default_is_greedy(tier: TierUnderTest) -> None:
+    whole = tier.generate(text_input=tier.prompt, stop_words=[tier.stop])
+    told = tier.generate(text_input=tier.prompt, stop_words=[tier.stop], temperature=0.0, seed=1, num_return_sequences=2)
+    assert told["text_output"] == whole["text_output"] * 2
+
+
+def test_the_same_seed_gives_the_same_texts_however_many_are_asked_for(tier: TierUnderTest) -> None:
+    asked = {"text_input": tier.prompt, "max_tokens": 6, "temperature": 1.5, "seed": 2**64 - 1}
+    three = tier.generate(**asked, num_return_sequences=3)
+    assert tier.generate(**asked, num_return_sequences=3) == three
+    assert tier.generate(**asked)["text_output"] == three["text_output"][:1]
+
+
+def test_a_sequence_ends_at_its_limit_and_says_so(tier: TierUnderTest) -> None:
+    answer = tier.generate(text_input=tier.prompt, max_tokens=2)
+    assert (answer["completion_tokens"], answer["finish_reason"]) == ([2], [b"length"])
+
+
+def test_a_stop_word_is_cut_from_the_text(tier: TierUnderTest) -> None:
+    answer = tier.generate(text_input=tier.prompt, max_tokens=24, stop_words=["never written", tier.stop])
+    assert answer["finish_reason"] == [b"stop"]
+    assert tier.stop.encode() not in answer["text_output"][0]
+    beyond = tier.generate(text_input=tier.prompt, max_tokens=24)["text_output"][0]
+    assert beyond.partition(tier.stop.encode())[0] == answer["text_output"][0]
+
+
+def test_line_tokens_rise_to_what_the_sequence_cost(tier: TierUnderTest) -> None:
+    answer = tier.generate(text_input=tier.prompt, max_tokens=12, num_return_sequences=2)
+    ends = list(itertools.accumulate(lines(answer)))
+    for start, end, tokens in zip([0, *ends], ends, answer["completion_tokens"], strict=False):
+        assert answer["line_tokens"][start:end] == sorted(answer["line_tokens"][start:end])
+        assert answer["line_tokens"][end - 1] == tokens
+
+
+def test_a_sequence_that_ends_after_its_lines_costs_what_line_tokens_say(tier: TierUnderTest) -> None:
+    whole = tier.generate(text_input=tier.prompt, max_tokens=12)
+    short = tier.generate(text_input=tier.prompt, max_tokens=12, max_lines=1)
+    if tier.counts_lines:
+        assert short["text_output"] == [whole["text_output"][0].split(b"\n")[0]]
+        assert short["completion_tokens"] == whole["line_tokens"][:1]
+    else:
+        assert short == whole
+        assert set(whole["line_tokens"]) == set(whole["completion_tokens"])
+
+
+def refused_numbers() -> list[tuple[str, float]]:
+    """Just outside of every range in the table that its type can leave."""
+    refused: list[tuple[str, float]] = []
+    for tensor in INPUTS:
+        if tensor.datatype == "FP32":
+            refused += [(tensor.name, tensor.low - 0.5), (tensor.name, tensor.high + 0.5), (tensor.name, float("nan"))]
+        elif tensor.datatype == "INT32":
+            refused += [(tensor.name, tensor.low - 1), (tensor.name, -(2**31))]
+            refused += [(tensor.name, tensor.high + 1)] if 0 < tensor.high < 2**31 - 1 else []
+    return [*refused, ("max_tokens", 2**31 - 1)]
+
+
+@pytest.mark.parametrize(("name", "value"), refused_numbers())
+def test_a_number_outside_of_its_range_is_refused_with_the_range(tier: TierUnderTest, name: str, value: float) -> None:
+    sentence = tier.refusal(**{"text_input": tier.prompt, name: value})
+    assert sentence.startswith(
+        f"{name} is {value:g}, allowed are " if isinstance(value, float) else f"{name} is {value}, allowed are "
+    )
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"text_input": ""}, "text_input is empty, allowed is any UTF-8 text of at least one character"),
+        ({"stop_words": ["a", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),
+    ],
+    ids=str,
+)
+def test_an_empty_text_is_refused(tier: TierUnderTest, values: dict[str, Any], sentence: str) -> None:
+    assert tier.refusal(**{"text_input": tier.prompt, **values}) == sentence
+
+
+def test_what_is_no_call_of_the_contract_is_refused_and_the_tier_answers_on(tier: TierUnderTest) -> None:
+    wrong_type = InferInput("max_tokens", [1], "FP32").set_data_from_numpy(np.array([1], np.float32))
+    calls = {
+        "text_input is missing": inputs(max_tokens=3),
+        "text_input is not UTF-8": inputs(text_input=b"ab\xff"),
+        "unexpected shape for input 'text_input'": inputs(text_input=["a", "b"]),
+        "'max_tokens' data-type is 'FP32'": [*inputs(text_input="x"), wrong_type],
+    }
+    with InferenceServerClient(tier.server.grpc) as client:
+        for sentence, tensors in calls.items():
+            assert sentence in tier_client.refusal(client, tier.name, tensors)
+    assert tier.generate(text_input=tier.prompt, max_tokens=1)["completion_tokens"] == [1]
