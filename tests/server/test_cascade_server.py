@@ -184,21 +184,21 @@ async def test_a_cancelled_request_ends_on_the_server_too(client: CascadeClient,
 TOO_LONG = 'def add(a, b):\n    """' + "word " * 5000 + '"""\n'
 BYTES, INT32 = np.object_, np.int32
 BAD_INPUTS: dict[str, tuple[dict[str, tuple[list[Any], Any]], str]] = {
-    "empty prompt": ({"prompt": ([b""], BYTES)}, "prompt is empty, allowed is any UTF-8 text of at least one character"),
-    "not UTF-8": ({"prompt": ([b"x = \xff"], BYTES)}, "prompt is not UTF-8 (byte 4 of 5), allowed is UTF-8 text"),
+    "empty prompt": ({"prompt": ([b""], BYTES)}, "prompt is empty, must be UTF-8 text of at least one character"),
+    "not UTF-8": ({"prompt": ([b"x = \xff"], BYTES)}, "prompt is not UTF-8 (byte 4 of 5), must be UTF-8 text"),
     "too long": ({"prompt": ([TOO_LONG.encode()], BYTES)}, "tier large: the prompt has … tokens, the context has 4096"),
     "unknown plan": (
         {"plan": ([b"no such"], BYTES)},
         "plan 'no such' is unknown, allowed are greedy-last, impatient, mortal, slow, two, undeployed",
     ),
-    "empty plan": ({"plan": ([b""], BYTES)}, "plan is empty, allowed is any UTF-8 text of at least one character"),
+    "empty plan": ({"plan": ([b""], BYTES)}, "plan is empty, must be UTF-8 text of at least one character"),
     "undeployed tier": (
         {"plan": ([b"undeployed"], BYTES)},
         "plan 'undeployed' names tier 'absent', which is not deployed, deployed are small, large, slow, mortal, impatient",
     ),
-    "negative max_tokens": ({"max_tokens": ([-5], INT32)}, "max_tokens is -5, allowed are 1 to 512"),
-    "no max_tokens": ({"max_tokens": ([0], INT32)}, "max_tokens is 0, allowed are 1 to 512"),
-    "huge max_tokens": ({"max_tokens": ([2**31 - 1], INT32)}, "max_tokens is 2147483647, allowed are 1 to 512"),
+    "negative max_tokens": ({"max_tokens": ([-5], INT32)}, "max_tokens is -5, must be 1 to 512"),
+    "no max_tokens": ({"max_tokens": ([0], INT32)}, "max_tokens is 0, must be 1 to 512"),
+    "huge max_tokens": ({"max_tokens": ([2**31 - 1], INT32)}, "max_tokens is 2147483647, must be 1 to 512"),
     "unknown entry point": (
         {"entry_point": ([b"subtract"], BYTES)},
         "entry_point is 'subtract', which the prompt does not define, allowed are add",

@@ -172,7 +172,7 @@ async def test_one_server_can_be_named_for_all_tiers(deployment_file: Path, far:
     assert (await generate(REQUEST)).samples
     with pytest.raises(TierUnavailable, match="unknown model: 'near'"):
         await generate(replace(REQUEST, tier="near"))
-    with pytest.raises(ValueError, match="allowed is host:port"):
+    with pytest.raises(ValueError, match="must be host:port"):
         with_remote_tiers(local, without, "http://host", None)
 
 
@@ -181,7 +181,7 @@ def test_a_url_that_is_none_is_named(deployment_file: Path, tmp_path: Path, url:
     document = json.loads(deployment_file.read_text())
     document["tiers"][1]["url"] = url
     (tmp_path / "bad.json").write_text(json.dumps(document))
-    with pytest.raises(DeploymentError, match=re.escape(f"tier 'far' has url {url!r}, allowed is host:port")):
+    with pytest.raises(DeploymentError, match=re.escape(f"tier 'far' has url {url!r}, must be host:port")):
         load_deployment(tmp_path / "bad.json")
 
 

@@ -146,7 +146,7 @@ def test_many_nested_calls_are_under_way_at_the_same_time(client: InferenceServe
 @pytest.mark.parametrize(
     ("ms", "status", "message"),
     [
-        (-10, "INVALID_ARGUMENT", "invalid request: ms is -10, allowed are -9 to 1000000"),
+        (-10, "INVALID_ARGUMENT", "invalid request: ms is -10, must be -9 to 1000000"),
         (-1, "UNAVAILABLE", "the tier is away"),
         (-2, "UNAVAILABLE", "the sandbox is away"),
         (-3, "INTERNAL", "internal error (KeyError); the server's log has the details"),

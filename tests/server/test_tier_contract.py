@@ -183,17 +183,15 @@ def refused_numbers() -> list[tuple[str, float]]:
 @pytest.mark.parametrize(("name", "value"), refused_numbers())
 def test_a_number_outside_of_its_range_is_refused_with_the_range(tier: TierUnderTest, name: str, value: float) -> None:
     sentence = tier.refusal(**{"text_input": tier.prompt, name: value})
-    assert sentence.startswith(
-        f"{name} is {value:g}, allowed are " if isinstance(value, float) else f"{name} is {value}, allowed are "
-    )
+    assert sentence.startswith(f"{name} is {value:g}, must be " if isinstance(value, float) else f"{name} is {value}, must be ")
     assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"text_input": ""}, "text_input is empty, allowed is any UTF-8 text of at least one character"),
-        ({"stop_words": ["a", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),
+        ({"text_input": ""}, "text_input is empty, must be UTF-8 text of at least one character"),
+        ({"stop_words": ["a", ""]}, "stop_words[1] is empty, must be UTF-8 text of at least one character"),
     ],
     ids=str,
 )

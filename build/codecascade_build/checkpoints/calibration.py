@@ -1,4 +1,4 @@
-"""The texts that a quantisation is calibrated with: Python's own standard library, function by function. Downloads nothing.
+"""Writes the texts that a quantisation is calibrated with: functions of Python's own standard library. Downloads nothing.
 
 Writes FOLDER/train.jsonl, which `datasets` reads as a data set with a split `train` and a column `text`: what TensorRT-LLM's
 quantize.py expects of a local folder. The texts look like a tier's requests and answers, in its prompt style.
@@ -38,15 +38,15 @@ def _command(
 
 
 def texts(style: str, samples: int, library: Path | None = None) -> list[str]:
-    """The same texts on every run with the same Python. library: a folder of modules; default: the standard library.
+    """The same texts on every run with the same Python. Raises BuildError if there are too few functions.
 
-    Raises BuildError if there are not so many.
+    library: a folder of modules; default: the standard library.
     """
     library = library or Path(sysconfig.get_path("stdlib"))
-    found = [(task, body) for path in sorted(library.glob("*.py")) for task, body in _functions(path)]
-    if len(found) < samples:
-        raise BuildError(f"{library} has {len(found)} functions to calibrate with, {samples} are needed.")
-    return [_text(style, task, body) for task, body in found[:: len(found) // samples][:samples]]
+    functions = [function for path in sorted(library.glob("*.py")) for function in _functions(path)]
+    if len(functions) < samples:
+        raise BuildError(f"{library} has {len(functions)} functions to calibrate with, {samples} are needed.")
+    return [_text(style, task, body) for task, body in functions[:: len(functions) // samples][:samples]]
 
 
 def _text(style: str, task: Task, body: str) -> str:
@@ -55,7 +55,7 @@ def _text(style: str, task: Task, body: str) -> str:
 
 
 def _functions(path: Path) -> Iterator[tuple[Task, str]]:
-    """Functions with a docstring: what comes up to its end, as the task, and the rest, as the answer."""
+    """Functions with a docstring: the task is all up to its end, the answer is the rest."""
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):

@@ -1,8 +1,8 @@
 """Turns a CodeGen checkpoint into a GPT-J checkpoint: python -m codecascade_build.checkpoints.codegen_gptj SOURCE_DIR TARGET_DIR
 
 The two models compute the same; TensorRT-LLM has a class for GPT-J alone. CodeGen keeps query, value and key in one matrix
-of four groups, each (query, value, key); all other tensors keep their names. Needs torch, and of memory one file of the
-source, mapped, and the tensors being written: TARGET_DIR appears when all of it is on the disk.
+of four groups, each (query, value, key); all other tensors keep their names. The memory needed is one file of the source,
+mapped, and one file of the target. TARGET_DIR appears when all of it is on the disk.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codecascade_build.checkpoints.shards import ITEM_BYTES, Shape, StoredTensor, read_checkpoint, read_json
-from codecascade_build.checkpoints.tensor_shapes import check_tensors, codegen_shapes, gptj_shapes, is_buffer
+from codecascade_build.checkpoints.shards import StoredTensor, read_checkpoint, read_json
+from codecascade_build.checkpoints.tensor_shapes import check_tensors, codegen_shapes, is_buffer
 from codecascade_build.errors import BuildError
 from codecascade_build.progress import Progress
 
@@ -39,8 +38,9 @@ class DType(str, Enum):
     float32 = "float32"
 
 
-_GROUPS = 4  # of qkv_proj's rows
-_SHARD_BYTES = 4_000_000_000
+_ITEM_BYTES = {DType.float16: 2, DType.bfloat16: 2, DType.float32: 4}
+_GROUPS = 4  # the parts that qkv_proj's rows come in
+_SHARD_BYTES = 1_000_000_000
 _NEEDED = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "rotary_dim", "activation_function", "layer_norm_epsilon")
 _KEPT_IF_THERE = (
     "n_inner",
@@ -89,41 +89,42 @@ def convert(
 ) -> None:
     """Write the GPT-J checkpoint. dtype: as torch calls it, None for the source's. Raises BuildError.
 
-    report is called after every tensor with the bytes written and those to write. A run that is killed leaves TARGET.partial
+    report is called after every tensor with the bytes done and those to write. A run that is killed leaves TARGET.partial
     without a config.json, which the next run removes.
     """
+    from safetensors import SafetensorError
+
     if target.exists():
         raise BuildError(f"The target {target} exists already; remove it or name another.")
     config = gptj_config(read_json(source / "config.json"), source)
     hidden = config["n_embd"]
-    numbers = (config["n_layer"], hidden, config.get("n_inner") or 4 * hidden, config["vocab_size"])
     tensors = read_checkpoint(source)
-    check_tensors(source, tensors, codegen_shapes(*numbers))
+    shapes = codegen_shapes(config["n_layer"], hidden, config.get("n_inner") or 4 * hidden, config["vocab_size"])
+    check_tensors(source, tensors, shapes)
     weights = {name: tensor for name, tensor in tensors.items() if not is_buffer(name)}
-    chosen = dtype or _common_dtype(source, weights)
+    chosen = DType(dtype or _common_dtype(source, weights))
     tokenizer = _tokenizer_files(source)
+    total = sum(math.prod(shape) for shape in shapes.values()) * _ITEM_BYTES[chosen]
     partial = target.with_name(f"{target.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        output = _Output(partial, gptj_shapes(*numbers), chosen, shard_bytes, report)
-        for name, tensor in _each(weights):
-            for new_name, new_tensor in _converted(name, tensor, hidden):
-                output.write(new_name, new_tensor)
-        output.finish()
+        _write(partial, _converted(weights, hidden, chosen), shard_bytes, lambda done: report(done, total))
         for path in tokenizer:
             shutil.copyfile(path, partial / path.name)
-        (partial / "config.json").write_text(json.dumps(config | {"torch_dtype": chosen}, indent=2) + "\n", encoding="utf-8")
+        _write_json(partial / "config.json", config | {"torch_dtype": chosen.value})
         _sync(partial)
         partial.rename(target)
     except OSError as error:
         raise BuildError(f"{error.filename or partial} cannot be written: {error.strerror}.") from error
+    except SafetensorError as error:
+        raise BuildError(f"{partial} cannot be written: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def gptj_config(codegen: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """The config.json of the same model as a GPT-J. Raises BuildError if it is not CodeGen's or cannot be one."""
+    """The config.json of the same model as a GPT-J. Raises BuildError if it is not CodeGen's or has no GPT-J form."""
     if codegen.get("model_type") != "codegen" or codegen.get("architectures") != ["CodeGenForCausalLM"]:
         raise BuildError(
             f"{source} holds a {codegen.get('model_type')!r} model with the architectures {codegen.get('architectures')!r}; "
@@ -156,23 +157,39 @@ def _check_heads(config: Mapping[str, Any], source: Path) -> None:
 
 
 def _common_dtype(source: Path, weights: Mapping[str, StoredTensor]) -> str:
-    found = sorted({tensor.dtype for tensor in weights.values()})
+    dtypes = sorted({tensor.dtype for tensor in weights.values()})
     allowed = [dtype.value for dtype in DType]
-    if len(found) > 1 or found[0] not in allowed:
-        raise BuildError(f"The weights of {source} are {' and '.join(found)}; choose one type with --dtype {'|'.join(allowed)}.")
-    return found[0]
+    if len(dtypes) > 1 or dtypes[0] not in allowed:
+        raise BuildError(f"The weights of {source} are {' and '.join(dtypes)}; choose one type with --dtype {'|'.join(allowed)}.")
+    return dtypes[0]
 
 
 def _tokenizer_files(source: Path) -> list[Path]:
-    there = [source / name for name in _COPIED if (source / name).is_file()]
-    names = {path.name for path in there}
+    files = [source / name for name in _COPIED if (source / name).is_file()]
+    names = {path.name for path in files}
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
         raise BuildError(f"{source} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt is there.")
-    return there
+    return files
 
 
-def _each(weights: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors, file by file; of a file's pages only those are read that are used."""
+def _converted(weights: Mapping[str, StoredTensor], hidden: int, dtype: DType) -> Iterator[tuple[str, Tensor]]:
+    """The target's tensors. Raises BuildError if a number is not finite, or is not in the type that is written."""
+    import torch
+
+    for name, tensor in _loaded(weights):
+        prefix, qkv, suffix = name.partition("qkv_proj")
+        groups = tensor.view(_GROUPS, 3, hidden // _GROUPS, hidden) if qkv else None
+        parts = {f"{prefix}{letter}_proj{suffix}": place for place, letter in enumerate("qvk")} if qkv else {name: 0}
+        for new_name, place in parts.items():
+            part = tensor if groups is None else groups[:, place].reshape(hidden, hidden)
+            part = part.to(getattr(torch, dtype.value)).contiguous()
+            if not torch.isfinite(part).all():
+                raise BuildError(f"{name} holds a number that is not finite as {dtype.value}.")
+            yield new_name, part
+
+
+def _loaded(weights: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors, file by file. Files are mapped, so only the pages of the tensors in use are read."""
     import torch
     from safetensors import safe_open
 
@@ -188,87 +205,41 @@ def _each(weights: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
                 yield name, state.pop(name)
 
 
-def _converted(name: str, tensor: Tensor, hidden: int) -> Iterator[tuple[str, Tensor]]:
-    prefix, qkv, suffix = name.partition("qkv_proj")
-    if not qkv:
-        yield name, tensor
+def _write(folder: Path, tensors: Iterator[tuple[str, Tensor]], shard_bytes: int, report: Callable[[int], None]) -> None:
+    """Files of at most shard_bytes, or of one larger tensor; with an index if there are several."""
+    from safetensors.torch import save_file
+
+    shards: list[list[str]] = []
+    shard: dict[str, Tensor] = {}
+    size = done = 0
+
+    def flush() -> None:
+        shards.append(list(shard))
+        save_file(shard, folder / f"{len(shards)}.safetensors", metadata={"format": "pt"})
+        shard.clear()
+
+    for name, tensor in tensors:
+        if shard and size + tensor.nbytes > shard_bytes:
+            flush()
+            size = 0
+        shard[name] = tensor
+        size += tensor.nbytes
+        done += tensor.nbytes
+        report(done)
+    flush()
+    if len(shards) == 1:
+        (folder / "1.safetensors").rename(folder / "model.safetensors")
         return
-    groups = tensor.view(_GROUPS, 3, hidden // _GROUPS, hidden)
-    for place, letter in enumerate("qvk"):
-        yield f"{prefix}{letter}_proj{suffix}", groups[:, place].reshape(hidden, hidden)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        (folder / f"{number}.safetensors").rename(folder / file)
+        weight_map |= dict.fromkeys(names, file)
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": done}, "weight_map": weight_map})
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    file: Path
-    offset: int
-
-
-class _Output:
-    """Safetensors files of known content, written tensor by tensor in any order; the library has no such writer."""
-
-    def __init__(self, folder: Path, shapes: Mapping[str, Shape], dtype: str, shard_bytes: int, report: Report) -> None:
-        self._folder, self._dtype, self._report = folder, dtype, report
-        self._bytes = {name: math.prod(shape) * ITEM_BYTES[dtype] for name, shape in shapes.items()}
-        self._total, self._done = sum(self._bytes.values()), 0
-        self._places: dict[str, _Place] = {}
-        self._waiting = set(shapes)
-        shards = _split(self._bytes, shard_bytes)
-        for number, names in enumerate(shards, start=1):
-            file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-            self._reserve(folder / file, {name: shapes[name] for name in names})
-
-    def write(self, name: str, tensor: Tensor) -> None:
-        """Raises BuildError if a number is not finite, or is not in the type that is written."""
-        import torch
-
-        converted = tensor.to(getattr(torch, self._dtype)).contiguous()
-        if not torch.isfinite(converted).all():
-            raise BuildError(f"{name} holds a number that is not finite as {self._dtype}.")
-        place = self._places[name]
-        with place.file.open("r+b") as file:
-            file.seek(place.offset)
-            file.write(converted.reshape(-1).view(torch.uint8).numpy().data)
-        self._waiting.remove(name)
-        self._done += self._bytes[name]
-        self._report(self._done, self._total)
-
-    def finish(self) -> None:
-        """Writes the index, if there are several files."""
-        assert not self._waiting, self._waiting
-        files = {name: place.file.name for name, place in self._places.items()}
-        if len(set(files.values())) > 1:
-            index = {"metadata": {"total_size": self._total}, "weight_map": files}
-            (self._folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-    def _reserve(self, path: Path, shapes: Mapping[str, Shape]) -> None:
-        """Makes a file with its header and space for the tensors, so that a full disk is found out at the start."""
-        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-        end = 0
-        for name, shape in shapes.items():
-            begin, end = end, end + self._bytes[name]
-            code = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}[self._dtype]
-            header[name] = {"dtype": code, "shape": shape, "data_offsets": [begin, end]}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        with path.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            file.flush()
-            os.posix_fallocate(file.fileno(), 0, 8 + len(text) + end)
-        self._places |= {name: _Place(path, 8 + len(text) + header[name]["data_offsets"][0]) for name in shapes}
-
-
-def _split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
-    """Names in order, cut into files of at most limit bytes; a larger tensor has one to itself."""
-    files: list[list[str]] = [[]]
-    room = limit
-    for name, size in sizes.items():
-        if files[-1] and size > room:
-            files.append([])
-            room = limit
-        files[-1].append(name)
-        room -= size
-    return files
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _sync(folder: Path) -> None:

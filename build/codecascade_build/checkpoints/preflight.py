@@ -1,6 +1,6 @@
-"""What would make a checkpoint's conversion or its engine fail, or answer nonsense, found out before either is begun.
+"""Checks a checkpoint against its recipe, so that neither its conversion nor its engine fails late or answers nonsense.
 
-Reads config.json, the tokenizer and the headers of the weights; loads none of them and needs no GPU.
+Reads config.json, the tokenizer and the headers of the weights. Loads no weights and needs no GPU.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codecascade_build.checkpoints.codegen_gptj import gptj_config
 from codecascade_build.checkpoints.shards import read_checkpoint, read_json
@@ -23,11 +23,7 @@ from codecascade_build.checkpoints.tensor_shapes import (
     llama_shapes,
 )
 from codecascade_build.errors import BuildError
-from codecascade_build.quantization import check_parallelism, check_sequence_length
-
-if TYPE_CHECKING:  # recipes may use check_parallelism
-    from codecascade_build.recipes import Architecture
-
+from codecascade_build.recipes import Architecture
 
 _WEIGHT_TYPES = ("float16", "bfloat16", "float32")
 _QWEN_ENDS = ("<|im_end|>", "<|endoftext|>")
@@ -53,13 +49,15 @@ _LLAMA_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One kind of config.json. keys: of an Architecture's fields. tied: what tie_word_embeddings is where it is not said."""
+    """One kind of config.json."""
 
     model_type: str
     architecture: str
     keys: Mapping[str, str]
+    """Field of an Architecture → key of config.json."""
     activations: tuple[str, ...]
     tied: bool = False
+    """What tie_word_embeddings means where it is absent."""
 
 
 _CODEGEN = _Kind("codegen", "CodeGenForCausalLM", _GPT_KEYS, ("gelu_new",))
@@ -74,18 +72,10 @@ _KINDS = {
 }
 
 
-def check_checkpoint(
-    folder: Path,
-    architecture: Architecture,
-    *,
-    max_seq_len: int,
-    tensor_parallel: int,
-    quantization: str,
-    end_tokens_as_stop_words: Sequence[str] = (),
-) -> None:
-    """Raises BuildError, one sentence, unless the checkpoint is whole, is that architecture, and can be built like this.
+def check_checkpoint(folder: Path, architecture: Architecture, *, end_tokens_as_stop_words: Sequence[str] = ()) -> None:
+    """Raises BuildError, one sentence, unless the checkpoint is whole, is that architecture, and an engine computes the same.
 
-    A CodeGen checkpoint passes for GPTJForCausalLM before it is converted too: see needs_conversion.
+    A CodeGen checkpoint passes for GPTJForCausalLM, because codegen_gptj converts it.
     end_tokens_as_stop_words: end tokens that requests will carry as stop words, because an engine knows one end only.
     """
     path = folder / "config.json"
@@ -95,16 +85,9 @@ def check_checkpoint(
         config = gptj_config(config, folder)
     _check_numbers(path, config, kind, architecture)
     _check_behaviour(path, config, kind, architecture)
-    check_sequence_length(architecture, max_seq_len)
-    check_parallelism(architecture, tensor_parallel, quantization)
     _check_weights(folder, kind, architecture)
     tokens = _read_tokenizer(folder, architecture.vocab)
     _check_ends(folder, config, architecture, tokens, end_tokens_as_stop_words)
-
-
-def needs_conversion(folder: Path) -> bool:
-    """A CodeGen checkpoint: codegen_gptj.convert comes first. Raises BuildError if there is no config.json."""
-    return bool(read_json(folder / "config.json").get("model_type") == _CODEGEN.model_type)
 
 
 def _kind(path: Path, config: Mapping[str, Any], model_class: str) -> _Kind:
@@ -124,9 +107,9 @@ def _check_numbers(path: Path, config: Mapping[str, Any], kind: _Kind, architect
         expected = getattr(architecture, field)
         implied = {"intermediate": 4 * architecture.hidden, "kv_heads": architecture.heads}
         implied["head_dim"] = architecture.hidden // architecture.heads
-        found = config.get(key) if config.get(key) is not None else implied.get(field)
-        if type(found) is not int or found != expected:
-            raise BuildError(f"{path} has {key} {found!r}; the recipe's architecture has {field} {expected}.")
+        value = config.get(key) if config.get(key) is not None else implied.get(field)
+        if type(value) is not int or value != expected:
+            raise BuildError(f"{path} has {key} {value!r}; the recipe's architecture has {field} {expected}.")
     if kind.keys is _GPT_KEYS:
         _check_gpt_heads(path, config, kind, architecture)
     tied = config.get("tie_word_embeddings", kind.tied)
@@ -210,10 +193,11 @@ def expected_tensors(model_type: str, architecture: Architecture) -> Shapes:
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Ids by token, as far as text files tell; complete: all of them."""
+    """The tokens that text files name; a SentencePiece model is none."""
 
     ids: Mapping[str, int]
     complete: bool
+    """Whether these are all tokens."""
 
 
 def _read_tokenizer(folder: Path, vocab: int) -> _Tokens:
@@ -268,12 +252,12 @@ def _check_ends(
 
 def _end_tokens(folder: Path, config: Mapping[str, Any], tokens: _Tokens) -> dict[str, None]:
     """The tokens that end a text, by name, in the order in which they are given."""
-    found = None
+    ends = None
     if (folder / "generation_config.json").is_file():
-        found = read_json(folder / "generation_config.json").get("eos_token_id")
-    if found is None:
-        found = config.get("eos_token_id")
-    numbers = found if isinstance(found, list) else [] if found is None else [found]
+        ends = read_json(folder / "generation_config.json").get("eos_token_id")
+    if ends is None:
+        ends = config.get("eos_token_id")
+    numbers = ends if isinstance(ends, list) else [] if ends is None else [ends]
     names = {number: token for token, number in tokens.ids.items()}
     return {names.get(number, f"token {number}"): None for number in numbers}
 

@@ -1,4 +1,4 @@
-"""The tensors that each kind of checkpoint has to have, and with which shapes; matrices are (rows out, columns in)."""
+"""The tensors that each kind of checkpoint needs, and their shapes; matrices are (rows out, columns in)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codecascade_build.errors import BuildError
 
 Shapes = dict[str, Shape]
 
-# What models save beside their weights: masks and tables that they make themselves.
+# Masks and tables that models save beside their weights and make anew when they are loaded.
 _BUFFER = re.compile(r"\.(attn\.(bias|masked_bias|causal_mask|embed_positions)|rotary_emb\.inv_freq)$")
 
 
@@ -21,19 +21,19 @@ def is_buffer(name: str) -> bool:
 
 
 def check_tensors(
-    folder: Path, found: Mapping[str, StoredTensor], expected: Mapping[str, Shape], optional: Collection[str] = ()
+    folder: Path, stored: Mapping[str, StoredTensor], expected: Mapping[str, Shape], optional: Collection[str] = ()
 ) -> None:
     """Raises BuildError unless the weights are those expected, no more, no fewer. optional: those that may be absent."""
-    missing = [name for name in expected if name not in found and name not in optional]
+    missing = [name for name in expected if name not in stored and name not in optional]
     if missing:
         raise BuildError(f"The checkpoint {folder} lacks the tensor {_first(missing)}.")
-    extra = sorted(name for name in found if name not in expected and not is_buffer(name))
+    extra = sorted(name for name in stored if name not in expected and not is_buffer(name))
     if extra:
         raise BuildError(f"The checkpoint {folder} holds the tensor {_first(extra)}, for which its model has no place.")
     for name, shape in expected.items():
-        if name in found and found[name].shape != shape:
+        if name in stored and stored[name].shape != shape:
             raise BuildError(
-                f"The checkpoint {folder} holds {name} with the shape {_times(found[name].shape)}; {_times(shape)} is needed."
+                f"The checkpoint {folder} holds {name} with the shape {_times(stored[name].shape)}; {_times(shape)} is needed."
             )
 
 

@@ -1,17 +1,14 @@
-"""What TensorRT-LLM's commands, Triton models and classes look like at one version, as data: build/contracts/<version>.json.
-
-A command that is not of that form is refused before anything is downloaded, and a test says so before that.
-"""
+"""What TensorRT-LLM's commands, Triton models and classes look like at one version, as data: build/contracts/<version>.json."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codecascade_build.errors import BuildError
 from codecascade_build.paths import CONTRACTS
@@ -20,31 +17,16 @@ VERSION = "1.2.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
-    """type: str, int, float or flag (which takes no value). choices: the values that are allowed, if not all are."""
-
-    type: str
-    choices: tuple[str, ...] | None = None
-    many: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command's flags. gone: flags of other versions → what does their work now, if anything does."""
-
-    name: str
-    flags: Mapping[str, Flag]
-    gone: Mapping[str, str | None]
-
-
-@dataclass(frozen=True, slots=True)
 class Contract:
-    """models: of the inflight_batcher_llm templates; signatures: by full name. Both as in the file."""
+    """One file of build/contracts."""
 
     version: str
-    commands: Mapping[str, Command]
+    commands: Mapping[str, Any]
+    """By name: its flags, and those of other versions that are gone, each with what does their work now."""
     models: Mapping[str, Any]
+    """The inflight_batcher_llm templates by name."""
     signatures: Mapping[str, Any]
+    """By full name."""
 
 
 @cache
@@ -53,63 +35,36 @@ def load_contract(version: str = VERSION) -> Contract:
     path = CONTRACTS / f"{version}.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        commands = {name: _command(name, command) for name, command in data["commands"].items()}
-        return Contract(data["tensorrt_llm"], commands, data["models"], data["signatures"])
+        return Contract(data["tensorrt_llm"], data["commands"], data["models"], data["signatures"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BuildError(f"The contract {path} cannot be read: {error}.") from error
 
 
 def check_argv(contract: Contract, argv: Sequence[str]) -> None:
     """Raises BuildError if a command of the contract is called as it cannot be. Other commands pass."""
-    for command, arguments in _calls(contract, argv):
-        _check(contract, command, arguments)
-
-
-def _calls(contract: Contract, argv: Sequence[str]) -> Iterator[tuple[Command, Sequence[str]]]:
-    for place, word in enumerate(argv):
-        command = contract.commands.get(Path(word).name)
-        if command:
-            yield command, argv[place + 1 :]
-            return
-
-
-def _check(contract: Contract, command: Command, arguments: Sequence[str]) -> None:
-    at = f"{command.name} of TensorRT-LLM {contract.version}"
-    left = list(arguments)
-    seen: set[str] = set()
-    while left:
-        word = left.pop(0)
-        flag = command.flags.get(word)
-        if word in command.gone:
-            instead = command.gone[word]
+    names = [Path(word).name for word in argv]
+    name = next((name for name in names if name in contract.commands), None)
+    if name is None:
+        return
+    at, command, arguments = f"{name} of TensorRT-LLM {contract.version}", contract.commands[name], argv[names.index(name) + 1 :]
+    parser = _Parser(prog=at, add_help=False, allow_abbrev=False)
+    for flag, what in command["flags"].items():
+        if what["type"] == "flag":
+            parser.add_argument(flag, action="store_true")
+        else:
+            kind = {"int": int, "float": float}.get(what["type"], str)
+            parser.add_argument(flag, type=kind, choices=what.get("choices"), nargs=what.get("nargs"))
+    for word in arguments:
+        if word in command["gone"]:
+            instead = command["gone"][word]
             raise BuildError(f"{at} has no {word} any more{f' ({instead})' if instead else ''}.")
-        if flag is None:
-            near = difflib.get_close_matches(word, command.flags, n=1)
-            raise BuildError(f"{at} has no {word}{f', but {near[0]}' if near else ''}.")
-        if word in seen:
+        if word.startswith("--") and arguments.count(word) > 1:
             raise BuildError(f"{at} is given {word} twice.")
-        seen.add(word)
-        if flag.type == "flag":
-            continue
-        if not left or left[0].startswith("--"):
-            raise BuildError(f"{at} needs a value for {word}.")
-        _check_value(at, word, flag, left.pop(0))
-        while flag.many and left and not left[0].startswith("--"):
-            _check_value(at, word, flag, left.pop(0))
+    parser.parse_args(arguments)
 
 
-def _check_value(at: str, word: str, flag: Flag, value: str) -> None:
-    if flag.choices is not None and value not in flag.choices:
-        raise BuildError(f"{at} takes for {word} {', '.join(flag.choices)}, not {value!r}.")
-    try:
-        {"int": int, "float": float}.get(flag.type, str)(value)
-    except ValueError as error:
-        raise BuildError(f"{at} takes for {word} {'an' if flag.type == 'int' else 'a'} {flag.type}, not {value!r}.") from error
+class _Parser(ArgumentParser):
+    """Reads a command line as TensorRT-LLM does."""
 
-
-def _command(name: str, data: Mapping[str, Any]) -> Command:
-    flags = {}
-    for flag, what in data["flags"].items():
-        choices = tuple(str(choice) for choice in what["choices"] if choice is not None) if "choices" in what else None
-        flags[flag] = Flag(what["type"], choices, many=what.get("nargs") in ("+", "*"))
-    return Command(name, flags, data["gone"])
+    def error(self, message: str) -> NoReturn:
+        raise BuildError(f"{self.prog}: {message}.")

@@ -1,7 +1,7 @@
-"""Runs the steps of an engine build: what is done is not done again, what was killed is begun again.
+"""Runs the steps of an engine build: a finished step does not run again, a killed one begins again.
 
-A step is done when its stamp has the key of what would be run now (command, contents of what it reads, versions of what runs it)
-and its outputs are those that the stamp lists. The stamp is written last, so a killed step has none.
+A step is finished when each output has a stamp with the key of what would run now (command, contents of the inputs, versions of
+the tools) and the files that the stamp lists. Stamps are written last, so a killed step has none.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """logs: where each step's output goes."""
+    """Runs steps with one toolchain."""
 
     toolchain: Toolchain
     progress: Progress
     logs: Path = LOGS
+    """The folder of the steps' outputs, a file each."""
 
     def run(self, steps: Sequence[Step]) -> None:
         """Raises BuildError, in one sentence with the log's path, when a step fails."""
@@ -55,74 +56,65 @@ class Runner:
 
     def _run(self, step: Step, place: str, later: Sequence[Step]) -> None:
         key = self._key(step)
-        if step.outputs and done(step, key):
+        if step.outputs and all(_is_whole(path, key) for path in step.outputs):
             self.progress.say(f"{place}: {step} is done.")
             return
         log = self.logs / f"{step.tier}-{step.name}.log"
         self.progress.say(f"{place}: {step} (log: {relative(log)}) …")
         _forget(step, later)
         _execute(step, log)
-        absent = [path for path in step.outputs if not path.exists()]
-        if absent:
-            raise BuildError(f"The {step} ended well, but {relative(absent[0])} is not there; its log is {log}.")
-        if step.outputs:
-            _write_stamp(step, key)
+        for path in step.outputs:
+            if not path.exists():
+                raise BuildError(f"The {step} ended well, but {relative(path)} is not there; its log is {log}.")
+        for path in step.outputs:
+            _write_stamp(path, key, step.argv)
 
     def _key(self, step: Step) -> str:
-        inputs = {relative(path): digest(path) for path in step.inputs}
+        inputs = {relative(path): {name: file.sha256 for name, file in contents(path).items()} for path in step.inputs}
         what = {"argv": step.argv, "inputs": inputs, "versions": self.toolchain.of(step)}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def done(step: Step, key: str) -> bool:
-    """Its stamp has this key, and its outputs are as they were when it was written."""
-    stamp = _read(stamp_path(step.outputs[0]))
-    if stamp is None or stamp.get("key") != key:
-        return False
-    return all(_read(stamp_path(path)) is not None and _unchanged(path) for path in step.outputs)
-
-
-def digest(path: Path) -> str:
-    """The hash of what a file or folder holds. Taken from its stamp where it has one and has not changed since."""
-    listing = {name: file.sha256 for name, file in contents(path).items()}
-    return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
-
-
 def contents(path: Path) -> dict[str, StoredFile]:
-    """File by file, by name inside the folder; a file is its own one. Raises BuildError if there is nothing."""
-    known = _stamped(path)
-    found = {}
-    for name, file in _files(path).items():
-        stat = file.stat()
-        before = known.get(name)
-        same = before is not None and (before.bytes, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-        sha256 = before.sha256 if before is not None and same else sha256_of(file)
-        found[name] = StoredFile(stat.st_size, stat.st_mtime_ns, sha256)
-    if not found:
+    """The files of a folder by name, or the file itself. Hashes only what changed since the stamp. Raises BuildError for none.
+
+    The notes of the hub's client are no part of a checkpoint.
+    """
+    known = _stamp(path).get("files", {})
+    files = {path.name: path} if path.is_file() else {str(file.relative_to(path)): file for file in sorted(path.rglob("*"))}
+    stored = {}
+    for name, file in files.items():
+        if file.is_file() and not name.startswith(".cache/"):
+            stat = file.stat()
+            *same, sha256 = known.get(name, [None])
+            if same != [stat.st_size, stat.st_mtime_ns]:
+                sha256 = sha256_of(file)
+            stored[name] = StoredFile(stat.st_size, stat.st_mtime_ns, sha256)
+    if not stored:
         raise BuildError(f"{path} is not there or is empty; run `make engines` again.")
-    return found
+    return stored
 
 
 def stamp_path(output: Path) -> Path:
-    """Beside what it is about, so that nothing foreign is in an engine's folder but what is named."""
+    """Beside the output, so that an engine's folder holds nothing foreign."""
     return output.with_name(f".{output.name}.stamp.json")
 
 
 def check_disk(steps: Sequence[Step], free: Callable[[Path], int] | None = None) -> None:
     """Raises BuildError if the outputs that are not there yet would not fit. free: bytes left where a path is or will be."""
     needed: dict[int, int] = {}
-    example: dict[int, Path] = {}
+    folders: dict[int, Path] = {}
     for step in steps:
         if step.outputs and not all(path.exists() for path in step.outputs):
-            there = _existing(step.outputs[0])
-            device = there.stat().st_dev
-            needed[device] = needed.get(device, 0) + step.bytes
-            example.setdefault(device, there)
-    for device, total in needed.items():
-        left = (free or (lambda path: shutil.disk_usage(path).free))(example[device])
-        if total > left:
+            folder = _existing(step.outputs[0])
+            disk = folder.stat().st_dev
+            needed[disk] = needed.get(disk, 0) + step.bytes
+            folders.setdefault(disk, folder)
+    for disk, folder in folders.items():
+        left = (free or (lambda path: shutil.disk_usage(path).free))(folder)
+        if needed[disk] > left:
             raise BuildError(
-                f"About {total / 1e9:,.0f} GB are needed on the disk of {example[device]}, and {left / 1e9:,.0f} GB are free; "
+                f"About {needed[disk] / 1e9:,.0f} GB are needed on the disk of {folder}, and {left / 1e9:,.0f} GB are free; "
                 "make room, build some tiers only (TIER=…), or set CODECASCADE_CACHE to a larger disk."
             )
 
@@ -140,7 +132,7 @@ def exclusively(folder: Path) -> Iterator[None]:
 
 
 def _execute(step: Step, log: Path) -> None:
-    """Runs a command to its end, its output into the log. A killed build takes its command with it."""
+    """Runs a command to its end, its output into the log. Ends the command if the build is ended."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for path in step.outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +181,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _forget(step: Step, later: Sequence[Step]) -> None:
-    """Removes what a step is about to make, and the manifests of what is made of it: until it is whole, no server takes it."""
+    """Removes the outputs of a step, and the manifests of all that is made from them, so that no server loads a part."""
     gone = set(step.outputs)
     for path in step.outputs:
         stamp_path(path).unlink(missing_ok=True)
@@ -203,45 +195,31 @@ def _forget(step: Step, later: Sequence[Step]) -> None:
                     _remove(path)
 
 
-def _write_stamp(step: Step, key: str) -> None:
-    for path in reversed(step.outputs):  # the first output's counts, and comes last
-        files = {name: [file.bytes, file.mtime_ns, file.sha256] for name, file in contents(path).items()}
-        unfinished = stamp_path(path).with_suffix(".partial")
-        unfinished.write_text(json.dumps({"key": key, "argv": step.argv, "files": files}, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(stamp_path(path))
+def _write_stamp(path: Path, key: str, argv: Sequence[str]) -> None:
+    files = {name: [file.bytes, file.mtime_ns, file.sha256] for name, file in contents(path).items()}
+    unfinished = stamp_path(path).with_suffix(".partial")
+    unfinished.write_text(json.dumps({"key": key, "argv": argv, "files": files}, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(stamp_path(path))
 
 
-def _unchanged(path: Path) -> bool:
-    known = _stamped(path)
+def _stamp(path: Path) -> dict[str, Any]:
+    """An output's stamp; empty if there is none that can be read."""
     try:
-        found = contents(path)
-    except BuildError:
-        return False
-    return {name: file.sha256 for name, file in known.items()} == {name: file.sha256 for name, file in found.items()}
-
-
-def _stamped(path: Path) -> dict[str, StoredFile]:
-    stamp = _read(stamp_path(path)) or {}
-    try:
-        return {name: StoredFile(*file) for name, file in stamp.get("files", {}).items()}
-    except (AttributeError, TypeError):
+        stamp = json.loads(stamp_path(path).read_text(encoding="utf-8"))
+        return stamp if all(len(file) == 3 for file in stamp["files"].values()) else {}
+    except (AttributeError, LookupError, OSError, TypeError, ValueError):
         return {}
 
 
-def _files(path: Path) -> dict[str, Path]:
-    """Name inside the folder → file. What the hub's client notes for itself is no part of a checkpoint."""
-    if path.is_file():
-        return {path.name: path}
-    files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
-    return {name: file for name, file in files.items() if not name.startswith(".cache/")}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
+def _is_whole(path: Path, key: str) -> bool:
+    """Whether an output's stamp has this key, and the output holds what it did when the stamp was written."""
+    stamp = _stamp(path)
+    if stamp.get("key") != key:
+        return False
+    with contextlib.suppress(BuildError):  # nothing is there
+        files = {name: file.sha256 for name, file in contents(path).items()}
+        return files == {name: sha256 for name, (_, _, sha256) in stamp["files"].items()}
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -1,70 +1,70 @@
 """From a recipe to TensorRT-LLM engines, as data: which commands, in which order, reading and writing what.
 
-Nothing is run or looked up here, so the same steps are printed, checked against the contract of the pinned TensorRT-LLM, and run
-(engine_run.py). Paths in commands are relative to the repository's root, where they run.
+Nothing runs here, so the same steps are printed, checked against the contract of the pinned TensorRT-LLM, and run (runner.py).
+Paths in commands are relative to the repository's root, where they run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from codecascade_build.engine.contract import check_argv, load_contract
 from codecascade_build.errors import BuildError
-from codecascade_build.gpu_plan.memory import NUM_TOKENS, TierMemory, tier_memory, usable_bytes, whole_blocks
-from codecascade_build.gpus import GPUS, Gpu
+from codecascade_build.gpu_plan.memory import NUM_TOKENS, gib, tier_memory, usable_bytes, whole_blocks
+from codecascade_build.gpu_plan.placement import Copy
+from codecascade_build.gpus import Gpu
 from codecascade_build.paths import ROOT, VAR, cache_dir
-from codecascade_build.quantization import check_parallelism, check_sequence_length
-from codecascade_build.recipes import Checkpoint, DType, GpuRuntime, ModelClass, Quantization, Recipe, Runtime, Tier
-from codecascade_build.render.gpu import check_llm_api
+from codecascade_build.quantization import AWQ_GROUP, check_settings
+from codecascade_build.recipes import Checkpoint, GpuTier, Quantization, Recipe, Runtime
+from codecascade_build.render.gpu import EngineTier, check_llm_api
 
 IMAGE = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
 MANIFEST = "codecascade.json"
 ENGINES = VAR / "engines"
 QUANTIZE = Path("/app/examples/quantization/quantize.py")
 
-# TensorRT-LLM's matrix of models and precisions; with NVIDIA's own names: FP8, W4A16 AWQ, W8A16.
-_QUANTIZATIONS: dict[ModelClass, tuple[Quantization, ...]] = {
-    "GPTJForCausalLM": ("none", "fp8", "int4_awq", "int8"),
-    "GPTForCausalLM": ("none", "int8"),
-    "LLaMAForCausalLM": ("none", "fp8", "int4_awq", "int8"),
-    "QWenForCausalLM": ("none", "fp8", "int4_awq", "int8"),
-}
 _QFORMAT: dict[Quantization, str] = {"fp8": "fp8", "int4_awq": "int4_awq", "int8": "int8_wo"}
 _CALIBRATION_SAMPLES = {"fp8": 512, "int4_awq": 32, "int8": 32}
-_AWQ_GROUP = 128
 _CALIBRATION_TOKENS = 1024
-# TensorRT-LLM takes a model for another one where the path of its folder has such a name in it, be it inside a word.
-_MISLEADING = ("mpt", "vila", "llava", "exaone")
-_MISLEADING_DATA = ("cnn_dailymail", "scienceqa", "science_qa")
+_CALIBRATION_BYTES = 1_000_000
+# TensorRT-LLM takes a model, or a data set, for another one where its path has such a name in it, even inside a word.
+_MISREAD_MODELS = ("mpt", "vila", "llava", "exaone")
+_MISREAD = {
+    "--model_dir": _MISREAD_MODELS,
+    "--model-dir": _MISREAD_MODELS,
+    "--calib_dataset": ("cnn_dailymail", "scienceqa", "science_qa"),
+}
 _CHECKPOINTS = ROOT / "build" / "codecascade_build" / "checkpoints"
+_MODULES = "codecascade_build.checkpoints"
 _SCRIPTS = ("env", "PYTHONPATH=build")  # for the image's own Python, which has no codecascade_build
-_OFFLINE = ("env", "HF_HUB_OFFLINE=1", "HF_DATASETS_OFFLINE=1")
+_OFFLINE = ("HF_HUB_OFFLINE=1", "HF_DATASETS_OFFLINE=1")
 
 Where = Literal["here", "image", "gpu"]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command for one tier. inputs, outputs: files and folders that it reads and writes.
-
-    where: what it is done again for: nothing but its command and inputs (here), other packages of the image (image), or these and
-    another kind of GPU (gpu).
-    bytes: about what the outputs take. gpu_bytes: weights that it loads onto all GPUs of the machine together.
-    resumes: a second run goes on with what the first one left.
-    """
+    """One command for one tier."""
 
     tier: str
     name: str
     argv: tuple[str, ...]
     inputs: tuple[Path, ...]
+    """Files and folders that it reads."""
     outputs: tuple[Path, ...]
+    """Files and folders that it writes."""
     where: Where
+    """What invalidates a finished step: "here" its inputs; "image" also package versions; "gpu" also the kind of GPU."""
     bytes: int = 0
+    """About what the outputs take of a disk."""
     gpu_bytes: int = 0
+    """Weights that it loads onto all GPUs of the machine together."""
     resumes: bool = False
+    """Whether a second run goes on with what the first one left."""
 
     def __str__(self) -> str:
         return f"{self.name} of {self.tier}"
@@ -72,46 +72,46 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """engines: where what is built goes. downloads: where checkpoints of the hub are kept.
-
-    python, project_python: the image's Python and this project's. quantize: ModelOpt's script, which the image has.
-    """
+    """Where things are on this machine."""
 
     engines: Path = ENGINES
+    """What is built goes there."""
     downloads: Path = field(default_factory=lambda: cache_dir() / "checkpoints")
+    """Checkpoints of the hub."""
     python: str = "python3"
+    """The image's Python."""
     project_python: str = "var/venv/bin/python"
     quantize: Path = QUANTIZE
+    """ModelOpt's script, which the image has."""
 
     def download(self, checkpoint: Checkpoint) -> Path:
         return self.downloads / checkpoint.repository.replace("/", "--")
-
-    def converted(self, recipe: Recipe, tier: Tier, dtype: DType) -> Path:
-        """Of a checkpoint that is of another class before. The same for all GPUs."""
-        return self.engines / recipe.family / "converted" / f"{tier.name}-{dtype}"
-
-    def calibration(self, tier: Tier) -> Path:
-        return self.engines / "calibration" / tier.style
-
-    def checkpoint(self, recipe: Recipe, tier: Tier, gpu: Gpu) -> Path:
-        return self.engines / recipe.family / gpu.name / tier.name / "checkpoint"
-
-    def engine(self, recipe: Recipe, tier: Tier, gpu: Gpu) -> Path:
-        return self.engines / recipe.family / gpu.name / tier.name / "engine"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineBuild:
     """What to build. Made by `engine_build`, which has checked it."""
 
-    recipe: Recipe
+    family: str
     gpu: Gpu
-    tiers: tuple[Tier, ...]
-    runtime: Runtime
-    places: Places
+    tiers: tuple[GpuTier, ...]
+    runtime: Runtime = "tensorrt_llm"
+    places: Places = field(default_factory=Places)
 
-    def settings(self, tier: Tier) -> GpuRuntime:
-        return gpu_settings(self.recipe, tier, self.gpu, self.runtime)
+    def download(self, tier: GpuTier) -> Path:
+        return self.places.download(tier.checkpoint)
+
+    def engine(self, tier: GpuTier) -> Path:
+        return self.places.engines / self.family / self.gpu.name / tier.name / "engine"
+
+    def rendered(self, tier: GpuTier, copy: Copy) -> EngineTier:
+        """What a tier's Triton models have to know."""
+        engine = self.download(tier) if self.runtime == "llm_api" else self.engine(tier)
+        return EngineTier(engine, self.download(tier), copy.gpus, copy.kv_cache_tokens)
+
+    def rebuild(self, tier: GpuTier) -> str:
+        """The command that builds one engine again."""
+        return f"make engines FAMILY={self.family} TIER={tier.name} GPU={self.gpu.name}"
 
 
 def engine_build(
@@ -126,68 +126,88 @@ def engine_build(
         raise BuildError(
             "Nothing is built for the runtime llama_cpp; engines are for tensorrt_llm, and llm_api runs checkpoints."
         )
-    names = [tier.name for tier in recipe.tiers]
-    for name in tiers:
-        if name not in names:
-            raise BuildError(f"{recipe.family} has no tier {name!r}; it has {', '.join(names)}.")
-    chosen = tuple(tier for tier in recipe.tiers if tier.name in tiers or not tiers)
-    build = EngineBuild(recipe, gpu, chosen, runtime, places or Places())
+    chosen = tuple(tier.on_gpu(gpu.name, runtime) for tier in recipe.choose(tiers))
+    build = EngineBuild(recipe.family, gpu, chosen, runtime, places or Places())
     for tier in chosen:
-        check_tier(recipe, tier, gpu, runtime)
+        _check_tier(tier, gpu, runtime)
     for step in steps(build):
         check_argv(load_contract(), step.argv)
-        _check_paths(step)
+        _check_paths(step.argv)
     return build
-
-
-def check_tier(recipe: Recipe, tier: Tier, gpu: Gpu, runtime: Runtime = "tensorrt_llm") -> None:
-    """Raises BuildError if the tier cannot be built for this kind of GPU."""
-    settings, architecture = gpu_settings(recipe, tier, gpu, runtime), _checkpoint(recipe, tier).architecture
-    at = f"Tier {tier.name} on {gpu.name}"
-    if runtime == "llm_api":
-        check_llm_api(tier)
-    allowed = _QUANTIZATIONS[architecture.model_class]
-    if settings.quantization not in allowed:
-        raise BuildError(
-            f"{at} has quantization {settings.quantization}, which TensorRT-LLM has not for {architecture.model_class}; "
-            f"it has {', '.join(allowed)}."
-        )
-    if settings.quantization == "fp8" and not gpu.fp8:
-        able = ", ".join(kind.name for kind in GPUS.values() if kind.fp8)
-        raise BuildError(f"{at} has quantization fp8, which needs SM 89; {gpu.title} has SM {gpu.sm}, {able} have it.")
-    try:
-        check_parallelism(architecture, settings.tensor_parallel, settings.quantization)
-        check_sequence_length(architecture, settings.context_tokens)
-    except BuildError as error:
-        raise BuildError(f"{at}: {error}") from error
-    _check_memory(at, tier_memory(architecture, settings), settings, gpu)
 
 
 def steps(build: EngineBuild) -> tuple[Step, ...]:
     """All steps, in an order in which they can run."""
-    each = [step for tier in build.tiers for step in _tier_steps(build, tier)]
+    made = [step for tier in build.tiers for step in tier_steps(build, tier)]
     unique: dict[tuple[str, ...], Step] = {}
-    for step in each:
+    for step in made:
         unique.setdefault(step.argv, step)  # tiers of one style share their calibration texts
-    return (*unique.values(), _render(build, tuple(each)))
+    inputs = tuple(path for step in made if step.name in ("manifest", "check") for path in (step.outputs or step.inputs))
+    tiers = (word for tier in build.tiers for word in ("--tier", tier.name))
+    argv = (*_own(build, "render"), *tiers, "--runtime", build.runtime)
+    return (*unique.values(), Step(build.family, "render", argv, inputs, (), "here"))
 
 
-def tier_steps(build: EngineBuild, tier: Tier) -> tuple[Step, ...]:
+def tier_steps(build: EngineBuild, tier: GpuTier) -> Iterator[Step]:
     """The steps that lead to one tier's engine, its manifest last."""
-    return tuple(_tier_steps(build, tier))
+    settings, architecture = tier.settings, tier.checkpoint.architecture
+    source, engine = build.download(tier), build.engine(tier)
+    stored = architecture.parameters * 2
+    weights = tier_memory(architecture, settings).weights * settings.tensor_parallel
 
+    def step(name: str, where: Where, argv: tuple[object, ...], inputs: Sequence[Path], *outputs: Path, **more: int) -> Step:
+        words = tuple(relative(word) if isinstance(word, Path) else str(word) for word in argv)
+        return Step(tier.name, name, words, tuple(inputs), outputs, where, resumes=name == "download", **more)
 
-def gpu_settings(recipe: Recipe, tier: Tier, gpu: Gpu, runtime: Runtime = "tensorrt_llm") -> GpuRuntime:
-    """A tier's settings on one kind of GPU. The LLM API loads the weights as they are. Raises BuildError if it has none."""
-    if tier.gpu is None:
-        raise BuildError(f"Tier {tier.name} of {recipe.family} has no settings for a GPU.")
-    settings = tier.gpu.on_gpu(gpu.name)
-    return replace(settings, quantization="none") if runtime == "llm_api" else settings
+    argv: tuple[object, ...]
+    hub = (tier.checkpoint.repository, "--revision", tier.checkpoint.revision)
+    yield step("download", "image", ("hf", "download", *hub, "--local-dir", source), (), source, bytes=stored)
+    yield step("check", "here", (*_own(build, "check"), "--tier", tier.name, "--runtime", build.runtime), [source])
+    if build.runtime == "llm_api":
+        return
 
+    model = source
+    if architecture.model_class == "GPTJForCausalLM":
+        model = build.places.engines / build.family / "converted" / f"{tier.name}-{settings.dtype}"  # the same for all GPUs
+        argv = (*_SCRIPTS, build.places.python, "-m", f"{_MODULES}.codegen_gptj", source, model, "--dtype", settings.dtype)
+        scripts = [_CHECKPOINTS / name for name in ("codegen_gptj.py", "shards.py", "tensor_shapes.py")]
+        yield step("convert", "image", argv, [source, *scripts], model, bytes=stored)
 
-def rebuild_command(build: EngineBuild, tier: Tier) -> str:
-    """What a person types to build one engine again."""
-    return f"make engines FAMILY={build.recipe.family} TIER={tier.name} GPU={build.gpu.name}"
+    checkpoint = engine.with_name("checkpoint")
+    if settings.quantization == "none":
+        starcoder = ("--gpt-variant", "starcoder") if architecture.model_class == "GPTForCausalLM" else ()
+        argv = (
+            *(*_SCRIPTS, *_OFFLINE, build.places.python, "-m", f"{_MODULES}.trtllm_checkpoint"),
+            *("--model-class", architecture.model_class, "--model-dir", model, "--output-dir", checkpoint),
+            *("--dtype", settings.dtype, "--tp-size", settings.tensor_parallel, *starcoder),
+        )
+        yield step("checkpoint", "gpu", argv, [model, _CHECKPOINTS / "trtllm_checkpoint.py"], checkpoint, bytes=weights)
+    else:
+        texts = build.places.engines / "calibration" / tier.style
+        argv = (build.places.project_python, "-m", f"{_MODULES}.calibration", texts, "--style", tier.style)
+        yield step("calibration", "here", argv, [_CHECKPOINTS / "calibration.py"], texts, bytes=_CALIBRATION_BYTES)
+        awq = ("--awq_block_size", AWQ_GROUP) if settings.quantization == "int4_awq" else ()
+        argv = (
+            *("env", *_OFFLINE, build.places.python, build.places.quantize, "--model_dir", model, "--output_dir", checkpoint),
+            *("--dtype", settings.dtype, "--qformat", _QFORMAT[settings.quantization], *awq, "--calib_dataset", texts),
+            *("--calib_size", _CALIBRATION_SAMPLES[settings.quantization], "--calib_max_seq_length", _CALIBRATION_TOKENS),
+            *("--tokenizer_max_seq_length", settings.context_tokens, "--tp_size", settings.tensor_parallel),
+        )
+        yield step("quantize", "gpu", argv, [model, texts], checkpoint, bytes=weights, gpu_bytes=stored)
+
+    argv = (
+        *("trtllm-build", "--checkpoint_dir", checkpoint, "--output_dir", engine),
+        *("--gemm_plugin", "auto", "--gpt_attention_plugin", "auto", "--max_batch_size", settings.max_batch_size),
+        *("--max_input_len", settings.max_input_tokens, "--max_seq_len", settings.context_tokens),
+        *("--max_num_tokens", NUM_TOKENS, "--max_beam_width", 1, "--kv_cache_type", "paged"),
+        *("--use_paged_context_fmha", "enable", "--remove_input_padding", "enable", "--workers", settings.tensor_parallel),
+    )
+    files = [engine / "config.json", *(engine / f"rank{rank}.engine" for rank in range(settings.tensor_parallel))]
+    yield step("build", "gpu", argv, [checkpoint], *files, bytes=weights)
+
+    image = ("--python", build.places.python, "--quantize", str(build.places.quantize))
+    argv = (*_own(build, "manifest"), "--tier", tier.name, *image)
+    yield step("manifest", "gpu", argv, [source, *files], engine / MANIFEST)
 
 
 def relative(path: Path) -> str:
@@ -195,179 +215,34 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def _tier_steps(build: EngineBuild, tier: Tier) -> list[Step]:
-    download, check = _download(build, tier), _check(build, tier)
-    if build.runtime == "llm_api":
-        return [download, check]
-    model = download.outputs[0]
-    made = [download, check]
-    settings = build.settings(tier)
-    if _checkpoint(build.recipe, tier).architecture.model_class == "GPTJForCausalLM":
-        convert = _convert(build, tier, settings, model)
-        made.append(convert)
-        model = convert.outputs[0]
-    if settings.quantization == "none":
-        checkpoint = _write_checkpoint(build, tier, settings, model)
-    else:
-        texts = _calibrate(build, tier)
-        checkpoint = _quantize(build, tier, settings, model, texts.outputs[0])
-        made.append(texts)
-    engine = _build_engine(build, tier, settings, checkpoint.outputs[0])
-    return [*made, checkpoint, engine, _write_manifest(build, tier, download, engine)]
-
-
-def _download(build: EngineBuild, tier: Tier) -> Step:
-    checkpoint = _checkpoint(build.recipe, tier)
-    folder = build.places.download(checkpoint)
-    argv = ("hf", "download", checkpoint.repository, "--revision", checkpoint.revision, "--local-dir", relative(folder))
-    size = checkpoint.architecture.parameters * 2
-    return Step(tier.name, "download", argv, (), (folder,), "image", bytes=size, resumes=True)
-
-
-def _check(build: EngineBuild, tier: Tier) -> Step:
-    folder = build.places.download(_checkpoint(build.recipe, tier))
-    argv = (*_own(build, "check"), "--tier", tier.name, "--runtime", build.runtime)
-    return Step(tier.name, "check", argv, (folder,), (), "here")
-
-
-def _convert(build: EngineBuild, tier: Tier, settings: GpuRuntime, model: Path) -> Step:
-    target = build.places.converted(build.recipe, tier, settings.dtype)
-    module = "codecascade_build.checkpoints.codegen_gptj"
-    argv = (*_SCRIPTS, build.places.python, "-m", module, relative(model), relative(target), "--dtype", settings.dtype)
-    scripts = [_CHECKPOINTS / name for name in ("codegen_gptj.py", "shards.py", "tensor_shapes.py")]
-    size = _checkpoint(build.recipe, tier).architecture.parameters * 2
-    return Step(tier.name, "convert", argv, (model, *scripts), (target,), "image", size)
-
-
-def _calibrate(build: EngineBuild, tier: Tier) -> Step:
-    folder = build.places.calibration(tier)
-    module = "codecascade_build.checkpoints.calibration"
-    argv = (build.places.project_python, "-m", module, relative(folder), "--style", tier.style)
-    return Step(tier.name, "calibration", argv, (_CHECKPOINTS / "calibration.py",), (folder,), "here", 1_000_000)
-
-
-def _write_checkpoint(build: EngineBuild, tier: Tier, settings: GpuRuntime, model: Path) -> Step:
-    folder = build.places.checkpoint(build.recipe, tier, build.gpu)
-    architecture = _checkpoint(build.recipe, tier).architecture
-    argv = (
-        *_SCRIPTS,
-        *_OFFLINE[1:],
-        build.places.python,
-        *("-m", "codecascade_build.checkpoints.trtllm_checkpoint"),
-        *("--model-class", architecture.model_class),
-        *("--model-dir", relative(model)),
-        *("--output-dir", relative(folder)),
-        *("--dtype", settings.dtype),
-        *("--tp-size", str(settings.tensor_parallel)),
-        *(("--gpt-variant", "starcoder") if architecture.model_class == "GPTForCausalLM" else ()),
-    )
-    return Step(
-        tier.name, "checkpoint", argv, (model, _CHECKPOINTS / "trtllm_checkpoint.py"), (folder,), "gpu", _weights(build, tier)
-    )
-
-
-def _quantize(build: EngineBuild, tier: Tier, settings: GpuRuntime, model: Path, texts: Path) -> Step:
-    folder = build.places.checkpoint(build.recipe, tier, build.gpu)
-    argv = (
-        *_OFFLINE,
-        build.places.python,
-        relative(build.places.quantize),
-        *("--model_dir", relative(model)),
-        *("--output_dir", relative(folder)),
-        *("--dtype", settings.dtype),
-        *("--qformat", _QFORMAT[settings.quantization]),
-        *(("--awq_block_size", str(_AWQ_GROUP)) if settings.quantization == "int4_awq" else ()),
-        *("--calib_dataset", relative(texts)),
-        *("--calib_size", str(_CALIBRATION_SAMPLES[settings.quantization])),
-        *("--calib_max_seq_length", str(_CALIBRATION_TOKENS)),
-        *("--tokenizer_max_seq_length", str(settings.context_tokens)),
-        *("--tp_size", str(settings.tensor_parallel)),
-    )
-    loads = _checkpoint(build.recipe, tier).architecture.parameters * 2
-    return Step(tier.name, "quantize", argv, (model, texts), (folder,), "gpu", _weights(build, tier), gpu_bytes=loads)
-
-
-def _build_engine(build: EngineBuild, tier: Tier, settings: GpuRuntime, checkpoint: Path) -> Step:
-    folder = build.places.engine(build.recipe, tier, build.gpu)
-    argv = (
-        "trtllm-build",
-        *("--checkpoint_dir", relative(checkpoint)),
-        *("--output_dir", relative(folder)),
-        *("--gemm_plugin", "auto"),
-        *("--gpt_attention_plugin", "auto"),
-        *("--max_batch_size", str(settings.max_batch_size)),
-        *("--max_input_len", str(settings.max_input_tokens)),
-        *("--max_seq_len", str(settings.context_tokens)),
-        *("--max_num_tokens", str(NUM_TOKENS)),
-        *("--max_beam_width", "1"),
-        *("--kv_cache_type", "paged"),
-        *("--use_paged_context_fmha", "enable"),
-        *("--remove_input_padding", "enable"),
-        *("--workers", str(settings.tensor_parallel)),
-    )
-    files = (folder / "config.json", *(folder / f"rank{rank}.engine" for rank in range(settings.tensor_parallel)))
-    return Step(tier.name, "build", argv, (checkpoint,), files, "gpu", _weights(build, tier))
-
-
-def _write_manifest(build: EngineBuild, tier: Tier, download: Step, engine: Step) -> Step:
-    folder = build.places.engine(build.recipe, tier, build.gpu)
-    places = ("--python", build.places.python, "--quantize", str(build.places.quantize))
-    argv = (*_own(build, "manifest"), "--tier", tier.name, *places)
-    return Step(tier.name, "manifest", argv, (*download.outputs, *engine.outputs), (folder / MANIFEST,), "gpu")
-
-
-def _render(build: EngineBuild, before: Sequence[Step]) -> Step:
-    argv = (*_own(build, "render"), *(word for tier in build.tiers for word in ("--tier", tier.name)), "--runtime", build.runtime)
-    inputs = tuple(path for step in before if step.name in ("manifest", "check") for path in (step.outputs or step.inputs))
-    return Step(build.recipe.family, "render", argv, inputs, (), "here")
-
-
 def _own(build: EngineBuild, command: str) -> tuple[str, ...]:
-    return (
-        build.places.project_python,
-        "-m",
-        "codecascade_build.engines",
-        command,
-        "--family",
-        build.recipe.family,
-        "--gpu",
-        build.gpu.name,
-    )
+    module = (build.places.project_python, "-m", "codecascade_build.engines", command)
+    return (*module, "--family", build.family, "--gpu", build.gpu.name)
 
 
-def _weights(build: EngineBuild, tier: Tier) -> int:
-    settings = build.settings(tier)
-    return tier_memory(_checkpoint(build.recipe, tier).architecture, settings).weights * settings.tensor_parallel
-
-
-def _checkpoint(recipe: Recipe, tier: Tier) -> Checkpoint:
-    if tier.checkpoint is None:
-        raise BuildError(f"Tier {tier.name} of {recipe.family} has no checkpoint.")
-    return tier.checkpoint
-
-
-def _check_memory(at: str, memory: TierMemory, settings: GpuRuntime, gpu: Gpu) -> None:
+def _check_tier(tier: GpuTier, gpu: Gpu, runtime: Runtime) -> None:
+    if runtime == "llm_api":
+        check_llm_api(tier)
+    settings, at = tier.settings, f"Tier {tier.name} on {gpu.name}"
+    try:
+        check_settings(tier.checkpoint.architecture, settings, gpu)
+    except BuildError as error:
+        raise BuildError(f"{at}: {error}") from error
+    memory = tier_memory(tier.checkpoint.architecture, settings)
     needed, usable = memory.total(whole_blocks(settings.kv_cache_tokens)), usable_bytes(gpu.memory_bytes)
     if needed > usable:
         raise BuildError(
-            f"{at} needs {_gib(needed)} of each GPU (weights {_gib(memory.weights)}, run time {_gib(memory.runtime)}, "
-            f"a KV cache of {settings.kv_cache_tokens} tokens {_gib(needed - memory.total(0))}), and {gpu.title} has "
-            f"{_gib(usable)} to give; more tensor_parallel, a quantization or a smaller kv_cache_tokens in "
-            f"[tiers.gpu.on.{gpu.name}] would help."
+            f"{at} needs {gib(needed)} of each GPU (weights {gib(memory.weights)}, run time {gib(memory.runtime)}, "
+            f"a KV cache of {settings.kv_cache_tokens} tokens {gib(needed - memory.total(0))}), "
+            f"and {gpu.title} has {gib(usable)} to give."
         )
 
 
-def _check_paths(step: Step) -> None:
-    for flag, names in (("--model_dir", _MISLEADING), ("--model-dir", _MISLEADING), ("--calib_dataset", _MISLEADING_DATA)):
-        if flag in step.argv:
-            path = step.argv[step.argv.index(flag) + 1]
-            found = [name for name in names if name in path.lower()]
-            if found:
+def _check_paths(argv: Sequence[str]) -> None:
+    for flag, path in pairwise(argv):
+        for name in _MISREAD.get(flag, ()):
+            if name in path.lower():
                 raise BuildError(
-                    f"The path {path} has {found[0]!r} in it, for which TensorRT-LLM takes what is there for something else; "
+                    f"The path {path} has {name!r} in it, for which TensorRT-LLM takes what is there for something else; "
                     "move it: CODECASCADE_CACHE, or the checkout."
                 )
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

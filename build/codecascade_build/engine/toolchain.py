@@ -1,4 +1,4 @@
-"""TODO."""
+"""What this machine has to build engines with: the image's packages and its GPUs, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,9 @@ from codecascade_build.engine.steps import IMAGE, Places, Step
 from codecascade_build.errors import BuildError
 from codecascade_build.gpus import MIB, Gpu
 
-_LOADABLE = 0.9  # of the GPUs' memory; the rest is for activations
-
-
+_LOADABLE = 0.9  # the share of the GPUs' memory that weights may fill; the rest is for activations
 _PACKAGES = ("tensorrt_llm", "tensorrt", "torch", "transformers", "nvidia-modelopt")
-
-
 _MODULES = ("tensorrt_llm", "torch", "transformers", "safetensors", "typer", "rich")
-
-
 _PROBE = f"""
 import importlib.metadata, importlib.util, json
 versions = {{}}
@@ -38,40 +32,43 @@ print(json.dumps({{"versions": versions, "missing": missing}}))
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """What runs the steps. versions: of the image's packages, by name. sm: of the GPUs. gpu_bytes: memory of all of them."""
+    """What runs the steps."""
 
     versions: Mapping[str, str]
+    """The image's packages by name."""
     sm: int
+    """The GPUs' compute capability."""
     gpu_bytes: int
+    """The memory of all GPUs together."""
 
     def of(self, step: Step) -> dict[str, Any]:
-        """What of it a step's outputs depend on."""
+        """The part that a step's outputs depend on."""
         if step.where == "here":
             return {}
         return {**self.versions, **({"sm": self.sm} if step.where == "gpu" else {})}
 
 
 def toolchain(gpu: Gpu, places: Places, run: Callable[[Sequence[str]], str] | None = None) -> Toolchain:
-    """What this machine has to build with. Raises BuildError if that is not the pinned image with that kind of GPU.
+    """Looks at this machine. Raises BuildError if it is not the pinned image with that kind of GPU.
 
     run: runs a command and returns its output.
     """
     run = run or _output
     dry = "`make engines DRY_RUN=1` prints the commands without running them"
     try:
-        found = json.loads(run([places.python, "-c", _PROBE]))
+        image = json.loads(run([places.python, "-c", _PROBE]))
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise BuildError(f"{places.python} does not run ({error}); {dry}.") from error
-    if "tensorrt_llm" in found["missing"]:
+    if "tensorrt_llm" in image["missing"]:
         raise BuildError(
             f"{places.python} cannot import tensorrt_llm: engines are built inside the image {IMAGE} or one made from it; {dry}."
         )
-    if found["missing"]:
+    if image["missing"]:
         raise BuildError(
-            f"{places.python} cannot import {', '.join(found['missing'])}, which build steps need: use the image of "
+            f"{places.python} cannot import {', '.join(image['missing'])}, which build steps need: use the image of "
             "build/images/Dockerfile.tensorrt_llm, which has them."
         )
-    version = found["versions"].get("tensorrt_llm")
+    version = image["versions"].get("tensorrt_llm")
     if version != VERSION:
         raise BuildError(f"TensorRT-LLM {version} is installed here, and the recipes are for {VERSION}: use the image {IMAGE}.")
     try:
@@ -86,7 +83,7 @@ def toolchain(gpu: Gpu, places: Places, run: Callable[[Sequence[str]], str] | No
             f"GPU={gpu.name} is {gpu.title} (SM {gpu.sm}), and the GPUs here {has}; "
             f"engines are built on the kind of GPU that they run on; {dry}."
         )
-    return Toolchain(found["versions"], gpu.sm, sum(int(mib) for _, _, mib in gpus) * MIB)
+    return Toolchain(image["versions"], gpu.sm, sum(int(mib) for _, _, mib in gpus) * MIB)
 
 
 def count_gpus() -> int:

@@ -1,4 +1,4 @@
-"""What a tier takes of each GPU that it runs on: arithmetic over a recipe, before anything is built.
+"""The memory that a tier takes on each of its GPUs: arithmetic over a recipe, before anything is built.
 
 Sources: TensorRT-LLM's documentation, "Memory Usage of TensorRT-LLM" (weights, activations, runtime and decoder buffers, KV
 cache), and the start-up logs that it and NVIDIA/TensorRT-LLM #1188 and #3636 print. The estimates cover those logs; none was
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from codecascade_build.quantization import AWQ_GROUP
 from codecascade_build.recipes import Architecture, GpuRuntime, Quantization
 
 GIB = 2**30
@@ -16,8 +17,8 @@ GIB = 2**30
 DTYPE_BYTES = 2
 """float16 and bfloat16: embeddings, the output matrix, norms, biases, activations and the KV cache, whatever the quantisation."""
 
-MATRIX_BYTES: dict[Quantization, float] = {"none": DTYPE_BYTES, "fp8": 1, "int8": 1, "int4_awq": 0.5 + 2 / 128}
-"""One weight of a layer's matrices. AWQ: four bits, and a two-byte scale for each 128 of them."""
+MATRIX_BYTES: dict[Quantization, float] = {"none": DTYPE_BYTES, "fp8": 1, "int8": 1, "int4_awq": 0.5 + 2 / AWQ_GROUP}
+"""One weight of a layer's matrices. AWQ: four bits, and a two-byte scale for each group."""
 
 ENGINE_SHARE = 0.02
 """An engine is larger than its weights by its kernels and scales: by 0.3 to 1.6 % in the logs."""
@@ -41,11 +42,11 @@ GROUP_BYTES = GIB // 2
 """Buffers of NCCL and of the custom all-reduce on each GPU of a tensor-parallel group."""
 
 RESERVE_SHARE = 0.05
-"""Of each GPU, left alone: for what is not counted here."""
+"""The share of a GPU that is left free, for what is not counted here."""
 
 KV_CACHE_FRACTION = 1 - RESERVE_SHARE
-"""Of what is free when an engine is loaded, its KV cache gets at most this (kv_cache_free_gpu_mem_fraction; 0.9 if not set).
-With the reserve as large as the rest, that never cuts a planned cache, in whatever order the engines of a GPU load."""
+"""The share of the free memory that a KV cache may take when its engine is loaded (kv_cache_free_gpu_mem_fraction; 0.9 if not
+set). The reserve is as large as the rest, so this never cuts a planned cache, in whatever order the engines of a GPU load."""
 
 BLOCK_TOKENS = 64
 """The KV cache comes in blocks of 32 or 64 tokens: planned caches are multiples of 64."""
@@ -53,11 +54,13 @@ BLOCK_TOKENS = 64
 
 @dataclass(frozen=True, slots=True)
 class TierMemory:
-    """weights: the engine. runtime: activations, logits and the process. kv_token: the KV cache of one token."""
+    """Bytes on each GPU."""
 
     weights: int
     runtime: int
+    """Activations, logits and the process."""
     kv_token: int
+    """The KV cache of one token."""
 
     def total(self, kv_cache_tokens: int) -> int:
         return self.weights + self.runtime + self.kv_token * kv_cache_tokens
@@ -74,13 +77,15 @@ def tier_memory(architecture: Architecture, settings: GpuRuntime) -> TierMemory:
 
 
 def usable_bytes(memory_bytes: int) -> int:
-    """What a GPU has for tiers."""
+    """The part of a GPU's memory that tiers may take."""
     return int(memory_bytes * KV_CACHE_FRACTION)
 
 
 def weight_bytes(architecture: Architecture, tensor_parallel: int, quantization: Quantization) -> int:
-    """The engine of one rank. The output matrix and the layers' matrices are split over the group, and only the latter quantised;
-    everything else is on each GPU. Tied embeddings are two matrices in an engine.
+    """The engine of one rank.
+
+    The group shares the output matrix and the layers' matrices; only the latter are quantised. Everything else is on each GPU.
+    Tied embeddings are two matrices in an engine.
     """
     table = architecture.vocab * architecture.hidden
     elsewhere = architecture.parameters - table * (1 if architecture.tied_embeddings else 2)
@@ -97,7 +102,7 @@ def kv_token_bytes(architecture: Architecture, tensor_parallel: int) -> int:
 
 
 def runtime_bytes(architecture: Architecture, tensor_parallel: int, max_batch_size: int) -> int:
-    """What an engine takes besides its weights and its KV cache."""
+    """An engine's memory besides its weights and its KV cache."""
     hidden, intermediate = ACTIVATION_WIDTHS
     widths = hidden * architecture.hidden + intermediate * -(-architecture.intermediate // tensor_parallel)
     activations = NUM_TOKENS * widths * DTYPE_BYTES + GEMM_WORKSPACE
@@ -106,8 +111,12 @@ def runtime_bytes(architecture: Architecture, tensor_parallel: int, max_batch_si
 
 
 def whole_blocks(tokens: int) -> int:
-    """The least number of tokens that is at least so many, and whole blocks."""
+    """Rounded up to whole blocks of the KV cache."""
     return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+
+
+def gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"
 
 
 def _kv_heads(architecture: Architecture, tensor_parallel: int) -> int:

@@ -1,59 +1,44 @@
-"""Which tier on which GPU, and how large each KV cache may be. Pure, exact where it says so, and the same every time.
+"""Which tier on which GPU, and how large each KV cache may be. The same input has the same answer.
 
-What is looked for: the least load on the busiest GPU, load being the seconds that one request keeps a GPU busy. Then the least
-on the second busiest, and so on; then the most memory left on the fullest GPU; then the lowest numbers.
+A tier's load is the time that one request keeps its GPUs busy. The best placement has the least load on the busiest GPU, then on
+the second busiest, and so on; then the most memory left on the fullest GPU; then the lowest GPU numbers.
 
-First copies: every placement is looked at, equal GPUs counted once. A tensor-parallel tier has its GPUs for itself: its ranks
-wait for each other, and a neighbour of one would hold up all. Other tiers may share a GPU.
-Further copies: only on GPUs that no first copy uses, one at a time, each where the busiest GPUs gain most, and only as many as
-bring the busiest GPU 1 % more throughput (greedy, for each placement of the first copies).
-KV caches: each copy has its tier's least; what is left grows in proportion to load, until a GPU is full or a cache holds
-all sequences that its engine takes at full length.
+First copies: every placement is tried. A tensor-parallel tier has its GPUs for itself, because its ranks wait for each other.
+Further copies: one at a time, on GPUs without first copies, where the busiest GPUs gain most; only copies that bring the busiest
+GPU 1 % more throughput stay.
+KV caches: each copy has its tier's least. The rest of a GPU is shared in proportion to load, up to what an engine can use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import combinations
-from math import lcm
+from itertools import chain, combinations
 
-from codecascade_build.gpu_plan.memory import BLOCK_TOKENS, TierMemory, usable_bytes
+from codecascade_build.gpu_plan.memory import BLOCK_TOKENS, TierMemory
 
 MOST_GPUS = 16
 
 LEAST_GAIN = 0.01
-"""Of the busiest GPU's throughput, for which further copies are worth their memory."""
+"""The share of the busiest GPU's throughput for which further copies are worth their memory."""
 
-_WHOLE = lcm(*range(1, MOST_GPUS + 1))  # a load times this can be shared by any number of copies without a remainder
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One GPU of a machine."""
-
-    id: int
-    memory_bytes: int
-
-    @property
-    def usable_bytes(self) -> int:
-        return usable_bytes(self.memory_bytes)
+Group = tuple[int, ...]
+"""The GPUs of one copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a tier asks for. memory: on each GPU of its group. load: nanoseconds per request, shared by its copies.
-
-    kv_cache_tokens, most_kv_cache_tokens: the least and the most, in whole blocks.
-    """
+    """What a tier asks for."""
 
     tier: str
     tensor_parallel: int
     memory: TierMemory
+    """On each GPU of its group."""
     kv_cache_tokens: int
+    """The least, in whole blocks."""
     most_kv_cache_tokens: int
     load: int
+    """Nanoseconds per request, shared by the tier's copies."""
 
     @property
     def least_bytes(self) -> int:
@@ -63,186 +48,126 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A tier on its GPUs. gpus: their ids."""
+    """A tier on its GPUs."""
 
     tier: str
-    gpus: tuple[int, ...]
+    gpus: Group
     kv_cache_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """copies: of each tier in the order of its needs, the first copy first. busy: GPU id → nanoseconds per request."""
+    """Where everything is."""
 
     copies: tuple[Copy, ...]
-    busy: Mapping[int, float]
+    """The copies of each tier in the order of its needs, the first copy first."""
+    busy: tuple[float, ...]
+    """Nanoseconds per request of each GPU."""
 
     def of(self, tier: str) -> tuple[Copy, ...]:
         return tuple(copy for copy in self.copies if copy.tier == tier)
 
 
-Group = tuple[int, ...]
-"""Places in a list of devices."""
-
-Groups = Mapping[str, tuple[Group, ...]]
-"""Tier → the groups of its copies."""
+Groups = Mapping[Need, tuple[Group, ...]]
+"""The groups of each tier's copies."""
 
 
-def place(needs: Sequence[Need], devices: Sequence[Device]) -> Placement | None:
-    """None if the tiers do not fit together. The order of the devices does not matter."""
-    ordered = _ordered(devices)
-    best: tuple[tuple[object, ...], Groups] | None = None
-    for first in _first_copies(needs, ordered):
-        groups = _with_more_copies(needs, ordered, first)
-        rank = _rank(needs, ordered, groups)
-        if best is None or rank < best[0]:
-            best = rank, groups
+def place(needs: Sequence[Need], gpus: int, usable: int) -> Placement | None:
+    """usable: bytes of each GPU that tiers may take. None if the tiers do not fit together."""
+
+    def rank(groups: Groups) -> tuple[object, ...]:
+        fullest = max(sum(need.least_bytes for need in tenants) for tenants in _tenants(groups, gpus))
+        return _by_load(groups, gpus), fullest, [groups[need] for need in needs]
+
+    every = ({need: first[need] for need in needs} for first in first_copies(needs, gpus, usable))
+    best = min((_with_more_copies(first, gpus, usable) for first in every), key=rank, default=None)
     if best is None:
         return None
-    groups = {tier: (copies[0], *sorted(copies[1:])) for tier, copies in best[1].items()}
-    busy = _busy(needs, len(ordered), groups)
-    return Placement(
-        copies=tuple(_sized(needs, ordered, groups)),
-        busy={device.id: busy[place] / _WHOLE for place, device in sorted(enumerate(ordered), key=lambda each: each[1].id)},
-    )
+    best = {need: (copies[0], *sorted(copies[1:])) for need, copies in best.items()}
+    return Placement(tuple(_sized(best, gpus, usable)), tuple(_busy(best, gpus)))
 
 
-def fits(needs: Sequence[Need], devices: Sequence[Device]) -> bool:
-    """Exact: every placement is tried."""
-    return next(_first_copies(needs, _ordered(devices)), None) is not None
-
-
-def most_left(needs: Sequence[Need], devices: Sequence[Device]) -> int:
-    """The most bytes that these tiers can leave on a GPU for one more that is not tensor-parallel; 0 if they do not fit."""
-    ordered = _ordered(devices)
-    most = 0
-    for groups in _first_copies(needs, ordered):
-        placed = {need: groups[need.tier][0] for need in needs}
-        for place, device in enumerate(ordered):
-            tenants = [need for need, group in placed.items() if place in group]
-            if all(tenant.tensor_parallel == 1 for tenant in tenants):
-                most = max(most, device.usable_bytes - sum(tenant.least_bytes for tenant in tenants))
-    return most
-
-
-def _ordered(devices: Iterable[Device]) -> list[Device]:
-    return sorted(devices, key=lambda device: (-device.memory_bytes, device.id))
-
-
-def _first_copies(needs: Sequence[Need], devices: Sequence[Device]) -> Iterator[Groups]:
-    """Every way that fits; of ways that differ only in which of equal GPUs does what, one."""
-    largest_first = sorted(needs, key=lambda need: (-need.tensor_parallel, -need.least_bytes, need.tier))
-    yield from _place_rest(largest_first, devices, {})
-
-
-def _place_rest(needs: Sequence[Need], devices: Sequence[Device], placed: dict[Need, Group]) -> Iterator[Groups]:
+def first_copies(needs: Sequence[Need], gpus: int, usable: int, placed: Groups | None = None) -> Iterator[Groups]:
+    """Every way to place one copy of each tier; one of those that differ only in the numbers of the GPUs."""
+    placed = placed or {}
     if not needs:
-        yield {need.tier: (group,) for need, group in placed.items()}
+        yield placed
         return
-    need, rest = needs[0], needs[1:]
-    tenants = [[tenant for tenant, group in placed.items() if place in group] for place in range(len(devices))]
-    alike = [(device.memory_bytes, *sorted(tenant.tier for tenant in tenants[place])) for place, device in enumerate(devices)]
-    tried = set()
-    for group in combinations(range(len(devices)), need.tensor_parallel):
-        kind = tuple(sorted(alike[place] for place in group))
-        if kind not in tried and all(_takes(devices[place], tenants[place], need) for place in group):
-            tried.add(kind)
-            yield from _place_rest(rest, devices, {**placed, need: group})
+    need, *rest = largest_first(needs)
+    for group in _room(need, placed, range(gpus), gpus, usable):
+        yield from first_copies(rest, gpus, usable, {**placed, need: (group,)})
 
 
-def _takes(device: Device, tenants: Sequence[Need], need: Need) -> bool:
-    """Whether a GPU with these tiers has room for one more."""
-    if need in tenants or (tenants and max(need.tensor_parallel, *(tenant.tensor_parallel for tenant in tenants)) > 1):
-        return False
-    return need.least_bytes + sum(tenant.least_bytes for tenant in tenants) <= device.usable_bytes
+def largest_first(needs: Sequence[Need]) -> list[Need]:
+    return sorted(needs, key=lambda need: (-need.tensor_parallel, -need.least_bytes, need.tier))
 
 
-def _with_more_copies(needs: Sequence[Need], devices: Sequence[Device], first: Groups) -> Groups:
-    used = {place for (group,) in first.values() for place in group}
-    leftover = [place for place in range(len(devices)) if place not in used]
+def _with_more_copies(first: Groups, gpus: int, usable: int) -> Groups:
+    unused = [gpu for gpu, tenants in enumerate(_tenants(first, gpus)) if not tenants]
     now = best = first
-    while leftover and (more := list(_one_more_copy(needs, devices, leftover, now))):
-        now = min(more, key=lambda groups: _by_load(needs, len(devices), groups))
-        if (1 + LEAST_GAIN) * max(_busy(needs, len(devices), now)) < max(_busy(needs, len(devices), best)):
+    while more := [{**now, need: (*now[need], group)} for need in now for group in _room(need, now, unused, gpus, usable)]:
+        now = min(more, key=lambda groups: _by_load(groups, gpus))
+        if (1 + LEAST_GAIN) * max(_busy(now, gpus)) < max(_busy(best, gpus)):
             best = now
     return best
 
 
-def _one_more_copy(needs: Sequence[Need], devices: Sequence[Device], leftover: Sequence[int], now: Groups) -> Iterator[Groups]:
-    """Every way; of those that differ only in which of equal GPUs takes it, one."""
-    tenants = {place: [need for need in needs if any(place in group for group in now[need.tier])] for place in leftover}
-    alike = {place: (devices[place].memory_bytes, *(need.tier for need in tenants[place])) for place in leftover}
-    for need in needs:
-        tried = set()
-        for group in combinations(leftover, need.tensor_parallel):
-            kind = tuple(sorted(alike[place] for place in group))
-            if kind not in tried and all(_takes(devices[place], tenants[place], need) for place in group):
-                tried.add(kind)
-                yield {**now, need.tier: (*now[need.tier], group)}
+def _room(need: Need, placed: Groups, among: Sequence[int], gpus: int, usable: int) -> Iterator[Group]:
+    """Groups with room for one more copy; one of those whose GPUs hold the same tiers."""
+    tenants = _tenants(placed, gpus)
+    tried = []
+    for group in combinations(among, need.tensor_parallel):
+        held = sorted([tenant.tier for tenant in tenants[gpu]] for gpu in group)
+        if held not in tried and all(_takes(tenants[gpu], need, usable) for gpu in group):
+            tried.append(held)
+            yield group
 
 
-def _busy(needs: Sequence[Need], devices: int, groups: Groups) -> list[int]:
-    """In parts of a nanosecond."""
-    busy = [0] * devices
-    for need in needs:
-        copies = groups[need.tier]
-        for group in copies:
-            for place in group:
-                busy[place] += need.load * _WHOLE // len(copies)
+def _takes(tenants: Sequence[Need], need: Need, usable: int) -> bool:
+    """Whether a GPU with these tiers has room for one more."""
+    together = [need, *tenants]
+    alone = need in tenants or (tenants and any(tier.tensor_parallel > 1 for tier in together))
+    return not alone and sum(tier.least_bytes for tier in together) <= usable
+
+
+def _tenants(groups: Groups, gpus: int) -> list[list[Need]]:
+    """The tiers on each GPU."""
+    tenants: list[list[Need]] = [[] for _ in range(gpus)]
+    for need, copies in groups.items():
+        for gpu in chain(*copies):
+            tenants[gpu].append(need)
+    return tenants
+
+
+def _busy(groups: Groups, gpus: int) -> list[float]:
+    """The load of each GPU."""
+    busy = [0.0] * gpus
+    for need, copies in groups.items():
+        for gpu in chain(*copies):
+            busy[gpu] += need.load / len(copies)
     return busy
 
 
-def _by_load(needs: Sequence[Need], devices: int, groups: Groups) -> list[int]:
-    return sorted(_busy(needs, devices, groups), reverse=True)
+def _by_load(groups: Groups, gpus: int) -> list[float]:
+    return sorted(_busy(groups, gpus), reverse=True)
 
 
-def _rank(needs: Sequence[Need], devices: Sequence[Device], groups: Groups) -> tuple[object, ...]:
-    left = [device.usable_bytes for device in devices]
-    for need in needs:
-        for group in groups[need.tier]:
-            for place in group:
-                left[place] -= need.least_bytes
-    return _by_load(needs, len(devices), groups), -min(left), [groups[need.tier] for need in needs]
-
-
-@dataclass(slots=True)
-class _Cache:
-    """The KV cache of one copy while it grows."""
-
-    need: Need
-    group: Group
-    load: Fraction
-    tokens: Fraction
-    growing: bool = True
-
-
-def _sized(needs: Sequence[Need], devices: Sequence[Device], groups: Groups) -> Iterator[Copy]:
-    """All caches grow at once, each by its load, and stop one by one."""
-    caches = [
-        _Cache(need, group, Fraction(need.load, len(groups[need.tier])), Fraction(need.kv_cache_tokens), growing=need.load > 0)
-        for need in needs
-        for group in groups[need.tier]
-    ]
-    left = [Fraction(device.usable_bytes) for device in devices]
-    for cache in caches:
-        for place in cache.group:
-            left[place] -= cache.need.least_bytes
-    while any(cache.growing for cache in caches):
-        _grow(caches, left)
-    for cache in caches:
-        tokens = int(cache.tokens) // BLOCK_TOKENS * BLOCK_TOKENS
-        yield Copy(cache.need.tier, tuple(sorted(devices[place].id for place in cache.group)), tokens)
-
-
-def _grow(caches: Sequence[_Cache], left: list[Fraction]) -> None:
-    """To where the next GPU is full or the next cache has all that it can use."""
-    growing = [cache for cache in caches if cache.growing]
-    growth = [sum((cache.load for cache in growing if place in cache.group), Fraction(0)) for place in range(len(left))]
-    wanted = [(cache.need.most_kv_cache_tokens - cache.tokens) * cache.need.memory.kv_token / cache.load for cache in growing]
-    step = min([*wanted, *(room / rate for room, rate in zip(left, growth, strict=True) if rate)])
-    for cache, most in zip(growing, wanted, strict=True):
-        cache.tokens += step * cache.load / cache.need.memory.kv_token
-        full = any(left[place] == step * growth[place] for place in cache.group)
-        cache.growing = not full and most > step
-    for place, rate in enumerate(growth):
-        left[place] -= step * rate
+def _sized(groups: Groups, gpus: int, usable: int) -> Iterator[Copy]:
+    """All caches grow at once, each by its load, until one of its GPUs is full or it has all that its engine can use."""
+    grown = {(need, group): 0.0 for need, copies in groups.items() for group in copies}  # bytes beyond the least
+    left = [float(usable - sum(need.least_bytes for need in tenants)) for tenants in _tenants(groups, gpus)]
+    growing = {copy: copy[0].load / len(groups[copy[0]]) for copy in grown if copy[0].load}
+    while growing:
+        rates = [sum(load for (_, group), load in growing.items() if gpu in group) for gpu in range(gpus)]
+        limits = {}
+        for (need, group), load in growing.items():
+            wanted = (need.most_kv_cache_tokens - need.kv_cache_tokens) * need.memory.kv_token - grown[need, group]
+            limits[need, group] = min(wanted / load, *(left[gpu] / rates[gpu] for gpu in group))
+        step = min(limits.values())
+        for copy, load in growing.items():
+            grown[copy] += step * load
+        left = [room - step * rate for room, rate in zip(left, rates, strict=True)]
+        growing = {copy: load for copy, load in growing.items() if limits[copy] > step}
+    for (need, group), more in grown.items():
+        tokens = need.kv_cache_tokens + int(more / need.memory.kv_token + 1e-6)  # a whole number may be a hair below
+        yield Copy(need.tier, group, tokens // BLOCK_TOKENS * BLOCK_TOKENS)

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from codecascade.types import Plan
+from codecascade.types import Plan, PlanStep
 
 from codecascade_build.errors import BuildError
-from codecascade_build.gpu_plan.memory import GIB, MATRIX_BYTES, tier_memory, whole_blocks
-from codecascade_build.gpu_plan.placement import MOST_GPUS, Copy, Device, Need, Placement, fits, most_left, place
+from codecascade_build.gpu_plan.memory import GIB, gib, tier_memory, usable_bytes, whole_blocks
+from codecascade_build.gpu_plan.placement import MOST_GPUS, Copy, Need, Placement, first_copies, largest_first, place
 from codecascade_build.gpus import Gpu, gpu
-from codecascade_build.quantization import check_parallelism
-from codecascade_build.recipes import Architecture, GpuRuntime, ModelClass, Quantization, Recipe, Tier
+from codecascade_build.quantization import check_settings
+from codecascade_build.recipes import GpuRuntime, GpuTier, Recipe, Runtime
 
 COMPLETION_TOKENS = 128
 """Generated tokens of one solution or test sample, where nobody says; with the same figure for every tier only ratios count."""
-
-QUANTIZATIONS: dict[ModelClass, tuple[Quantization, ...]] = {
-    "GPTJForCausalLM": ("fp8", "int8", "int4_awq"),
-    "GPTForCausalLM": ("int8",),
-    "LLaMAForCausalLM": ("fp8", "int8", "int4_awq"),
-    "QWenForCausalLM": ("fp8", "int8", "int4_awq"),
-}
-"""What TensorRT-LLM documents for each class (StarCoder for GPT), gentlest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +26,9 @@ class Fleet:
     count: int
 
     @property
-    def devices(self) -> tuple[Device, ...]:
-        return tuple(Device(number, self.kind.memory_bytes) for number in range(self.count))
+    def usable(self) -> int:
+        """Bytes of each GPU that tiers may take."""
+        return usable_bytes(self.kind.memory_bytes)
 
     def __str__(self) -> str:
         return f"{self.count} × {self.kind.title}"
@@ -44,7 +36,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """source: where it comes from, in a word or two."""
+    """A number and its source, in a word or two."""
 
     value: float
     source: str
@@ -52,14 +44,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What requests ask of one tier. reach: share of the requests that it sees. tokens: that it generates for one of these.
-
-    speed: tokens per second of one copy; without a source that measured it, only its ratio to the other tiers' means something.
-    """
+    """What requests ask of one tier."""
 
     reach: Figure
+    """The share of the requests that it sees."""
     tokens: Figure
+    """Tokens that it generates for a request that it sees."""
     speed: Figure
+    """Tokens per second of one copy; unless it was given, only its ratio to the other tiers' means something."""
 
     @property
     def load(self) -> float:
@@ -69,72 +61,54 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the person who plans knows. plan: whose tiers are wanted, and no others. Each mapping: tier → figure.
-
-    plan_reach: as a searched plan file has it.
-    """
+    """What the person who plans knows."""
 
     plan: Plan | None = None
+    """Place only the tiers of this plan."""
     plan_reach: Mapping[str, float] = field(default_factory=dict)
+    """Tier → reach, as a searched plan file has it."""
     tiers: tuple[str, ...] = ()
+    """Place only these tiers; none for all."""
     reach: Mapping[str, float] = field(default_factory=dict)
     tokens: Mapping[str, float] = field(default_factory=dict)
     speed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class GpuTier:
-    """A tier with its settings on the kind of GPU."""
+class PlannedTier:
+    """A tier with what it needs, and why."""
 
     name: str
-    architecture: Architecture
     settings: GpuRuntime
     demand: Demand
-
-    @property
-    def need(self) -> Need:
-        settings = self.settings
-        return Need(
-            tier=self.name,
-            tensor_parallel=settings.tensor_parallel,
-            memory=tier_memory(self.architecture, settings),
-            kv_cache_tokens=whole_blocks(settings.kv_cache_tokens),
-            most_kv_cache_tokens=whole_blocks(max(settings.kv_cache_tokens, settings.max_batch_size * settings.context_tokens)),
-            load=round(self.demand.load * 1e9),
-        )
+    need: Need
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One tritonserver. ranks: MPI processes of its one engine; 0 if its engines are all inside the server's process."""
+    """One tritonserver."""
 
     name: str
     ranks: int
+    """MPI processes of its one engine; 0 if its engines are all inside the server's process."""
     copies: tuple[Copy, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GpuPlan:
-    """tiers: small to large."""
+    """Tiers, small to large, on the GPUs of a fleet."""
 
     family: str
     fleet: Fleet
-    tiers: tuple[GpuTier, ...]
+    tiers: tuple[PlannedTier, ...]
     placement: Placement
     servers: tuple[Server, ...]
 
-    def tier(self, name: str) -> GpuTier:
-        return next(tier for tier in self.tiers if tier.name == name)
-
     @property
-    def measured(self) -> bool:
-        """Whether every tier's speed was given, so that requests per second mean something."""
-        return all(tier.demand.speed.source == "given" for tier in self.tiers)
-
-    @property
-    def requests_per_s(self) -> float:
-        """What the busiest GPU lets through."""
-        return 1e9 / max(self.placement.busy.values())
+    def requests_per_s(self) -> float | None:
+        """What the busiest GPU lets through; None unless every tier's speed was given."""
+        given = all(tier.demand.speed.source == "given" for tier in self.tiers)
+        return 1e9 / max(self.placement.busy) if given else None
 
 
 def parse_fleet(text: str) -> Fleet:
@@ -145,191 +119,103 @@ def parse_fleet(text: str) -> Fleet:
     return Fleet(gpu(kind), int(count))
 
 
-def plan_gpus(recipe: Recipe, fleet: Fleet, wishes: Wishes) -> GpuPlan:
-    """Raises BuildError: one sentence that names the tier that does not fit, what it needs and what would help."""
-    tiers = _tiers(recipe, fleet.kind, wishes)
-    for tier in tiers:
-        _check(tier, fleet.kind)
-    placement = place([tier.need for tier in tiers], fleet.devices)
+def plan_gpus(recipe: Recipe, fleet: Fleet, wishes: Wishes, runtime: Runtime = "tensorrt_llm") -> GpuPlan:
+    """Raises BuildError: one sentence that names the tier that does not fit, what it needs and what there is."""
+    tiers = _tiers(recipe, fleet.kind, wishes, runtime)
+    placement = place([tier.need for tier in tiers], fleet.count, fleet.usable)
     if placement is None:
-        raise BuildError(_refusal(tiers, fleet))
+        raise BuildError(_refusal([tier.need for tier in tiers], fleet))
     return GpuPlan(recipe.family, fleet, tiers, placement, servers_of(placement, tiers))
 
 
-def servers_of(placement: Placement, tiers: Sequence[GpuTier]) -> tuple[Server, ...]:
-    """The first copies of the tiers on one GPU share a server, and so do all further ones of a GPU. A copy of a
-    tensor-parallel tier has a server of its own, whose ranks are one MPI world.
+def servers_of(placement: Placement, tiers: Sequence[PlannedTier]) -> tuple[Server, ...]:
+    """One server for the first copies of the tiers on one GPU, one for the further copies of each GPU, and one for each copy of
+    a tensor-parallel tier, whose ranks are one MPI world.
     """
-    parallel = {tier.name for tier in tiers if tier.settings.tensor_parallel > 1}
-    single = [placement.of(tier.name) for tier in tiers if tier.name not in parallel]
+    first: list[Copy] = []
     further: dict[int, list[Copy]] = {}
-    for copy in sorted((copy for copies in single for copy in copies[1:]), key=lambda copy: copy.gpus):
-        further.setdefault(copy.gpus[0], []).append(copy)
-    held = [[copies[0] for copies in single], *further.values(), *([copy] for copy in placement.copies if copy.tier in parallel)]
+    parallel: list[Copy] = []
+    for tier in tiers:
+        copies = placement.of(tier.name)
+        if tier.settings.tensor_parallel > 1:
+            parallel += copies
+            continue
+        first.append(copies[0])
+        for copy in copies[1:]:
+            further.setdefault(copy.gpus[0], []).append(copy)
+    groups = [first, *(further[number] for number in sorted(further)), *([copy] for copy in parallel)]
     return tuple(
-        Server(f"server-{number}", len(copies[0].gpus) if copies[0].tier in parallel else 0, tuple(copies))
-        for number, copies in enumerate(filter(None, held), start=1)
+        Server(f"server-{number}", len(copies[0].gpus) if copies[0] in parallel else 0, tuple(copies))
+        for number, copies in enumerate(filter(None, groups), start=1)
     )
 
 
-def _tiers(recipe: Recipe, kind: Gpu, wishes: Wishes) -> tuple[GpuTier, ...]:
+def _tiers(recipe: Recipe, kind: Gpu, wishes: Wishes, runtime: Runtime) -> tuple[PlannedTier, ...]:
     known = [tier.name for tier in recipe.tiers]
     steps = {step.tier: step for step in wishes.plan.steps} if wishes.plan else {}
-    for where, names in _named(wishes).items():
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise BuildError(f"{where} names tier {unknown[0]!r}; {recipe.family} has {', '.join(known)}.")
-    wanted = [
-        tier for tier in recipe.tiers if (not steps or tier.name in steps) and (not wishes.tiers or tier.name in wishes.tiers)
-    ]
+    options = {"plan": steps, "tier": wishes.tiers, "reach": wishes.reach, "tokens": wishes.tokens, "speed": wishes.speed}
+    for option, names in options.items():
+        for name in names:
+            if name not in known:
+                raise BuildError(f"--{option} names tier {name!r}; {recipe.family} has {', '.join(known)}.")
+    wanted = [name for name in known if (not steps or name in steps) and (not wishes.tiers or name in wishes.tiers)]
     if not wanted:
         raise BuildError(f"The plan and --tier have no tier in common: the plan asks {', '.join(steps)}.")
-    shapes = [_shape(tier, kind) for tier in wanted]
-    per_byte = _speed_per_byte(wishes.speed, shapes)
-    return tuple(replace(shape, demand=_demand(shape, wishes, per_byte)) for shape in shapes)
-
-
-def _named(wishes: Wishes) -> dict[str, Sequence[str]]:
-    return {
-        "--plan": [step.tier for step in wishes.plan.steps] if wishes.plan else (),
-        "--tier": wishes.tiers,
-        "--reach": tuple(wishes.reach),
-        "--tokens": tuple(wishes.tokens),
-        "--speed": tuple(wishes.speed),
-    }
-
-
-_NO_DEMAND = Demand(Figure(1, "assumed"), Figure(1, "assumed"), Figure(1, "assumed"))
-
-
-def _shape(tier: Tier, kind: Gpu) -> GpuTier:
-    if tier.gpu is None or tier.checkpoint is None:
-        raise BuildError(f"Tier {tier.name} has no settings for a GPU in its recipe.")
-    return GpuTier(tier.name, tier.checkpoint.architecture, tier.gpu.on_gpu(kind.name), _NO_DEMAND)
-
-
-def _demand(tier: GpuTier, wishes: Wishes, per_byte: float) -> Demand:
-    step = next((step for step in wishes.plan.steps if step.tier == tier.name), None) if wishes.plan else None
-    samples = 2 * step.k if step and step.k else 1  # k solutions and k test samples
-    first = step is not None and wishes.plan is not None and step is wishes.plan.steps[0]
-    return Demand(
-        reach=_known(wishes.reach, tier, "given")
-        or _known(wishes.plan_reach, tier, "plan file")
-        or Figure(1.0, "first tier" if first else "assumed"),
-        tokens=_known(wishes.tokens, tier, "given") or Figure(samples * COMPLETION_TOKENS, "assumed"),
-        speed=_known(wishes.speed, tier, "given") or Figure(per_byte / tier.need.memory.weights, "assumed"),
+    tiers = [tier.on_gpu(kind.name, runtime) for tier in recipe.choose(wanted)]
+    weights = {tier.name: tier_memory(tier.checkpoint.architecture, tier.settings).weights for tier in tiers}
+    # A token reads the weights once: speed × weights is the mean of the tiers whose speed is given, or anything.
+    products = [wishes.speed[tier.name] * weights[tier.name] for tier in tiers if tier.name in wishes.speed]
+    per_byte = sum(products) / len(products) if products else float(GIB)
+    first = wishes.plan.steps[0].tier if wishes.plan else None
+    return tuple(
+        _planned(tier, kind, _demand(wishes, steps.get(tier.name), tier.name, tier.name == first, per_byte / weights[tier.name]))
+        for tier in tiers
     )
 
 
-def _known(figures: Mapping[str, float], tier: GpuTier, source: str) -> Figure | None:
-    return Figure(figures[tier.name], source) if tier.name in figures else None
-
-
-def _speed_per_byte(given: Mapping[str, float], tiers: Sequence[GpuTier]) -> float:
-    """Tokens per second × bytes of weights that a token reads: the mean of the tiers whose speed is given, or anything."""
-    products = [given[tier.name] * tier.need.memory.weights for tier in tiers if tier.name in given]
-    return sum(products) / len(products) if products else float(GIB)
-
-
-def _check(tier: GpuTier, kind: Gpu) -> None:
-    settings = tier.settings
-    if settings.quantization == "fp8" and not kind.fp8:
-        raise BuildError(f"Tier {tier.name} is fp8 in its recipe, which the {kind.title} does not have.")
+def _planned(tier: GpuTier, kind: Gpu, demand: Demand) -> PlannedTier:
+    settings, architecture = tier.settings, tier.checkpoint.architecture
     try:
-        check_parallelism(tier.architecture, settings.tensor_parallel, settings.quantization)
+        check_settings(architecture, settings, kind)
     except BuildError as error:
         raise BuildError(f"Tier {tier.name}: {error}") from error
+    need = Need(
+        tier=tier.name,
+        tensor_parallel=settings.tensor_parallel,
+        memory=tier_memory(architecture, settings),
+        kv_cache_tokens=whole_blocks(settings.kv_cache_tokens),
+        most_kv_cache_tokens=whole_blocks(max(settings.kv_cache_tokens, settings.max_batch_size * settings.context_tokens)),
+        load=round(demand.load * 1e9),
+    )
+    return PlannedTier(tier.name, settings, demand, need)
 
 
-def _refusal(tiers: Sequence[GpuTier], fleet: Fleet) -> str:
-    needs = sorted((tier.need for tier in tiers), key=lambda need: (-need.tensor_parallel, -need.least_bytes, need.tier))
-    alone = [(need, needs[:0]) for need in needs]
-    together = [(need, needs[:number]) for number, need in enumerate(needs)]
-    need, before = next((need, before) for need, before in [*alone, *together] if not fits([*before, need], fleet.devices))
-    return f"Tier {need.tier} does not fit on {fleet}: {_shortage(need, before, fleet)}; {_help(tiers, fleet)}."
+def _demand(wishes: Wishes, step: PlanStep | None, tier: str, first: bool, speed: float) -> Demand:
+    samples = 2 * step.k if step and step.k else 1  # k solutions and k test samples
+    reach = Figure(wishes.plan_reach[tier], "plan file") if tier in wishes.plan_reach else None
+    return Demand(
+        reach=_given(wishes.reach, tier) or reach or Figure(1.0, "first tier" if first else "assumed"),
+        tokens=_given(wishes.tokens, tier) or Figure(samples * COMPLETION_TOKENS, "assumed"),
+        speed=_given(wishes.speed, tier) or Figure(speed, "assumed"),
+    )
 
 
-def _shortage(need: Need, before: Sequence[Need], fleet: Fleet) -> str:
+def _given(figures: Mapping[str, float], tier: str) -> Figure | None:
+    return Figure(figures[tier], "given") if tier in figures else None
+
+
+def _refusal(needs: Sequence[Need], fleet: Fleet) -> str:
+    """Names a tier that does not fit alone, or else the first that does not fit beside the larger ones."""
+    ordered = largest_first(needs)
+    tries = [*([need] for need in ordered), *(ordered[: number + 1] for number in range(len(ordered)))]
+    *before, need = next(tried for tried in tries if next(first_copies(tried, fleet.count, fleet.usable), None) is None)
+    beside = f" beside {' and '.join(f'{tier.tier} ({_share(tier)})' for tier in before)}" if before else ""
+    return (
+        f"Tier {need.tier} does not fit on {fleet}: it needs {_share(need)}{beside}; "
+        f"the GPUs have {fleet.count} × {gib(fleet.usable)} to give."
+    )
+
+
+def _share(need: Need) -> str:
     group = f"each of {need.tensor_parallel} GPUs for itself" if need.tensor_parallel > 1 else "a GPU"
-    what = f"it needs {gib(need.least_bytes)} of {group}"
-    beside = f"beside {_names(before)}" if before else "with the reserve taken off"
-    if need.tensor_parallel == 1 or not before:
-        left = most_left(before, fleet.devices)
-        enough = need.tensor_parallel <= fleet.count
-        return f"{what}, and {beside} {gib(left)} are left of {gib(fleet.kind.memory_bytes)}" if enough else _too_few(what, fleet)
-    return f"{what}, and {beside} too few GPUs are free"
-
-
-def _too_few(what: str, fleet: Fleet) -> str:
-    return f"{what}, and there {'is one' if fleet.count == 1 else f'are {fleet.count}'}"
-
-
-def _help(tiers: Sequence[GpuTier], fleet: Fleet) -> str:
-    """Changes that, each for itself, would let everything fit: every one was tried."""
-    found = [
-        *_first_of(_quantized(tiers, fleet), fleet),
-        *_first_of(_wider(tiers, fleet), fleet),
-        *_first_of(_smaller_caches(tiers), fleet),
-        *_first_of(_fewer(tiers), fleet),
-        *_more_gpus(tiers, fleet),
-    ]
-    return f"it would fit {', or '.join(found)}" if found else f"nor would it on {MOST_GPUS} such GPUs"
-
-
-Change = tuple[str, Sequence[GpuTier]]
-"""In words, and the tiers after it."""
-
-
-def _first_of(changes: Iterator[Change], fleet: Fleet) -> list[str]:
-    return next(([words] for words, after in changes if fits([tier.need for tier in after], fleet.devices)), [])
-
-
-def _quantized(tiers: Sequence[GpuTier], fleet: Fleet) -> Iterator[Change]:
-    gentlest_first: tuple[Quantization, ...] = ("fp8", "int8", "int4_awq")
-    for quantization in gentlest_first:
-        for tier in reversed(tiers):
-            possible = quantization in QUANTIZATIONS[tier.architecture.model_class] and (quantization != "fp8" or fleet.kind.fp8)
-            if possible and MATRIX_BYTES[quantization] < MATRIX_BYTES[tier.settings.quantization]:
-                settings = replace(tier.settings, quantization=quantization)
-                yield from _changed(tiers, tier, settings, f"with {quantization} for {tier.name}")
-
-
-def _wider(tiers: Sequence[GpuTier], fleet: Fleet) -> Iterator[Change]:
-    for tier in reversed(tiers):
-        wider = 2 * tier.settings.tensor_parallel
-        if wider <= fleet.count:
-            settings = replace(tier.settings, tensor_parallel=wider)
-            yield from _changed(tiers, tier, settings, f"with tensor_parallel {wider} for {tier.name}")
-
-
-def _changed(tiers: Sequence[GpuTier], changed: GpuTier, settings: GpuRuntime, words: str) -> Iterator[Change]:
-    try:
-        check_parallelism(changed.architecture, settings.tensor_parallel, settings.quantization)
-    except BuildError:
-        return
-    yield words, [replace(tier, settings=settings) if tier is changed else tier for tier in tiers]
-
-
-def _smaller_caches(tiers: Sequence[GpuTier]) -> Iterator[Change]:
-    after = [replace(tier, settings=replace(tier.settings, kv_cache_tokens=tier.settings.context_tokens)) for tier in tiers]
-    yield "with a KV cache of one sequence for every tier (kv_cache_tokens = context_tokens)", after
-
-
-def _fewer(tiers: Sequence[GpuTier]) -> Iterator[Change]:
-    for fewer in range(1, len(tiers)):
-        for without in combinations(tiers, fewer):
-            yield f"without {_names(without)}", [tier for tier in tiers if tier not in without]
-
-
-def _more_gpus(tiers: Sequence[GpuTier], fleet: Fleet) -> list[str]:
-    needs = [tier.need for tier in tiers]
-    larger = (Fleet(fleet.kind, count) for count in range(fleet.count + 1, MOST_GPUS + 1))
-    return next(([f"on {more.count} GPUs"] for more in larger if fits(needs, more.devices)), [])
-
-
-def _names(tiers: Sequence[GpuTier | Need]) -> str:
-    return " and ".join(tier.name if isinstance(tier, GpuTier) else tier.tier for tier in tiers)
-
-
-def gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"
+    return f"{gib(need.least_bytes)} of {group}"

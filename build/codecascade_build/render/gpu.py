@@ -19,7 +19,7 @@ from tritonclient.grpc import model_config_pb2
 from codecascade_build.errors import BuildError
 from codecascade_build.gpu_plan.memory import KV_CACHE_FRACTION
 from codecascade_build.paths import RENDERED_MODELS
-from codecascade_build.recipes import Checkpoint, GpuRuntime, Recipe, Runtime, Tier
+from codecascade_build.recipes import Checkpoint, GpuRuntime, GpuTier, Recipe, Runtime
 from codecascade_build.render.repository import Rendered, add_contract, data_type, model_source, tiers_document, write
 
 CANCELLATION_CHECK_PERIOD_MS = 100
@@ -45,7 +45,7 @@ _ENGINE_INPUTS = {
 _ENGINE_OUTPUTS = {"output_ids": ("TYPE_INT32", (-1, -1)), "sequence_length": ("TYPE_INT32", _ANY)}
 _LOGITS = {"context_logits": ("TYPE_FP32", (-1, -1)), "generation_logits": ("TYPE_FP32", (-1, -1, -1))}
 _ANSWER = {tensor.name: (data_type(tensor), _ONE) for tensor in SEQUENCE_OUTPUTS}
-_REREAD = ("input_lengths", "request_output_len", "stop_words_list")  # what the last model needs of the first one's outputs
+_REREAD = ("input_lengths", "request_output_len", "stop_words_list")  # outputs of the first model that the last one needs
 _RAGGED = ("input_ids", "stop_words_list")
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -53,15 +53,15 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class EngineTier:
-    """Where a tier's engine is, and what of the machine it gets. For the LLM API `engine` is the checkpoint.
-
-    tokenizer: a folder that transformers' AutoTokenizer reads. kv_cache_tokens: what all sequences under way hold together.
-    """
+    """Where a tier's engine is, and what part of the machine it gets."""
 
     engine: Path
+    """For the LLM API, the checkpoint."""
     tokenizer: Path
+    """A folder that transformers' AutoTokenizer reads."""
     gpu_device_ids: tuple[int, ...]
     kv_cache_tokens: int
+    """The tokens that all sequences under way may hold together."""
 
 
 def render_engines(
@@ -76,22 +76,19 @@ def render_engines(
 
     gpu: the kind of GPU (gpus.py). Replaces what an earlier rendering left. Raises BuildError.
     """
-    tiers = {tier.name: tier for tier in recipe.tiers}
-    for name in engines:
-        if name not in tiers:
-            raise BuildError(f"{recipe.family} has no tier {name!r}; it has {', '.join(tiers)}.")
-    chosen = {name: _on_gpu(tier, gpu) for name, tier in tiers.items() if name in engines}
-    if not chosen:
+    if not engines:
         raise BuildError(f"No tier of {recipe.family} has an engine.")
+    tiers = [tier.on_gpu(gpu, runtime) for tier in recipe.choose(engines)]
     files: dict[str, str] = {}
-    for name, settings in chosen.items():
-        files |= tier_files(tiers[name], settings, engines[name], runtime)
-    return write(f"{recipe.family}-{runtime}", files, tiers_document(recipe, runtime, chosen), into)
+    for tier in tiers:
+        files |= tier_files(tier, engines[tier.name], runtime)
+    document = tiers_document(recipe, runtime, {tier.name: tier.settings for tier in tiers})
+    return write(f"{recipe.family}-{runtime}", files, document, into)
 
 
-def tier_files(tier: Tier, settings: GpuRuntime, engine: EngineTier, runtime: Runtime) -> dict[str, str]:
-    """Path inside the repository → content, of one tier's models. settings: those of the kind of GPU. Raises BuildError."""
-    checkpoint = _checkpoint(tier)
+def tier_files(tier: GpuTier, engine: EngineTier, runtime: Runtime) -> dict[str, str]:
+    """Path inside the repository → content, of one tier's models. Raises BuildError."""
+    checkpoint, settings = tier.checkpoint, tier.settings
     if len(engine.gpu_device_ids) != settings.tensor_parallel:
         raise BuildError(
             f"Tier {tier.name} has the GPUs {', '.join(map(str, engine.gpu_device_ids)) or 'none'}, "
@@ -119,9 +116,9 @@ def tier_files(tier: Tier, settings: GpuRuntime, engine: EngineTier, runtime: Ru
     }
 
 
-def check_llm_api(tier: Tier) -> None:
+def check_llm_api(tier: GpuTier) -> None:
     """Raises BuildError if the LLM API has no class for the tier's model."""
-    model_class = _checkpoint(tier).architecture.model_class
+    model_class = tier.checkpoint.architecture.model_class
     if model_class not in _LLM_API_CLASSES:
         raise BuildError(
             f"Tier {tier.name} is a {model_class}, which the LLM API does not run; it runs {' and '.join(_LLM_API_CLASSES)}."
@@ -167,7 +164,7 @@ def postprocessing_config(name: str, checkpoint: Checkpoint, engine: EngineTier)
 
 
 def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
-    """TensorRT-LLM's own model: what of its template is used here, with nothing left to fill in.
+    """TensorRT-LLM's own model, with the part of its template that is used here and nothing left to fill in.
 
     The three empty parameters must be there: the backend reads them without a default.
     """
@@ -209,7 +206,7 @@ def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_
 
 
 def ensemble_config(name: str) -> model_config_pb2.ModelConfig:
-    """A prompt in, a text out: one sequence, with Triton passing the tensors from model to model."""
+    """Writes one sequence: a prompt in, a text out. Triton passes the tensors from model to model."""
     config = model_config_pb2.ModelConfig(name=f"{name}-ensemble", platform="ensemble", max_batch_size=1)
     _inputs(config, _REQUEST, needed=["text_input"])
     _outputs(config, _ANSWER)
@@ -228,7 +225,7 @@ def ensemble_config(name: str) -> model_config_pb2.ModelConfig:
 
 
 def llm_api_config(name: str, checkpoint: Checkpoint, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
-    """The one model of a tier that the LLM API runs."""
+    """The only model of a tier that the LLM API runs."""
     config = _python_model(name)
     add_contract(config)
     return _with(
@@ -251,18 +248,6 @@ def _ids(engine: EngineTier) -> str:
     return ",".join(map(str, engine.gpu_device_ids))
 
 
-def _on_gpu(tier: Tier, gpu: str) -> GpuRuntime:
-    if tier.gpu is None:
-        raise BuildError(f"Tier {tier.name} has no settings for a GPU.")
-    return tier.gpu.on_gpu(gpu)
-
-
-def _checkpoint(tier: Tier) -> Checkpoint:
-    if tier.checkpoint is None:
-        raise BuildError(f"Tier {tier.name} has no checkpoint.")
-    return tier.checkpoint
-
-
 def _python_model(name: str, max_batch_size: int = 0) -> model_config_pb2.ModelConfig:
     config = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=max_batch_size)
     config.instance_group.add(kind="KIND_CPU", count=1)
@@ -280,7 +265,7 @@ def _outputs(config: model_config_pb2.ModelConfig, tensors: Tensors) -> None:
 
 
 def _connect(connections: Any, names: Any, prefix: str = "") -> None:
-    """prefix: of the ensemble's name for a tensor that is not one of its own inputs and outputs."""
+    """prefix: put before the names of tensors that are neither inputs nor outputs of the ensemble."""
     for name in names:
         connections[name] = prefix + name
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Writes a Triton model repository and the deployment file beside it, for any runtime."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from codecascade_build.recipes import GpuRuntime, LlamaCpp, Recipe, Runtime
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """repository: a folder for Triton's --model-repository. deployment: the value of CODECASCADE_DEPLOYMENT."""
+    """What was written."""
 
     repository: Path
+    """The folder for Triton's --model-repository."""
     deployment: Path
+    """The file for CODECASCADE_DEPLOYMENT."""
 
 
 def write(name: str, files: Mapping[str, str], document: Mapping[str, Any], into: Path) -> Rendered:
-    """Write into/<name>/ and into/<name>.json. files: path inside the repository → content; document: the deployment."""
+    """Write into/<name>/ and into/<name>.json. files: path inside the repository → content. document: the deployment."""
     rendered = Rendered(repository=into / name, deployment=into / f"{name}.json")
-    if _texts(rendered.repository) != files:  # else a server may be reading it
+    if _texts(rendered.repository) != files:  # an unchanged one is left alone: a server may be reading it
         unfinished = into / f".{name}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
         for path, text in files.items():

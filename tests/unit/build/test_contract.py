@@ -19,8 +19,6 @@ from codecascade_build.errors import BuildError
 from codecascade_build.gpus import GPUS
 from codecascade_build.paths import CONTRACTS
 from codecascade_build.recipes import families, load_recipe
-from codecascade_build.render.gpu import EngineTier, engine_config
-from tritonclient.grpc import model_config_pb2
 
 BUILD = ("trtllm-build", "--checkpoint_dir", "c", "--output_dir", "e")
 
@@ -44,33 +42,29 @@ def test_every_command_of_every_recipe_on_every_gpu_keeps_the_contract(contract:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "problem"),
     [
-        (("--max_batch_sise", "64"), "trtllm-build of TensorRT-LLM 1.2.1 has no --max_batch_sise, but --max_batch_size."),
-        (("--tp_size", "2"), "trtllm-build of TensorRT-LLM 1.2.1 has no --tp_size any more (a checkpoint's own)."),
-        (("--max_output_len", "2"), "trtllm-build of TensorRT-LLM 1.2.1 has no --max_output_len any more (--max_seq_len)."),
-        (("--builder_opt", "2"), "trtllm-build of TensorRT-LLM 1.2.1 has no --builder_opt any more."),
-        (
-            ("--kv_cache_type", "sparse"),
-            "trtllm-build of TensorRT-LLM 1.2.1 takes for --kv_cache_type continuous, paged, disabled, not 'sparse'.",
-        ),
-        (("--workers", "two"), "trtllm-build of TensorRT-LLM 1.2.1 takes for --workers an int, not 'two'."),
-        (("--workers", "--dry_run"), "trtllm-build of TensorRT-LLM 1.2.1 needs a value for --workers."),
-        (("--workers",), "trtllm-build of TensorRT-LLM 1.2.1 needs a value for --workers."),
-        (("--output_dir", "f"), "trtllm-build of TensorRT-LLM 1.2.1 is given --output_dir twice."),
-        (("--dry_run", "yes"), "trtllm-build of TensorRT-LLM 1.2.1 has no yes."),
+        (("--max_batch_sise", "64"), r": unrecognized arguments: --max_batch_sise 64\.$"),
+        (("--max_batch", "64"), r": unrecognized arguments: --max_batch 64\.$"),
+        (("--tp_size", "2"), r" has no --tp_size any more \(a checkpoint's own\)\.$"),
+        (("--builder_opt", "2"), r" has no --builder_opt any more\.$"),
+        (("--kv_cache_type", "sparse"), r": argument --kv_cache_type: invalid choice: 'sparse' \(choose from .*paged"),
+        (("--workers", "two"), r": argument --workers: invalid int value: 'two'\.$"),
+        (("--workers", "--dry_run"), r": argument --workers: expected one argument\.$"),
+        (("--workers",), r": argument --workers: expected one argument\.$"),
+        (("--output_dir", "f"), r" is given --output_dir twice\.$"),
+        (("--dry_run", "yes"), r": unrecognized arguments: yes\.$"),
     ],
 )
-def test_a_command_that_is_not_of_this_version_is_refused(contract: Contract, arguments: tuple[str, ...], sentence: str) -> None:
-    with pytest.raises(BuildError) as raised:
+def test_a_command_that_is_not_of_this_version_is_refused(contract: Contract, arguments: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(BuildError, match=f"^trtllm-build of TensorRT-LLM 1.2.1{problem}"):
         check_argv(contract, (*BUILD, *arguments))
-    assert str(raised.value) == sentence
 
 
 def test_a_command_is_recognised_behind_its_environment_and_its_python(contract: Contract) -> None:
     argv = ("env", "A=1", "python3", "/app/examples/quantization/quantize.py", "--qformat")
     check_argv(contract, (*argv, "fp8"))
-    with pytest.raises(BuildError, match=r"^quantize.py of .* takes for --qformat nvfp4, fp8, .*, not 'fp6'\.$"):
+    with pytest.raises(BuildError, match=r"^quantize.py of .*: argument --qformat: invalid choice: 'fp6' "):
         check_argv(contract, (*argv, "fp6"))
 
 
@@ -93,23 +87,6 @@ def test_the_contract_says_of_everything_where_it_was_read() -> None:
                 assert source["repository"] == "NVIDIA/TensorRT-LLM", name
                 assert source["path"], name
                 assert source["commit"] or "not known" in source["note"], name
-
-
-@pytest.mark.parametrize("family", families())
-def test_the_engine_model_has_tensors_and_parameters_of_the_template_alone(contract: Contract, family: str) -> None:
-    template = contract.models["tensorrt_llm"]
-    for tier in load_recipe(family).tiers:
-        assert tier.gpu
-        config = engine_config(tier.name, tier.gpu, EngineTier(Path("/e"), Path("/t"), (0,), 65_536))
-        for tensors, ours in ((template["inputs"], config.input), (template["outputs"], config.output)):
-            for tensor in ours:
-                declared = tensors[tensor.name]
-                assert list(tensor.dims) == declared["dims"], tensor.name
-                if not declared["type"].startswith("$"):
-                    assert model_config_pb2.DataType.Name(tensor.data_type) == declared["type"], tensor.name
-        needed = {name for name, tensor in template["inputs"].items() if not tensor.get("optional")}
-        assert needed <= {tensor.name for tensor in config.input}
-        assert set(config.parameters) <= set(template["parameters"])
 
 
 class Stand:

@@ -73,6 +73,12 @@ def test_the_packages_that_pip_speaks_of_are_counted() -> None:
     assert str(count) == "installing 3 packages"
 
 
+def test_without_a_lock_nobody_knows_how_many_packages_there_will_be() -> None:
+    count = PackageCount(0)
+    count.read("Collecting torch==2.13.0 (from codecascade)")
+    assert str(count) == "1 packages"
+
+
 def test_a_lock_s_packages_are_counted() -> None:
     assert pins("a==1 ; python_full_version < '3.11' \\\n    --hash=sha256:00\n    # via b\nb-c==2 \\\n") == 2
 

@@ -166,8 +166,10 @@ def test_tensors_and_parameters_of_the_engine_s_model_are_those_of_its_template(
     template = CONTRACT["models"]["tensorrt_llm"]
     for tier in recipe.tiers:
         parsed = config(rendered, f"{tier.name}-tensorrt_llm")
-        for kind, found in (("inputs", parsed.input), ("outputs", parsed.output)):
-            for name, (data_type, dims) in tensors(found).items():
+        needed = {name for name, tensor in template["inputs"].items() if not tensor.get("optional")}
+        assert needed <= {tensor.name for tensor in parsed.input}
+        for kind, ours in (("inputs", parsed.input), ("outputs", parsed.output)):
+            for name, (data_type, dims) in tensors(ours).items():
                 there = template[kind][name]
                 assert dims == there["dims"], name
                 assert data_type == there["type"].replace("${logits_datatype}", "TYPE_FP32"), name

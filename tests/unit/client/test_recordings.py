@@ -276,9 +276,9 @@ def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path) -> None:
 def test_a_recording_resumes_only_as_what_it_was_begun(tmp_path: Path) -> None:
     begun = resume_recording(tmp_path / "r", manifest())
     assert resume_recording(tmp_path / "r", manifest(provenance={"by": "another day"})) == begun
-    with pytest.raises(RecordingError, match=r"begun with another dataset: sha256: 'd+', now 'e+'"):
+    with pytest.raises(RecordingError, match=r"begun with different dataset: sha256: 'd+', now 'e+'"):
         resume_recording(tmp_path / "r", manifest(dataset={**DATASET, "sha256": "e" * 64}))
-    with pytest.raises(RecordingError, match="begun with another settings: k: 2, now 3"):
+    with pytest.raises(RecordingError, match="begun with different settings: k: 2, now 3"):
         resume_recording(tmp_path / "r", manifest(settings={"k": 3}))
 
 
@@ -286,14 +286,14 @@ def test_a_recording_resumes_though_its_manifest_lacks_what_was_not_written_down
     known = {"price_per_mtok": 1.0, "prompt_price_per_mtok": 0.0, "weights_sha256": "a" * 64}
     begun = resume_recording(tmp_path / "r", manifest())
     assert resume_recording(tmp_path / "r", manifest(tiers={"small": known})) == begun
-    with pytest.raises(RecordingError, match=r"another tiers: small: prompt_price_per_mtok: 0\.0, now 0\.2"):
+    with pytest.raises(RecordingError, match=r"different tiers: small: prompt_price_per_mtok: 0\.0, now 0\.2"):
         resume_recording(tmp_path / "r", manifest(tiers={"small": {**known, "prompt_price_per_mtok": 0.2}}))
-    with pytest.raises(RecordingError, match=r"another sandbox_price_per_cpu_s: 0.0, now 1e-05"):
+    with pytest.raises(RecordingError, match=r"different sandbox_price_per_cpu_s: 0.0, now 1e-05"):
         resume_recording(tmp_path / "r", manifest(sandbox_price_per_cpu_s=1e-5))
     resume_recording(tmp_path / "new", manifest(tiers={"small": known}))
-    with pytest.raises(RecordingError, match=r"another tiers: small: weights_sha256: 'a+', now 'b+'"):
+    with pytest.raises(RecordingError, match=r"different tiers: small: weights_sha256: 'a+', now 'b+'"):
         resume_recording(tmp_path / "new", manifest(tiers={"small": {**known, "weights_sha256": "b" * 64}}))
-    with pytest.raises(RecordingError, match="another tiers: large: None, now"):
+    with pytest.raises(RecordingError, match=r"different tiers: large: None, now"):
         resume_recording(tmp_path / "new", manifest(tiers={"small": known, "large": known}))
 
 
