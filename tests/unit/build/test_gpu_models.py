@@ -65,8 +65,8 @@ def parameters(parsed: model_config_pb2.ModelConfig) -> dict[str, str]:
     return {key: value.string_value for key, value in parsed.parameters.items()}
 
 
-def tensors(found: Iterable[model_config_pb2.ModelInput]) -> dict[str, tuple[str, list[int]]]:
-    return {tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in found}
+def tensors(declared: Iterable[model_config_pb2.ModelInput]) -> dict[str, tuple[str, list[int]]]:
+    return {tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in declared}
 
 
 def test_the_repository_holds_five_models_per_tier_and_nothing_else(recipe: Recipe, rendered: Rendered) -> None:
