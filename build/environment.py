@@ -101,7 +101,7 @@ def missing_for_numpy(header: Path, which: Callable[[str], str | None]) -> list[
 class PackageCount:
     """How far pip is with a lock, read from the lines that it prints.
 
-    pins: the packages that the lock names. pip ignores those whose marker does not fit this machine, and says so first.
+    pins: the packages that the lock names, 0 without a lock. pip first names those that it ignores on this machine.
     """
 
     def __init__(self, pins: int) -> None:
@@ -124,7 +124,8 @@ class PackageCount:
     def __str__(self) -> str:
         if self.installing:
             return f"installing {self.packages} packages"
-        return f"{self.packages} of {self.pins} packages" + (f", {self.downloaded:.0f} MB" if self.downloaded else "")
+        of = f" of {self.pins}" if self.pins > 0 else ""
+        return f"{self.packages}{of} packages" + (f", {self.downloaded:.0f} MB" if self.downloaded else "")
 
 
 def pins(lock: str) -> int:
@@ -168,7 +169,7 @@ def _logged(argv: Sequence[str], count: PackageCount) -> tuple[int, str]:
     said = []
     shown = ""
     with (
-        LOG.open("a", encoding="utf-8") as log,
+        LOG.open("a", buffering=1, encoding="utf-8") as log,
         subprocess.Popen(
             argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process,

@@ -1,6 +1,6 @@
-"""Everything that a deployment needs on this machine, and the server that runs it: `fetch`, `run`, `serve`.
+"""The commands `fetch`, `run` and `serve`: download what a deployment needs on this machine, and start its server.
 
-What it says about its own work goes to stderr: stdout is for the finished code.
+Progress goes to stderr. stdout is for the finished code.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def prepare(family: str, progress: Progress) -> Stack:
     recipe = load_recipe(family)
     check_machine()
     check_openmp()
-    python_library_dir()  # what this machine lacks is said before the downloads
+    python_library_dir()  # raises before the downloads if this machine lacks it
     places = sources(os.environ, progress)
     install = triton(places, pinned())
     weights = {name: obtain(tier.weights, places) for name, tier in settings(recipe, "llama_cpp").items()}
@@ -110,13 +110,13 @@ def serve(
 
 
 def client_environ(base: Mapping[str, str], server: RunningServer) -> dict[str, str]:
-    """For a program beside the server: where the server is, and this environment's programs first."""
+    """The variables of a program beside the server: CODECASCADE_URL, and this environment's programs first in PATH."""
     path = os.pathsep.join([str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)])
     return {**base, "PATH": path, "CODECASCADE_URL": server.grpc}
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so that the server is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # raises SystemExit, so that the server is stopped
     try:
         app()
     except BuildError as error:

@@ -17,17 +17,18 @@ NOTHING_TO_TEST = "no tests were run: the prompt defines no function to test"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """score: normalised, 0…1, of the candidate returned; 0 when it was not tested."""
+    """What a request gets."""
 
     candidate: Candidate
     tier: str
     score: float
+    """Normalised, 0…1, of this candidate; 0 if it was not tested."""
     trace: Trace
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """The best candidate of one step."""
+class _Best:
+    """The best candidate of a step."""
 
     candidate: Candidate
     tier: str
@@ -44,26 +45,26 @@ async def run_cascade(
 ) -> Answer:
     """Complete a task by a plan. clock: seconds.
 
-    A tier that fails is skipped upward; if the last one fails, the best earlier candidate is returned and marked so.
-    Raises TierUnavailable when no tier answered, InvalidRequest when every tier refused the request.
+    When a tier fails, the next one is asked. When the last one fails, the best earlier candidate is the answer, and the trace
+    says so. Raises TierUnavailable when no tier answered, InvalidRequest when every tier refused the request.
     """
     started = clock()
     steps: list[StepTrace] = []
-    best: _Found | None = None
+    best: _Best | None = None
     failures: list[TierUnavailable | InvalidRequest] = []
     for step in steps_for(task, plan):
         last = step.tier == plan.steps[-1].tier
         try:
-            found, traced = await _run_step(task, step, last, tiers, sandbox, prices, clock)
+            step_best, traced = await _run_step(task, step, last, tiers, sandbox, prices, clock)
         except (TierUnavailable, InvalidRequest) as error:
             failures.append(error)
             steps.append(StepTrace(step.tier, step.k, step.threshold, decision="skipped", reason=str(error)))
             continue
         steps.append(traced)
         if traced.decision == Decision.ACCEPT.value:
-            best = found
+            best = step_best
             break
-        best = found if best is None or found.score >= best.score else best
+        best = step_best if best is None or step_best.score >= best.score else best
     if best is None:
         raise _nobody_answered(failures)
     note = _note(task, steps)
@@ -84,7 +85,7 @@ async def _run_step(
     sandbox: Sandbox,
     prices: Prices,
     clock: Callable[[], float],
-) -> tuple[_Found, StepTrace]:
+) -> tuple[_Best, StepTrace]:
     started = clock()
     samples = await tiers.sample(task, step)
     generated = clock()
@@ -108,11 +109,11 @@ async def _run_step(
         sandbox_ms=(judged - generated) * 1e3,
         wall_ms=(judged - started) * 1e3,
     )
-    return _Found(samples.candidates[score.best], step.tier, score.value), trace
+    return _Best(samples.candidates[score.best], step.tier, score.value), trace
 
 
 async def _judge(samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:
-    """Score, CPU seconds, and why there is no verdict (the sandbox failed), if so."""
+    """The score, CPU seconds, and why the sandbox gave no verdict, if it failed."""
     if not samples.test_lines:
         return untested(len(samples.candidates)), 0.0, None
     try:

@@ -19,39 +19,46 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One deployed model size. price_per_mtok, prompt_price_per_mtok: US dollars per 1M generated and prompt tokens.
-
-    timeout_s: then it counts as failed. weights_sha256: of the file that it runs, where it is one.
-    url: host:port of the gRPC of another Triton that serves it; None: the cascade's own.
-    """
+    """One deployed model size."""
 
     name: str
     style: str
+    """How it is prompted: one of codecascade.texts.prompts.STYLES."""
     context_tokens: int
     max_completion_tokens: int
     price_per_mtok: float
+    """US dollars per 1M generated tokens."""
     timeout_s: float = 300.0
+    """Seconds after which a call counts as failed."""
     prompt_price_per_mtok: float = 0.0
+    """US dollars per 1M prompt tokens."""
     weights_sha256: str | None = None
+    """Hash of the weights, where they are one file."""
     url: str | None = None
+    """host:port of the gRPC service of another Triton that serves the tier; None: the cascade's own Triton."""
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"tier {self.name!r} has style {self.style!r}, allowed are {', '.join(STYLES)}")
         if self.max_completion_tokens < 1 or self.context_tokens < 1 or not self.timeout_s > 0:
-            raise ValueError(f"tier {self.name!r} has a limit that is not positive")
+            raise ValueError(
+                f"tier {self.name!r} has context_tokens {self.context_tokens}, max_completion_tokens "
+                f"{self.max_completion_tokens}, timeout_s {self.timeout_s}; each must be above 0"
+            )
         if self.url is not None and not re.fullmatch(r"[^\s]+:\d{1,5}", self.url):
-            raise ValueError(f"tier {self.name!r} has url {self.url!r}, allowed is host:port")
+            raise ValueError(f"tier {self.name!r} has url {self.url!r}, must be host:port")
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """sandbox_price_per_cpu_s: US dollars per CPU second of generated programs under test."""
+    """The tiers behind a cascade, and the plan file that it follows."""
 
     family: str
     plans: Path
     tiers: Mapping[str, Tier]
+    """By name, small to large."""
     sandbox_price_per_cpu_s: float = 0.0
+    """US dollars per CPU second of generated programs."""
 
     def __post_init__(self) -> None:
         _ = self.prices  # raises ValueError
@@ -85,5 +92,5 @@ def _parse(data: Any) -> Deployment:
         raise ValueError(f"format is {data['format']!r}, this version reads format {FORMAT}")
     tiers = {tier["name"]: Tier(**tier) for tier in data["tiers"]}
     if not tiers:
-        raise ValueError("it has no tiers")
+        raise ValueError("tiers is empty, must hold at least one")
     return Deployment(data["family"], Path(data["plans"]), tiers, data.get("sandbox_price_per_cpu_s", 0.0))

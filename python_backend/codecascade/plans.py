@@ -19,13 +19,14 @@ _OLD_NAMES = {"test_lines": "lines_per_sample"}  # of a step, in files written b
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """promises: what a searched file says of its plans on held-out tasks, by name; a plan written by hand promises nothing."""
+    """What a plan file holds."""
 
     family: str
     provenance: Mapping[str, Any]
     default: str
     plans: Mapping[str, Plan]
     promises: Mapping[str, Mapping[str, Any]]
+    """By plan: the search's figures on held-out tasks. A plan written by hand promises nothing."""
 
     def choose(self, name: str | None) -> Plan:
         """The named plan, or the default one. Raises InvalidRequest naming the plans there are."""
@@ -55,9 +56,9 @@ def step_entry(step: PlanStep, *, last: bool) -> dict[str, Any]:
 
 
 class PlanStore:
-    """The plans in force: read again within a second of a change of the file, so that a new plan needs no restart.
+    """The plans in force. A changed file is read within a second, so a new plan needs no restart.
 
-    report: is told, once, why a changed file is not in force; the plans before it still are. clock: seconds.
+    A changed file that cannot be used leaves the earlier plans in force; `report` is told why, once. clock: seconds.
     """
 
     def __init__(self, path: Path, report: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,7 +71,7 @@ class PlanStore:
 
     def current(self) -> PlanFile:
         now = self._clock()
-        if now - self._looked < LOOK_S:  # a look costs a request as much as the rest of the cascade's own work
+        if now - self._looked < LOOK_S:  # a look costs as much as the rest of the cascade's own work
             return self._plans
         self._looked = now
         version = self._stat()
@@ -79,7 +80,7 @@ class PlanStore:
             try:
                 self._plans = load_plans(self._path)
             except PlanFileError as error:
-                self._report(f"{error}; the plans before it stay in force")
+                self._report(f"{error}; the earlier plans stay in force")
         return self._plans
 
     def _stat(self) -> tuple[int, int, int] | None:
@@ -99,8 +100,8 @@ def _parse(data: Any) -> PlanFile:
         raise ValueError(f"format is {data['format']!r}, this version reads format {FORMAT}")
     plans = {name: Plan(name, tuple(_step(step) for step in plan["steps"])) for name, plan in data["plans"].items()}
     if not isinstance(data["family"], str):
-        raise ValueError(f"family is {data['family']!r}, allowed is a name")
+        raise ValueError(f"family is {data['family']!r}, must be a name")
     if data["default"] not in plans:
-        raise ValueError(f"default is {data['default']!r}, which is not among the plans {', '.join(sorted(plans))}")
+        raise ValueError(f"default is {data['default']!r}, must be one of the plans {', '.join(sorted(plans))}")
     promises = {name: plan["held_out"] for name, plan in data["plans"].items() if "held_out" in plan}
     return PlanFile(data["family"], data["provenance"], data["default"], plans, promises)

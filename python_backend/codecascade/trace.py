@@ -9,13 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class StepTrace:
-    """One step of a plan. decision: accept | escalate | skipped (the tier failed). Tokens are those of the whole step."""
+    """One step of a plan. Tokens, seconds and cost are those of the whole step."""
 
     tier: str
     k: int
     threshold: float
     decision: str
+    """accept, escalate, or skipped: the tier failed."""
     reason: str
+    """Why, in words."""
     solutions: int = 0
     n_test_lines: int = 0
     score: float = 0.0
@@ -30,12 +32,15 @@ class StepTrace:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """prompt_tokens, completion_tokens: by tier. sandbox_s: CPU seconds. cost_usd: of all three."""
+    """What a request cost."""
 
     cost_usd: float
     prompt_tokens: dict[str, int]
+    """By tier."""
     completion_tokens: dict[str, int]
+    """By tier."""
     sandbox_s: float
+    """CPU seconds."""
 
 
 def cost_of(steps: Sequence[StepTrace]) -> Cost:
@@ -49,17 +54,20 @@ def cost_of(steps: Sequence[StepTrace]) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """note: why no tests were run, or why an answer is not the accepted one; None in the ordinary case."""
+    """What happened to one request."""
 
     plan: str
     entry_point: str | None
     answered_by: str
     note: str | None
+    """Why no tests were run, or why the answer is not an accepted one; None in the ordinary case."""
     steps: tuple[StepTrace, ...]
     wall_ms: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON. Everything in it follows from request, seed and deployment, but for `*_ms`, `sandbox_s` and, where the
-        sandbox has a price, `cost_usd`.
+        """The trace for JSON.
+
+        Request, seed and deployment decide everything in it but `*_ms`, `sandbox_s` and, where the sandbox has a price,
+        `cost_usd`.
         """
         return {**asdict(self), "cost": asdict(cost_of(self.steps))}

@@ -27,28 +27,28 @@ class Decision(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to complete. `entry_point` is the function the tests call; None: nothing to test."""
+    """What to complete."""
 
     prompt: str
     entry_point: str | None = None
+    """The function that tests call; None: there is nothing to test."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """One step of a plan.
-
-    k solutions and k test samples are drawn, `lines_per_sample` asserts are kept of each test sample, and the best
-    solution is accepted when its normalised score reaches `threshold` (0…1). k = 0: one greedy solution, no tests.
-    """
+    """One step of a plan: what a tier is asked for, and when its answer is accepted."""
 
     tier: str
     k: int
+    """Solutions to draw, and test samples; 0: one greedy solution, no tests."""
     lines_per_sample: int = 0
+    """Asserts to keep of each test sample."""
     threshold: float = 0.0
+    """The normalised score, 0…1, from which the best solution is accepted."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.tier, str) or not self.tier:
-            raise ValueError(f"a step names the tier {self.tier!r}, allowed is a model's name")
+            raise ValueError(f"tier of a step is {self.tier!r}, must be a model's name")
         lines = (1, 100) if self.k else (0, 0)  # k = 0 has no tests
         for name, value, kind, (low, high) in (
             ("k", self.k, int, (0, 100)),
@@ -56,11 +56,11 @@ class PlanStep:
             ("threshold", self.threshold, (int, float), (0, 1)),
         ):
             if not isinstance(value, kind) or not low <= value <= high:
-                raise ValueError(f"{name} of tier {self.tier!r} is {value!r}, allowed are {low} to {high}")
+                raise ValueError(f"{name} of tier {self.tier!r} is {value!r}, must be {low} to {high}")
 
     @property
     def greedy(self) -> bool:
-        """k = 0 and k = 1 are greedy; more solutions are sampled (paper, section on the grid)."""
+        """Whether solutions are decoded greedily: for k = 0 and 1. More are sampled (paper, section on the grid)."""
         return self.k <= 1
 
 
@@ -83,16 +83,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion as a tier gave it.
-
-    line_tokens: for every line of the text, what the sample would have cost had it been asked for no more lines; empty where the
-    runtime cannot end a sample at a line: it costs the whole sample then.
-    """
+    """One completion as a tier gave it."""
 
     text: str
     completion_tokens: int
-    finish_reason: str = "stop"  # stop | length | cancelled
+    finish_reason: str = "stop"
+    """stop, length or cancelled."""
     line_tokens: tuple[int, ...] = ()
+    """(lines,) tokens of a sample that ends after each line; empty where the runtime cannot end a sample at a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +120,20 @@ class TierSamples:
 
 @dataclass(frozen=True, slots=True)
 class VerdictMatrix:
-    """verdicts: (candidates, lines) int8 of Verdict. cpu_s: (candidates,) CPU seconds each candidate's child took.
-
-    modes: for each line, how it was judged (blind, tick or invalid). endings: for each candidate, why its child ended.
-    A sandbox that cannot say leaves them empty.
-    """
+    """Every candidate against every test line."""
 
     verdicts: NDArray[np.int8]
+    """(candidates, lines) of Verdict."""
     cpu_s: NDArray[np.float64]
+    """(candidates,) CPU seconds."""
     modes: tuple[str, ...] = ()
+    """(lines,) how each line was judged: blind, tick or invalid; empty if the sandbox does not say."""
     endings: tuple[str, ...] = ()
+    """(candidates,) why each candidate's process ended; empty if the sandbox does not say."""
 
     def __post_init__(self) -> None:
         if self.verdicts.ndim != 2 or self.cpu_s.shape != self.verdicts.shape[:1]:
-            raise ValueError(f"verdicts {self.verdicts.shape} and cpu_s {self.cpu_s.shape} do not belong together")
+            raise ValueError(f"verdicts {self.verdicts.shape} and cpu_s {self.cpu_s.shape} must have equally many candidates")
 
     @property
     def passed(self) -> NDArray[np.bool_]:
@@ -145,11 +143,14 @@ class VerdictMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """best: index of the candidate to return; agreement: its n_s · n_t; pairs: candidates × lines, 0 if nothing was tested."""
+    """The best candidate and the evidence for it."""
 
     best: int
+    """Its index."""
     agreement: int
+    """Its n_s · n_t: the lines it passes times the candidates that pass the same line."""
     pairs: int
+    """Candidates × lines; 0 if nothing was tested."""
 
     @property
     def value(self) -> float:

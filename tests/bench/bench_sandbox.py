@@ -82,7 +82,7 @@ class Way:
     @property
     def tail(self) -> float:
         """The 99th percentile of a matrix's time, in medians of its own problem: what is not the problem's doing."""
-        return _quantile([each / statistics.median(found) for found in self.seconds.values() for each in found], 0.99)
+        return _quantile([time / statistics.median(times) for times in self.seconds.values() for time in times], 0.99)
 
     def _all(self) -> list[float]:
         return list(itertools.chain.from_iterable(self.seconds.values()))

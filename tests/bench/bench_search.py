@@ -1,6 +1,6 @@
 """The exact frontier of at least 10⁸ plans of the published recording, beside a straightforward enumeration with numpy.
 
-    python tests/bench/bench_search.py FOLDER      FOLDER: published runs
+    python -m tests.bench.bench_search FOLDER      FOLDER: published runs
 
 The enumeration takes every plan for itself: the cells that each step accepts are computed once, and each combination of a
 first step, a second step and their thresholds is summed over all cells, its last steps together. All of it would take too long,

@@ -1,6 +1,6 @@
 """Replays every published plan from the authors' own stage table and compares cost and accuracy, row by row.
 
-python tests/bench/check_published.py FOLDER      exit 0: every row is reproduced; 1: some are not, each is named
+python -m tests.bench.check_published FOLDER      exit 0: every row is reproduced; 1: some are not, each is named
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ def check(file: PlanTable, table: Table, recording: Recording) -> int:
     worst = 0.0
     for row in file.plans:
         try:
-            found = figures(outcome(table, row.plan))
+            replayed = figures(outcome(table, row.plan))
         except CascadeError as error:
             print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {error}")
             continue
-        off = abs(found.cost - row.cost) / row.cost
+        off = abs(replayed.cost - row.cost) / row.cost
         worst = max(worst, off)
-        if off <= COST_TOLERANCE and abs(found.accuracy - row.accuracy) <= ACCURACY_TOLERANCE:
+        if off <= COST_TOLERANCE and abs(replayed.accuracy - row.accuracy) <= ACCURACY_TOLERANCE:
             reproduced.append(row.plan)
         else:
-            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, found, table)}")
+            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, replayed, table)}")
     looped = asyncio.run(check_loop(reproduced, table, recording))
     print(
         f"{file.path.name}: {len(reproduced)} of {len(file.plans)} plans on {len(table.tasks)} tasks, "
@@ -81,20 +81,19 @@ def check(file: PlanTable, table: Table, recording: Recording) -> int:
     return len(file.plans) - len(reproduced)
 
 
-def figures(found: Outcome) -> Figures:
-    return Figures(cost=1000 * found.cost_usd, accuracy=100 * found.accuracy)
+def figures(outcome: Outcome) -> Figures:
+    return Figures(cost=1000 * outcome.cost_usd, accuracy=100 * outcome.accuracy)
 
 
-def difference(row: PublishedPlan, found: Figures, table: Table) -> str:
+def difference(row: PublishedPlan, replayed: Figures, table: Table) -> str:
     untested = sum(int((table.pairs[table.of(option_of(step))] == 0).sum()) for step in row.plan.steps if step.k > 0)
     why = (
         f"in {untested} cells a step has no test line: the published rule accepts there (0 ≥ θ·0), this one escalates"
         if untested
         else "the stage table does not give this row under accept ⇔ n_s·n_t ≥ θ·pairs"
     )
-    return (
-        f"published cost {row.cost!r} and accuracy {row.accuracy!r} %, replayed {found.cost!r} and {found.accuracy!r} % ({why})"
-    )
+    published = f"published cost {row.cost!r} and accuracy {row.accuracy!r} %"
+    return f"{published}, replayed {replayed.cost!r} and {replayed.accuracy!r} % ({why})"
 
 
 async def check_loop(plans: Sequence[Plan], table: Table, recording: Recording) -> int:

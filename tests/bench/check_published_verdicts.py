@@ -1,6 +1,6 @@
 """Judges the paper's published samples anew and compares n_s and n_t of the best pair with the authors' own, row by row.
 
-python tests/bench/check_published_verdicts.py FOLDER [EVERY]     k = 10, l = 4, all tiers and runs; EVERY: each n-th row only
+python -m tests.bench.check_published_verdicts FOLDER [EVERY]   k = 10, l = 4, all tiers and runs; EVERY: each n-th row only
 exit 0: at least 99 % of the rows agree and every other one is explained; 1: not
 
 The texts are taken as the authors took them: a solution's text is the program, run as the main module, and of the first l

@@ -24,16 +24,13 @@ import grpc  # type: ignore[import-untyped]
 import numpy as np
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.types import Task
-from codecascade_client.terminal import console, new_table
-from rich.text import Text
-from tritonclient.grpc import service_pb2
-
-_ROOT = Path(__file__).resolve().parents[2]
-
 from codecascade_build.paths import VAR
 from codecascade_build.server.install import installed
 from codecascade_build.server.process import RunningServer, running
 from codecascade_build.server.release import pinned
+from codecascade_client.terminal import console, new_table
+from rich.text import Text
+from tritonclient.grpc import service_pb2
 
 from tests.server.scripted.repository import ScriptedRepository, ScriptedTier, render
 

@@ -1,4 +1,4 @@
-"""Scripted tiers and sandbox: the cascade's two seams, played from tables."""
+"""Fakes of the cascade's two seams: tiers and a sandbox that answer from tables."""
 
 from __future__ import annotations
 
@@ -24,24 +24,23 @@ def answer(*sources: str, tests: Sequence[str] = ("assert f() == 1",)) -> TierSa
 
 @dataclass
 class ScriptedTiers:
-    """tier → its answer, or the error it raises. `asked` is what was asked, in order."""
-
     answers: Mapping[str, TierSamples | Exception]
+    """Tier → its answer, or the error that it raises."""
     asked: list[PlanStep] = field(default_factory=list)
+    """In order."""
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         self.asked.append(step)
-        found = self.answers[step.tier]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        answer = self.answers[step.tier]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 @dataclass
 class ScriptedSandbox:
-    """candidate source → its row of verdicts; an error instead is raised for every run."""
-
     rows: Mapping[str, Sequence[int]] | Exception
+    """Candidate source → its row of verdicts; an error is raised for every run."""
     runs: int = 0
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:

@@ -22,36 +22,38 @@ async def complete(tiers: ScriptedTiers, sandbox: ScriptedSandbox, plan: Plan = 
 
 async def test_accepts_a_convincing_answer_without_asking_the_larger_tier() -> None:
     tiers = ScriptedTiers({"small": answer("wrong", "right", tests=["t1", "t2"])})
-    found = await complete(tiers, ScriptedSandbox({"wrong": [FAIL, PASS], "right": [PASS, PASS]}))
-    assert (found.candidate.source, found.tier, found.score) == ("right", "small", 1.0)
+    answered = await complete(tiers, ScriptedSandbox({"wrong": [FAIL, PASS], "right": [PASS, PASS]}))
+    assert (answered.candidate.source, answered.tier, answered.score) == ("right", "small", 1.0)
     assert [step.tier for step in tiers.asked] == ["small"]
-    assert found.trace.steps[0].reason == "score 1.000 ≥ threshold 0.6"
+    assert answered.trace.steps[0].reason == "score 1.000 ≥ threshold 0.6"
 
 
 async def test_escalates_when_no_candidate_passes() -> None:
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
-    found = await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))
-    assert (found.candidate.source, found.tier, found.score) == ("c", "large", 0.0)
-    assert [(step.tier, step.decision, step.reason) for step in found.trace.steps] == [
+    answered = await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))
+    assert (answered.candidate.source, answered.tier, answered.score) == ("c", "large", 0.0)
+    assert [(step.tier, step.decision, step.reason) for step in answered.trace.steps] == [
         ("small", "escalate", "score 0.000 < threshold 0.6"),
         ("large", "accept", "greedy, not tested"),
     ]
-    assert found.trace.note is None
+    assert answered.trace.note is None
 
 
 async def test_escalates_when_the_tier_wrote_no_test_line() -> None:
     sandbox = ScriptedSandbox({})
-    found = await complete(ScriptedTiers({"small": answer("a", "b", tests=()), "large": answer("c", tests=())}), sandbox)
-    assert found.tier == "large"
-    assert found.trace.steps[0].reason == "the tier wrote no usable test line"
+    answered = await complete(ScriptedTiers({"small": answer("a", "b", tests=()), "large": answer("c", tests=())}), sandbox)
+    assert answered.tier == "large"
+    assert answered.trace.steps[0].reason == "the tier wrote no usable test line"
     assert sandbox.runs == 0
 
 
 async def test_the_last_tier_accepts_its_best_whatever_the_score() -> None:
     plan = Plan("tested", (PlanStep("small", k=3, lines_per_sample=1, threshold=1.0),))
-    found = await complete(ScriptedTiers({"small": answer("a", "b", "c")}), ScriptedSandbox({"a": [1], "b": [0], "c": [1]}), plan)
-    assert (found.candidate.source, found.trace.steps[0].decision) == ("b", "accept")
-    assert found.score == pytest.approx(1 / 3)
+    answered = await complete(
+        ScriptedTiers({"small": answer("a", "b", "c")}), ScriptedSandbox({"a": [1], "b": [0], "c": [1]}), plan
+    )
+    assert (answered.candidate.source, answered.trace.steps[0].decision) == ("b", "accept")
+    assert answered.score == pytest.approx(1 / 3)
 
 
 async def test_cost_adds_every_tier_that_was_asked() -> None:
@@ -67,28 +69,28 @@ async def test_prompts_and_the_sandbox_cost_what_they_are_said_to_cost() -> None
         {"small": TokenPrice(1.0, prompt_price_per_mtok=0.5), "large": TokenPrice(4.0, 2.0)}, sandbox_price_per_cpu_s=1e-3
     )
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
-    found = await run_cascade(TASK, PLAN, tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}), prices)
-    small, large = found.trace.steps
+    answered = await run_cascade(TASK, PLAN, tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}), prices)
+    small, large = answered.trace.steps
     assert small.cost_usd == pytest.approx(COMPLETION_TOKENS * 1e-6 + PROMPT_TOKENS * 0.5e-6 + 2 * CPU_S * 1e-3)
     assert large.cost_usd == pytest.approx(COMPLETION_TOKENS * 4e-6 + PROMPT_TOKENS * 2e-6)
-    assert cost_of(found.trace.steps).cost_usd == pytest.approx(small.cost_usd + large.cost_usd)
+    assert cost_of(answered.trace.steps).cost_usd == pytest.approx(small.cost_usd + large.cost_usd)
 
 
 async def test_a_tier_that_fails_is_skipped_upward_with_the_reason() -> None:
     tiers = ScriptedTiers({"small": TierUnavailable("tier small: gone"), "large": answer("c", tests=())})
-    found = await complete(tiers, ScriptedSandbox({}))
-    assert found.tier == "large"
-    assert (found.trace.steps[0].decision, found.trace.steps[0].reason) == ("skipped", "tier small: gone")
+    answered = await complete(tiers, ScriptedSandbox({}))
+    assert answered.tier == "large"
+    assert (answered.trace.steps[0].decision, answered.trace.steps[0].reason) == ("skipped", "tier small: gone")
 
 
 async def test_when_the_last_tier_fails_the_best_earlier_candidate_is_returned_and_marked() -> None:
     plan = Plan("three", (PlanStep("small", 2, 1, 1.0), PlanStep("middle", 2, 1, 1.0), PlanStep("large", k=0)))
     tiers = ScriptedTiers({"small": answer("a", "b"), "middle": answer("c", "d"), "large": DOWN})
     sandbox = ScriptedSandbox({"a": [PASS], "b": [FAIL], "c": [FAIL], "d": [FAIL]})
-    found = await run_cascade(TASK, plan, tiers, sandbox, PRICES)
-    assert (found.candidate.source, found.tier, found.score) == ("a", "small", 0.25 * 2)
-    assert found.trace.note is not None
-    assert "the last tier failed (tier large: stub process is not healthy)" in found.trace.note
+    answered = await run_cascade(TASK, plan, tiers, sandbox, PRICES)
+    assert (answered.candidate.source, answered.tier, answered.score) == ("a", "small", 0.25 * 2)
+    assert answered.trace.note is not None
+    assert "the last tier failed (tier large: stub process is not healthy)" in answered.trace.note
 
 
 async def test_when_no_tier_answers_the_request_fails_and_names_each() -> None:
@@ -106,22 +108,22 @@ async def test_a_request_that_every_tier_refuses_is_the_callers_fault() -> None:
 
 async def test_a_sandbox_that_fails_is_not_a_verdict() -> None:
     tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer("c", tests=())})
-    found = await complete(tiers, ScriptedSandbox(SandboxUnavailable("queue is full")))
-    assert found.tier == "large"
-    assert found.trace.steps[0].reason == "the sandbox gave no verdict: queue is full"
-    assert found.trace.steps[0].decision == "escalate"
+    answered = await complete(tiers, ScriptedSandbox(SandboxUnavailable("queue is full")))
+    assert answered.tier == "large"
+    assert answered.trace.steps[0].reason == "the sandbox gave no verdict: queue is full"
+    assert answered.trace.steps[0].decision == "escalate"
 
 
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier() -> None:
     tiers = ScriptedTiers({"large": answer("print(1)", tests=())})
-    found = await complete(tiers, ScriptedSandbox({}), task=Task("# print one\n"))
+    answered = await complete(tiers, ScriptedSandbox({}), task=Task("# print one\n"))
     assert tiers.asked == [PlanStep("large", k=0)]
-    assert (found.candidate.source, found.trace.note) == ("print(1)", NOTHING_TO_TEST)
+    assert (answered.candidate.source, answered.trace.note) == ("print(1)", NOTHING_TO_TEST)
 
 
 async def test_the_trace_is_plain_json_with_the_cost_in_it() -> None:
-    found = await complete(ScriptedTiers({"small": answer("a", "b")}), ScriptedSandbox({"a": [PASS], "b": [PASS]}))
-    trace = json.loads(json.dumps(found.trace.as_dict()))
+    answered = await complete(ScriptedTiers({"small": answer("a", "b")}), ScriptedSandbox({"a": [PASS], "b": [PASS]}))
+    trace = json.loads(json.dumps(answered.trace.as_dict()))
     assert trace["answered_by"] == "small"
     assert trace["cost"]["completion_tokens"] == {"small": COMPLETION_TOKENS}
     assert trace["steps"][0]["score"] == 1.0

@@ -20,21 +20,21 @@ Object = dict[str, Any]
 
 
 def values(family: str, /, **more: Any) -> dict[str, Any]:
-    """What values-<family>.yaml, --set-file deployment, --set-file plans and a claim for the engines make. more: dotted keys."""
-    found: dict[str, Any] = yaml.safe_load((CHART / f"values-{family}.yaml").read_text())
-    found |= {"deployment": json.dumps(deployment(family)), "plans": plans(family), "models": {"claim": "engines"}}
-    return with_values(found, more)
+    """values-<family>.yaml with a deployment, plans and a claim for the engines. more: dotted key → value."""
+    chosen: dict[str, Any] = yaml.safe_load((CHART / f"values-{family}.yaml").read_text())
+    chosen |= {"deployment": json.dumps(deployment(family)), "plans": plans(family), "models": {"claim": "engines"}}
+    return with_values(chosen, more)
 
 
-def with_values(found: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+def with_values(chosen: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """more: dotted key → value."""
     for key, value in more.items():
         *path, last = key.split(".")
-        place = found
+        place = chosen
         for name in path:
             place = place.setdefault(name, {})
         place[last] = value
-    return found
+    return chosen
 
 
 def deployment(family: str) -> dict[str, Any]:
@@ -71,19 +71,19 @@ def _rendered(given: str) -> list[str]:
     with helm_python.Chart.load(CHART) as chart:
         chart.validate_schema(chosen)
         texts = chart.render(chosen, name=RELEASE, namespace=NAMESPACE)
-    documents = [each for path, text in texts.items() if path.endswith(".yaml") for each in yaml.safe_load_all(text)]
-    return [json.dumps(each) for each in documents if each]
+    documents = [document for path, text in texts.items() if path.endswith(".yaml") for document in yaml.safe_load_all(text)]
+    return [json.dumps(document) for document in documents if document]
 
 
 def named(objects: list[Object], kind: str, name: str) -> Object:
     """The one object of this kind and name."""
-    found = [each for each in objects if each["kind"] == kind and each["metadata"]["name"] == f"{FULLNAME}-{name}"]
-    assert len(found) == 1, f"{len(found)} objects {kind} {FULLNAME}-{name}"
-    return found[0]
+    matching = [item for item in objects if item["kind"] == kind and item["metadata"]["name"] == f"{FULLNAME}-{name}"]
+    assert len(matching) == 1, f"{len(matching)} objects {kind} {FULLNAME}-{name}"
+    return matching[0]
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
-    return [each for each in objects if each["kind"] == kind]
+    return [item for item in objects if item["kind"] == kind]
 
 
 def container(workload: Object) -> Object:
@@ -97,12 +97,12 @@ def containers(workload: Object) -> list[Object]:
 
 
 def environment(workload: Object) -> dict[str, str]:
-    """A container's variables, those that follow from its resources included."""
-    found = container(workload)
+    """A container's variables by name; those that refer to its resources have their values."""
+    only = container(workload)
     variables = {}
-    for each in found["env"]:
-        if "valueFrom" in each:
-            kind, resource = each["valueFrom"]["resourceFieldRef"]["resource"].split(".")
-            each = {**each, "value": found["resources"][kind][resource]}
-        variables[each["name"]] = each["value"]
+    for variable in only["env"]:
+        if "valueFrom" in variable:
+            kind, resource = variable["valueFrom"]["resourceFieldRef"]["resource"].split(".")
+            variable = {**variable, "value": only["resources"][kind][resource]}
+        variables[variable["name"]] = variable["value"]
     return variables

@@ -1,4 +1,4 @@
-"""What a Dockerfile says, as far as the tests ask."""
+"""Reads the Dockerfiles, as far as the tests need it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Instruction:
 
 
 def read(kind: str) -> list[Instruction]:
-    """Of build/images/Dockerfile.<kind>: every instruction, in order."""
+    """Every instruction of build/images/Dockerfile.<kind>, in order."""
     lines = [line for line in (IMAGES / f"Dockerfile.{kind}").read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n", " ", "\n".join(lines))
     return [Instruction(*line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
 
 
 def last_stage(kind: str) -> list[Instruction]:
-    """What the image is made of."""
-    found = read(kind)
-    start = max(position for position, each in enumerate(found) if each.name == "FROM")
-    return found[start:]
+    """The instructions that make the image."""
+    instructions = read(kind)
+    start = max(position for position, instruction in enumerate(instructions) if instruction.name == "FROM")
+    return instructions[start:]
 
 
 def texts(instructions: list[Instruction], name: str) -> list[str]:
-    return [each.text for each in instructions if each.name == name]
+    return [instruction.text for instruction in instructions if instruction.name == name]
 
 
 def environment(kind: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ def groups(family: str) -> dict[str, list[str]]:
 
 
 def complete_groups(family: str) -> list[dict[str, Any]]:
-    """With what they take from the defaults."""
+    """The tier groups with their defaults filled in."""
     defaults = yaml.safe_load((chart.CHART / "values.yaml").read_text())["tierDefaults"]
     return [{**defaults, **group} for group in values(family)["tierGroups"]]
 
@@ -69,24 +69,24 @@ def test_there_is_a_values_file_for_every_family() -> None:
 def test_helm_finds_nothing_to_complain_about() -> None:
     report = helm_python.lint(chart.CHART, values("qwen2.5-coder"), strict=True)
     assert not report["errors"]
-    assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
+    assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_every_object_is_valid(family: str, variant: str, version: str) -> None:
     objects = release(family, variant)
-    assert {each["metadata"]["namespace"] for each in objects if "namespace" in each["metadata"]} <= {NAMESPACE}
-    for each in objects:
-        if each["kind"] not in CUSTOM:
-            kubernetes_validate.validate(each, version, strict=True)
+    assert {item["metadata"]["namespace"] for item in objects if "namespace" in item["metadata"]} <= {NAMESPACE}
+    for item in objects:
+        if item["kind"] not in CUSTOM:
+            kubernetes_validate.validate(item, version, strict=True)
 
 
 def test_the_schemas_see_a_mistake() -> None:
-    found = named(release(), "Deployment", "cascade")
-    container(found)["readinessProbe"]["httpGet"]["prot"] = 8000
+    cascade = named(release(), "Deployment", "cascade")
+    container(cascade)["readinessProbe"]["httpGet"]["prot"] = 8000
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(found, NEWEST, strict=True)
+        kubernetes_validate.validate(cascade, NEWEST, strict=True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,11 +97,11 @@ def test_every_tier_of_the_recipe_is_in_one_group(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_group_fits_its_gpus_as_one_server_of_as_many_ranks(family: str) -> None:
-    for each in complete_groups(family):
-        wishes = Wishes(tiers=tuple(each["tiers"]))
-        (server,) = plan_gpus(load_recipe(family), Fleet(GPUS[each["gpu"]], each["gpus"]), wishes).servers
-        assert {copy.tier for copy in server.copies} == set(each["tiers"])
-        assert max(server.ranks, 1) == each["ranks"]
+    for group in complete_groups(family):
+        wishes = Wishes(tiers=tuple(group["tiers"]))
+        (server,) = plan_gpus(load_recipe(family), Fleet(GPUS[group["gpu"]], group["gpus"]), wishes).servers
+        assert {copy.tier for copy in server.copies} == set(group["tiers"])
+        assert max(server.ranks, 1) == group["ranks"]
 
 
 def test_the_kinds_of_gpu_are_those_that_engines_are_built_for() -> None:
@@ -112,33 +112,36 @@ def test_the_kinds_of_gpu_are_those_that_engines_are_built_for() -> None:
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_selectors_find_the_pods_of_their_server_and_no_others(family: str, variant: str) -> None:
     objects = release(family, variant)
-    pods = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in of_kind(objects, "Deployment")}
+    pods = {
+        deployment["metadata"]["name"]: deployment["spec"]["template"]["metadata"]["labels"]
+        for deployment in of_kind(objects, "Deployment")
+    }
     assert set(pods) == {
         f"{FULLNAME}-{name}" for name in ("cascade", "sandbox", *groups(family)) if name in servers(family, variant)
     }
-    for each in objects:
-        if each["kind"] in ("Deployment", "PodDisruptionBudget"):
-            found = matched(each["spec"]["selector"]["matchLabels"], pods)
-        elif each["kind"] == "Service":
-            found = matched(each["spec"]["selector"], pods)
-        elif each["kind"] == "NetworkPolicy":
-            found = matched(each["spec"]["podSelector"]["matchLabels"], pods)
-        elif each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject"):
-            found = [each["spec"]["scaleTargetRef"]["name"]]
+    for item in objects:
+        if item["kind"] in ("Deployment", "PodDisruptionBudget"):
+            selected = matched(item["spec"]["selector"]["matchLabels"], pods)
+        elif item["kind"] == "Service":
+            selected = matched(item["spec"]["selector"], pods)
+        elif item["kind"] == "NetworkPolicy":
+            selected = matched(item["spec"]["podSelector"]["matchLabels"], pods)
+        elif item["kind"] in ("HorizontalPodAutoscaler", "ScaledObject"):
+            selected = [item["spec"]["scaleTargetRef"]["name"]]
         else:
             continue
-        assert found == [each["metadata"]["name"].removesuffix("-http")], f"{each['kind']} {each['metadata']['name']}"
+        assert selected == [item["metadata"]["name"].removesuffix("-http")], f"{item['kind']} {item['metadata']['name']}"
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_ports_are_those_that_the_server_listens_on(family: str, variant: str) -> None:
-    triton = {"http": 8000, "grpc": 8001, "metrics": 8002}  # tritonserver's own, and no flag changes them
+    triton = {"http": 8000, "grpc": 8001, "metrics": 8002}  # tritonserver's defaults, which no flag changes
     objects = release(family, variant)
-    for each in of_kind(objects, "Deployment"):
-        assert {port["name"]: port["containerPort"] for port in container(each)["ports"]} == triton
-        assert not [flag for flag in container(each)["args"] if re.match(r"--\w+-(port|address)", flag)]
-    for each in of_kind(objects, "Service"):
-        assert all(triton[port["targetPort"]] == port["port"] for port in each["spec"]["ports"])
+    for deployment in of_kind(objects, "Deployment"):
+        assert {port["name"]: port["containerPort"] for port in container(deployment)["ports"]} == triton
+        assert not [flag for flag in container(deployment)["args"] if re.match(r"--\w+-(port|address)", flag)]
+    for service in of_kind(objects, "Service"):
+        assert all(triton[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
     exposed = sorted(int(port) for port in dockerfile.texts(dockerfile.last_stage("cpu"), "EXPOSE")[0].split())
     assert exposed == sorted(triton.values())
 
@@ -154,28 +157,28 @@ def test_grpc_names_every_pod_and_http_is_one_address() -> None:
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_probes_ask_what_triton_answers_and_wait_for_engines(family: str, variant: str) -> None:
-    for each in of_kind(release(family, variant), "Deployment"):
-        found = container(each)
-        assert found["startupProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-        assert found["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-        assert found["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
-        waits = found["startupProbe"]["periodSeconds"] * found["startupProbe"]["failureThreshold"]
-        engines = "initContainers" in each["spec"]["template"]["spec"]
+    for deployment in of_kind(release(family, variant), "Deployment"):
+        server = container(deployment)
+        assert server["startupProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
+        assert server["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
+        assert server["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
+        waits = server["startupProbe"]["periodSeconds"] * server["startupProbe"]["failureThreshold"]
+        engines = "initContainers" in deployment["spec"]["template"]["spec"]
         assert waits == (1800 if engines else 120)
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_a_pod_outlives_the_requests_that_it_drains(family: str, variant: str) -> None:
-    for each in of_kind(release(family, variant), "Deployment"):
-        sleep = int(container(each)["lifecycle"]["preStop"]["exec"]["command"][1])
-        drain = int(environment(each)["CODECASCADE_DRAIN_S"])
-        assert each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= sleep + drain + 10
+    for deployment in of_kind(release(family, variant), "Deployment"):
+        sleep = int(container(deployment)["lifecycle"]["preStop"]["exec"]["command"][1])
+        drain = int(environment(deployment)["CODECASCADE_DRAIN_S"])
+        assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= sleep + drain + 10
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_every_pod_meets_the_restricted_pod_security_standard(family: str, variant: str) -> None:
-    for each in of_kind(release(family, variant), "Deployment"):
-        assert violations(each["spec"]["template"]["spec"]) == []
+    for deployment in of_kind(release(family, variant), "Deployment"):
+        assert violations(deployment["spec"]["template"]["spec"]) == []
 
 
 @pytest.mark.parametrize(
@@ -198,22 +201,22 @@ def test_what_the_standard_forbids_would_be_seen(change: Any, violation: str) ->
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_nothing_is_written_outside_tmp_and_shared_memory(family: str, variant: str) -> None:
-    for each in of_kind(release(family, variant), "Deployment"):
-        found, pod = container(each), each["spec"]["template"]["spec"]
-        assert all(every["securityContext"]["readOnlyRootFilesystem"] is True for every in containers(each))
-        assert [mount["mountPath"] for mount in found["volumeMounts"] if not mount.get("readOnly")] == ["/tmp", "/dev/shm"]
+    for deployment in of_kind(release(family, variant), "Deployment"):
+        server, pod = container(deployment), deployment["spec"]["template"]["spec"]
+        assert all(every["securityContext"]["readOnlyRootFilesystem"] is True for every in containers(deployment))
+        assert [mount["mountPath"] for mount in server["volumeMounts"] if not mount.get("readOnly")] == ["/tmp", "/dev/shm"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        assert {mount["name"] for mount in found["volumeMounts"]} == set(volumes)
+        assert {mount["name"] for mount in server["volumeMounts"]} == set(volumes)
         assert volumes["shm"]["emptyDir"]["medium"] == "Memory"
-        assert mebibytes(volumes["shm"]["emptyDir"]["sizeLimit"]) < mebibytes(found["resources"]["limits"]["memory"]) / 2
+        assert mebibytes(volumes["shm"]["emptyDir"]["sizeLimit"]) < mebibytes(server["resources"]["limits"]["memory"]) / 2
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_the_user_is_the_images_and_nobody_gets_a_token(family: str, variant: str) -> None:
-    for each in of_kind(release(family, variant), "Deployment"):
-        pod = each["spec"]["template"]["spec"]
+    for deployment in of_kind(release(family, variant), "Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
         context = pod["securityContext"]
-        image = "tensorrt_llm" if "tensorrt_llm" in container(each)["image"] else "cpu"
+        image = "tensorrt_llm" if "tensorrt_llm" in container(deployment)["image"] else "cpu"
         assert dockerfile.texts(dockerfile.last_stage(image), "USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
@@ -225,18 +228,18 @@ def test_the_server_reads_the_deployment_and_the_plans_that_are_mounted(family: 
     cascade = named(objects, "Deployment", "cascade")
     files = mounted_config(objects, cascade)
     written = {path: write(tmp_path / path.lstrip("/"), text) for path, text in files.items()}
-    found = load_deployment(written[environment(cascade)["CODECASCADE_DEPLOYMENT"]])
-    assert found.family == family
-    plans = load_plans(written[str(found.plans)])
+    loaded = load_deployment(written[environment(cascade)["CODECASCADE_DEPLOYMENT"]])
+    assert loaded.family == family
+    plans = load_plans(written[str(loaded.plans)])
     for plan in plans.plans.values():
-        found.check(plan)
+        loaded.check(plan)
     place = {tier: group for group, tiers in groups(family).items() for tier in tiers}
-    assert {name: tier.url for name, tier in found.tiers.items()} == {
+    assert {name: tier.url for name, tier in loaded.tiers.items()} == {
         tier: f"{FULLNAME}-{group}.{NAMESPACE}.svc:8001" for tier, group in place.items()
     }
     given = {tier["name"]: tier["price_per_mtok"] for tier in chart.deployment(family)["tiers"]}
-    assert {name: tier.price_per_mtok for name, tier in found.tiers.items()} == given
-    assert list(found.tiers) == list(given)
+    assert {name: tier.price_per_mtok for name, tier in loaded.tiers.items()} == given
+    assert list(loaded.tiers) == list(given)
 
 
 def test_plans_arrive_byte_for_byte_and_change_without_a_restart() -> None:
@@ -244,7 +247,7 @@ def test_plans_arrive_byte_for_byte_and_change_without_a_restart() -> None:
     objects = release()
     assert named(objects, "ConfigMap", "plans")["data"]["qwen2.5-coder.json"].strip() == text.strip()
     mounts = container(named(objects, "Deployment", "cascade"))["volumeMounts"]
-    assert all("subPath" not in mount for mount in mounts)  # such a mount never changes
+    assert all("subPath" not in mount for mount in mounts)  # Kubernetes never updates such a mount
     other = text.replace('"default": "balanced"', '"default": "cheap"')
     assert other != text
     assert named(release(plans=other), "Deployment", "cascade") == named(objects, "Deployment", "cascade")
@@ -262,17 +265,17 @@ def test_a_changed_deployment_restarts_the_cascade_alone() -> None:
 def test_variables_are_those_that_the_code_and_the_image_read(family: str, variant: str) -> None:
     script = (dockerfile.IMAGES / "codecascade-triton").read_text()
     settings = {f"{PREFIX}{field.upper()}" for field in ServerSettings.model_fields}
-    for each in of_kind(release(family, variant), "Deployment"):
-        for name in environment(each):
+    for deployment in of_kind(release(family, variant), "Deployment"):
+        for name in environment(deployment):
             assert f"${{{name}:" in script or name in settings, name
 
 
 def test_the_cascade_is_told_where_the_sandbox_is_and_shows_its_certificate() -> None:
-    found = environment(named(release("qwen2.5-coder", "tls"), "Deployment", "cascade"))
-    assert found["CODECASCADE_SANDBOX_URL"] == f"{FULLNAME}-sandbox.{NAMESPACE}.svc:8001"
+    variables = environment(named(release("qwen2.5-coder", "tls"), "Deployment", "cascade"))
+    assert variables["CODECASCADE_SANDBOX_URL"] == f"{FULLNAME}-sandbox.{NAMESPACE}.svc:8001"
     folder = "/etc/codecascade/tls/internal"
     for server in ("SANDBOX", "TIERS"):
-        assert [found[f"CODECASCADE_{server}_{file}"] for file in ("CA", "CERTIFICATE", "KEY")] == [
+        assert [variables[f"CODECASCADE_{server}_{file}"] for file in ("CA", "CERTIFICATE", "KEY")] == [
             f"{folder}/{file}" for file in ("ca.crt", "tls.crt", "tls.key")
         ]
     plain = environment(named(release(), "Deployment", "cascade"))
@@ -285,22 +288,22 @@ def test_a_sandbox_in_the_cascades_pod_has_no_address_and_no_deployment() -> Non
     assert "CODECASCADE_SANDBOX_URL" not in environment(cascade)
     assert environment(cascade)["CODECASCADE_SANDBOX_WORKERS"] == "2"
     assert "--model-repository=/opt/codecascade/repositories/sandbox" in container(cascade)["args"]
-    assert not [each for each in objects if "sandbox" in each["metadata"]["name"]]
+    assert not [item for item in objects if "sandbox" in item["metadata"]["name"]]
 
 
 def test_as_many_candidates_run_as_the_sandbox_has_cores() -> None:
-    found = named(release(**{"sandbox.resources": {"limits": {"cpu": "7"}}}), "Deployment", "sandbox")
-    assert environment(found)["CODECASCADE_SANDBOX_WORKERS"] == "7"
+    sandbox = named(release(**{"sandbox.resources": {"limits": {"cpu": "7"}}}), "Deployment", "sandbox")
+    assert environment(sandbox)["CODECASCADE_SANDBOX_WORKERS"] == "7"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_group_gets_gpus_and_renders_its_tiers_for_them(family: str) -> None:
     objects = release(family)
     for group in complete_groups(family):
-        found = named(objects, "Deployment", group["name"])
-        resources = container(found)["resources"]
+        server = named(objects, "Deployment", group["name"])
+        resources = container(server)["resources"]
         assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == group["gpus"]
-        pod = found["spec"]["template"]["spec"]
+        pod = server["spec"]["template"]["spec"]
         assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
         (render,) = pod["initContainers"]
         script, options = render["args"][:6], render["args"][6:]
@@ -313,7 +316,7 @@ def test_a_group_gets_gpus_and_renders_its_tiers_for_them(family: str) -> None:
             *(f"--tier={tier}" for tier in group["tiers"]),
         ]
         assert options == wanted
-        assert render["image"] == container(found)["image"]
+        assert render["image"] == container(server)["image"]
     for name in ("cascade", "sandbox"):
         other = named(objects, "Deployment", name)
         assert "nvidia.com/gpu" not in container(other)["resources"]["limits"]
@@ -321,33 +324,33 @@ def test_a_group_gets_gpus_and_renders_its_tiers_for_them(family: str) -> None:
 
 
 def test_a_group_serves_what_its_own_init_container_rendered() -> None:
-    found = named(release(), "Deployment", "small")
-    (render,) = found["spec"]["template"]["spec"]["initContainers"]
+    server = named(release(), "Deployment", "small")
+    (render,) = server["spec"]["template"]["spec"]["initContainers"]
     places = {mount["name"]: mount["mountPath"] for mount in render["volumeMounts"]}
-    (served,) = [flag for flag in container(found)["args"] if flag.startswith("--model-repository=")]
+    (served,) = [flag for flag in container(server)["args"] if flag.startswith("--model-repository=")]
     assert served == f"--model-repository={places['rendered']}/qwen2.5-coder-tensorrt_llm"
-    assert {"name": "rendered", "mountPath": places["rendered"], "readOnly": True} in container(found)["volumeMounts"]
+    assert {"name": "rendered", "mountPath": places["rendered"], "readOnly": True} in container(server)["volumeMounts"]
     assert places["rendered"] == f"/opt/codecascade/{RENDERED_MODELS.relative_to(ROOT)}"
-    engines = {mount["mountPath"]: mount["subPath"] for mount in container(found)["volumeMounts"] if mount["name"] == "models"}
+    engines = {mount["mountPath"]: mount["subPath"] for mount in container(server)["volumeMounts"] if mount["name"] == "models"}
     assert engines == {f"/opt/codecascade/{place.relative_to(ROOT)}": place.name for place in (VAR / "engines", cache_dir({}))}
 
 
 def test_a_group_may_run_on_the_llm_api() -> None:
     given = values("qwen2.5-coder")
     given["tierGroups"][2] |= {"runtime": "llm_api"}
-    found = named(rendered(given), "Deployment", "large")
-    (render,) = found["spec"]["template"]["spec"]["initContainers"]
+    server = named(rendered(given), "Deployment", "large")
+    (render,) = server["spec"]["template"]["spec"]["initContainers"]
     assert "--runtime=llm_api" in render["args"]
-    assert "--model-repository=/opt/codecascade/var/model_repository/qwen2.5-coder-llm_api" in container(found)["args"]
+    assert "--model-repository=/opt/codecascade/var/model_repository/qwen2.5-coder-llm_api" in container(server)["args"]
 
 
 def test_an_engine_that_is_split_has_a_group_a_rank_for_each_gpu() -> None:
     given = values("wizardcoder-python")
     given["tierGroups"][1] |= {"gpu": "rtx3090", "gpus": 4, "ranks": 4}
-    found = named(rendered(given), "Deployment", "large")
-    assert environment(found)["CODECASCADE_RANKS"] == "4"
-    assert environment(found)["CODECASCADE_RANK_MODEL"] == "wizardcoder-python-34b-tensorrt_llm"
-    assert container(found)["resources"]["limits"]["nvidia.com/gpu"] == 4
+    server = named(rendered(given), "Deployment", "large")
+    assert environment(server)["CODECASCADE_RANKS"] == "4"
+    assert environment(server)["CODECASCADE_RANK_MODEL"] == "wizardcoder-python-34b-tensorrt_llm"
+    assert container(server)["resources"]["limits"]["nvidia.com/gpu"] == 4
     assert "CODECASCADE_RANKS" not in environment(named(rendered(given), "Deployment", "small"))
 
 
@@ -381,7 +384,7 @@ def test_only_the_cascade_reaches_tiers_and_sandbox_and_these_reach_nothing() ->
 
 def test_metrics_are_closed_unless_somebody_is_named() -> None:
     def metrics_rules(objects: list[Object]) -> int:
-        rules = [rule for each in of_kind(objects, "NetworkPolicy") for rule in each["spec"]["ingress"]]
+        rules = [rule for policy in of_kind(objects, "NetworkPolicy") for rule in policy["spec"]["ingress"]]
         return sum({"port": "metrics"} in rule["ports"] for rule in rules)
 
     assert metrics_rules(release()) == 0
@@ -392,18 +395,18 @@ def test_replicas_are_the_autoscalers_to_set() -> None:
     for variant in ("hpa", "keda"):
         objects = release("qwen2.5-coder", variant)
         scaled = {
-            each["spec"]["scaleTargetRef"]["name"]
-            for each in objects
-            if each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
+            item["spec"]["scaleTargetRef"]["name"]
+            for item in objects
+            if item["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
         }
         assert scaled
-        for each in of_kind(objects, "Deployment"):
-            assert ("replicas" in each["spec"]) == (each["metadata"]["name"] not in scaled)
+        for deployment in of_kind(objects, "Deployment"):
+            assert ("replicas" in deployment["spec"]) == (deployment["metadata"]["name"] not in scaled)
 
 
 def test_groups_scale_on_waiting_requests_and_the_kv_cache() -> None:
     metrics = named(release("qwen2.5-coder", "hpa"), "HorizontalPodAutoscaler", "small")["spec"]["metrics"]
-    waiting, blocks = (each["pods"] for each in metrics)
+    waiting, blocks = (metric["pods"] for metric in metrics)
     assert waiting["metric"] == {"name": "nv_trt_llm_request_metrics", "selector": {"matchLabels": {"request_type": "waiting"}}}
     assert waiting["target"] == {"type": "AverageValue", "averageValue": "8"}
     assert blocks["metric"]["selector"] == {"matchLabels": {"kv_cache_block_type": "fraction"}}
@@ -415,18 +418,18 @@ def test_groups_scale_on_waiting_requests_and_the_kv_cache() -> None:
     pods = f'namespace="{NAMESPACE}",pod=~"{FULLNAME}-small-.*"'
     assert waiting["metadata"]["query"] == f'sum(nv_trt_llm_request_metrics{{request_type="waiting",{pods}}})'
     assert blocks["metadata"]["query"] == f'avg(nv_trt_llm_kv_cache_block_metrics{{kv_cache_block_type="fraction",{pods}}})'
-    assert [each["metadata"]["threshold"] for each in (waiting, blocks)] == ["8", "0.80"]
-    assert [each["metricType"] for each in (waiting, blocks)] == ["AverageValue", "Value"]
+    assert [trigger["metadata"]["threshold"] for trigger in (waiting, blocks)] == ["8", "0.80"]
+    assert [trigger["metricType"] for trigger in (waiting, blocks)] == ["AverageValue", "Value"]
 
 
 def test_the_service_monitor_finds_the_services_with_metrics() -> None:
     objects = release("qwen2.5-coder", "keda")
     (monitor,) = of_kind(objects, "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    found = [each for each in of_kind(objects, "Service") if wanted <= each["metadata"]["labels"].items()]
-    assert len(found) == len(servers("qwen2.5-coder", "keda"))
-    for each in found:
-        assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in each["spec"]["ports"]]
+    services = [service for service in of_kind(objects, "Service") if wanted <= service["metadata"]["labels"].items()]
+    assert len(services) == len(servers("qwen2.5-coder", "keda"))
+    for service in services:
+        assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
 
 
 def test_names_stay_short_enough_for_services() -> None:
@@ -434,8 +437,8 @@ def test_names_stay_short_enough_for_services() -> None:
     given["tierGroups"][0]["name"] = "a-group-of-20-letter"
     with helm_python.Chart.load(chart.CHART) as loaded:
         texts = loaded.render(given, name="r" * 53, namespace=NAMESPACE)
-    objects = [each for path, text in texts.items() if path.endswith(".yaml") for each in yaml.safe_load_all(text) if each]
-    assert max(len(each["metadata"]["name"]) for each in objects) == 63
+    objects = [item for path, text in texts.items() if path.endswith(".yaml") for item in yaml.safe_load_all(text) if item]
+    assert max(len(item["metadata"]["name"]) for item in objects) == 63
 
 
 TYPOS: dict[str, tuple[dict[str, Any], str]] = {
@@ -457,8 +460,8 @@ def test_the_schema_names_what_is_wrong(typo: str) -> None:
 
 
 def other_tiers(**change: Any) -> str:
-    found = chart.deployment("qwen2.5-coder")
-    return json.dumps({**found, **change})
+    document = chart.deployment("qwen2.5-coder")
+    return json.dumps({**document, **change})
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
@@ -522,7 +525,7 @@ def labels_of(objects: list[Object], name: str) -> dict[str, str]:
 
 def mounted_config(objects: list[Object], workload: Object) -> dict[str, str]:
     """Path in the container → text, of the ConfigMaps."""
-    volumes = {each["name"]: each for each in workload["spec"]["template"]["spec"]["volumes"]}
+    volumes = {volume["name"]: volume for volume in workload["spec"]["template"]["spec"]["volumes"]}
     files: dict[str, str] = {}
     for mount in container(workload)["volumeMounts"]:
         config_map = volumes[mount["name"]].get("configMap")
@@ -539,13 +542,13 @@ def write(path: Path, text: str) -> Path:
 
 
 def mebibytes(quantity: str) -> float:
-    found = re.fullmatch(r"(\d+)(Mi|Gi)", quantity)
-    assert found
-    return int(found[1]) * (1024 if found[2] == "Gi" else 1)
+    parts = re.fullmatch(r"(\d+)(Mi|Gi)", quantity)
+    assert parts
+    return int(parts[1]) * (1024 if parts[2] == "Gi" else 1)
 
 
 def violations(pod: dict[str, Any]) -> list[str]:
-    """The controls of the Pod Security Standards, baseline and restricted, that a pod of ours can break."""
+    """Which controls of the Pod Security Standards (baseline and restricted) the pod breaks."""
     allowed = {
         "configMap",
         "csi",
@@ -558,12 +561,12 @@ def violations(pod: dict[str, Any]) -> list[str]:
         "secret",
     }
     containers = [*pod["containers"], *pod.get("initContainers", [])]
-    contexts = [each.get("securityContext", {}) for each in containers]
+    contexts = [one.get("securityContext", {}) for one in containers]
     whole = pod.get("securityContext", {})
     seccomp = ("RuntimeDefault", "Localhost")
     broken = {
         "host": any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC"))
-        or any("hostPort" in port for each in containers for port in each.get("ports", [])),
+        or any("hostPort" in port for one in containers for port in one.get("ports", [])),
         "volumes": any(not (set(volume) - {"name"} <= allowed) for volume in pod["volumes"]),
         "privileged": any(context.get("privileged") for context in contexts),
         "procMount": any(context.get("procMount", "Default") != "Default" for context in contexts),

@@ -1,4 +1,4 @@
-"""The Dockerfiles, the program that starts Triton in them, and the compose file: read, and where possible run."""
+"""The Dockerfiles, the program that starts Triton in them, and the compose file: read, and run where this machine can."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_hadolint_finds_nothing(kind: str) -> None:
 def test_every_stage_is_the_pinned_base(kind: str) -> None:
     arguments = dict(text.partition("=")[::2] for text in texts(read(kind), "ARG"))
     assert re.fullmatch(r"nvcr\.io/nvidia/tritonserver:26\.07-(trtllm-python-)?py3", arguments["BASE"])
-    assert arguments["BASE_DIGEST"] == ""  # a placeholder, and said to be one
+    assert arguments["BASE_DIGEST"] == ""  # a placeholder, as the file says
     assert "Placeholder" in (IMAGES / f"Dockerfile.{kind}").read_text()
     assert {text.split()[0] for text in texts(read(kind), "FROM")} == {"${BASE}${BASE_DIGEST}"}
 
@@ -58,11 +58,14 @@ def test_packages_have_the_hashes_of_a_lock_and_the_last_stage_asks_no_index(kin
 
 
 def test_the_images_have_what_the_tests_run_with() -> None:
-    """The same versions, and all that the package needs."""
+    """The versions of both locks are the same, and the images' lock has everything that the package needs."""
     images, tests = (pins(ROOT / name) for name in ("requirements-images.lock", "requirements.lock"))
     assert images.items() <= tests.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [re.split(r"[^\w-]", each)[0] for each in (*project["dependencies"], *project["optional-dependencies"]["cpu"])]
+    needed = [
+        re.split(r"[^\w-]", requirement)[0]
+        for requirement in (*project["dependencies"], *project["optional-dependencies"]["cpu"])
+    ]
     assert set(needed) <= set(images)
 
 
@@ -70,12 +73,12 @@ def test_the_images_have_what_the_tests_run_with() -> None:
 def test_the_image_runs_as_nobody_in_particular_and_says_what_the_sandbox_reaches(kind: str) -> None:
     final = last_stage(kind)
     (user,) = texts(final, "USER")
-    assert re.fullmatch(r"[1-9]\d{4}:[1-9]\d{4}", user)  # numbers: Kubernetes cannot tell of a name that it is not root
+    assert re.fullmatch(r"[1-9]\d{4}:[1-9]\d{4}", user)  # a number: Kubernetes cannot tell whether a name is root
     level = dockerfile.environment(kind)["CODECASCADE_SANDBOX_LEVEL"]
     assert level in LEVELS
     assert f'codecascade.sandbox.level="{level}"' in " ".join(texts(final, "LABEL"))
     assert "/v2/health/ready" in texts(final, "HEALTHCHECK")[0]
-    assert not [each for each in final if each.name == "ENTRYPOINT"]  # the base's sets up CUDA
+    assert not [instruction for instruction in final if instruction.name == "ENTRYPOINT"]  # the base's sets up CUDA
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,17 +106,17 @@ def test_the_ignore_file_lets_through_what_is_copied_and_nothing_generated() -> 
 
 def pins(lock: Path) -> dict[str, list[str]]:
     """Package → its versions; more than one where they differ by Python."""
-    found: dict[str, list[str]] = {}
+    versions: dict[str, list[str]] = {}
     for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE):
-        found.setdefault(name, []).append(version)
-    return found
+        versions.setdefault(name, []).append(version)
+    return versions
 
 
 # The program that starts Triton
 
 
 def started(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """What it does where tritonserver and mpirun print how they were called; mpirun then calls for two ranks."""
+    """Run it with a tritonserver that prints its rank and arguments and an mpirun that starts two ranks."""
     programs = tmp_path / "bin"
     programs.mkdir(exist_ok=True)
     (programs / "tritonserver").write_text('#!/bin/sh\necho "rank=${OMPI_COMM_WORLD_RANK:-none} $*"\n')
@@ -129,7 +132,7 @@ def flags(line: str) -> list[str]:
 
 
 def test_the_flags_are_those_of_the_server_that_the_tests_start(tmp_path: Path) -> None:
-    """All that concern how requests are served; where files and ports are is the caller's."""
+    """Except for files and ports, which the caller chooses."""
     line = started(tmp_path, "--model-repository=/models").stdout
     install = TritonInstall(Path("/triton"))
     ours = server_argv(install, [Path("/models")], LOOPBACK, Ports(1, 2, 3))
@@ -178,11 +181,11 @@ def compose(**variables: str) -> subprocess.CompletedProcess[str]:
 def test_docker_compose_reads_it(tmp_path: Path) -> None:
     done = compose(MODELS=str(tmp_path), TLS=str(tmp_path), FAMILY="wizardcoder")
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads(done.stdout)["services"]
-    assert found["tiers"]["command"][1].endswith("/wizardcoder-tensorrt_llm")
-    assert found["cascade"]["environment"]["CODECASCADE_DEPLOYMENT"].endswith("/wizardcoder-tensorrt_llm.json")
-    assert {found[name]["user"] for name in found} == {"10001:10001"}
-    assert found["cascade"]["depends_on"]["tiers"]["condition"] == "service_healthy"
+    services = json.loads(done.stdout)["services"]
+    assert services["tiers"]["command"][1].endswith("/wizardcoder-tensorrt_llm")
+    assert services["cascade"]["environment"]["CODECASCADE_DEPLOYMENT"].endswith("/wizardcoder-tensorrt_llm.json")
+    assert {services[name]["user"] for name in services} == {"10001:10001"}
+    assert services["cascade"]["depends_on"]["tiers"]["condition"] == "service_healthy"
 
 
 @reads_compose
@@ -239,6 +242,6 @@ def test_paths_of_the_compose_file_are_where_the_files_are() -> None:
     (plans,) = [volume for volume in services["cascade"]["volumes"] if "plans" in volume]
     source, target, _ = plans.split(":")
     assert (IMAGES / source).resolve() == PLANS
-    # The deployment names the plans of the checkout that rendered it, and that is the image of the tiers.
+    # The deployment file names the plans of the checkout that rendered it: the one in the tiers' image.
     assert target == f"/opt/codecascade/{PLANS.relative_to(ROOT)}"
     assert "/opt/codecascade/build" in [text.split()[1] for text in texts(last_stage("tensorrt_llm"), "COPY")]

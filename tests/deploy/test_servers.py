@@ -1,4 +1,4 @@
-"""What the chart starts, started: its arguments, variables and files on real Tritons, with TLS; a folder is the image."""
+"""Starts the chart's containers on real Tritons: their arguments, variables, files and TLS. A folder stands for the image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -21,22 +20,22 @@ from typing import Any
 
 import pytest
 from codecascade.triton.calls.tls import Tls
-from codecascade_build.paths import ROOT, VAR
-from codecascade_build.server.install import TritonInstall, installed, python_library_dir
+from codecascade_build.paths import ROOT
+from codecascade_build.server.install import TritonInstall, python_library_dir
 from codecascade_build.server.process import Ports, failure, free_ports, server_environ
-from codecascade_build.server.release import pinned
 from codecascade_client.client import CascadeClient
 from codecascade_client.errors import RequestFailed
 
 from tests.deploy import dockerfile
 from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
+from tests.server.real_server import unpacked_server
 from tests.server.scripted.repository import ScriptedTier, render
 
 pytestmark = pytest.mark.triton
 
 PEM = ROOT / "tests" / "unit" / "client" / "tls"
 SECRET = {"tls.crt": PEM / "certificate.pem", "tls.key": PEM / "key.pem", "ca.crt": PEM / "certificate.pem"}
-SMALL, LARGE = "codegen-350m-mono", "codegen-16b-mono"  # of different groups, prompts in the style that the scripted tiers know
+SMALL, LARGE = "codegen-350m-mono", "codegen-16b-mono"  # in different groups; scripted tiers know their prompt style
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
 # A user without capabilities, as in a restricted pod.
 UNSHARE = ["unshare", "--user", "--map-user=10001", "--map-group=10001"]
@@ -46,9 +45,10 @@ RESTRICTED = UNSHARE if NAMESPACES else []
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A container of the chart as processes of this machine. root: its files."""
+    """A container of the chart as a process of this machine."""
 
     root: Path
+    """The container's files."""
     ports: Ports
     process: subprocess.Popen[bytes]
 
@@ -67,9 +67,7 @@ class Pod:
 
 @pytest.fixture(scope="module")
 def triton() -> TritonInstall:
-    install = installed(pinned().version, VAR, sysconfig.get_python_version())
-    assert install, f"there is no Triton server in {VAR}; `make setup` puts it there"
-    return install
+    return unpacked_server()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def objects() -> list[Object]:
 
 @pytest.fixture(scope="module")
 def pods(triton: TritonInstall, objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pod]]:
-    """The whole release."""
+    """Every server of the release, by name."""
     addresses: dict[str, Ports] = {name: free_ports() for name in ("sandbox", "small", "large", "cascade")}
     with contextlib.ExitStack() as stack:
         running = {}
@@ -127,19 +125,19 @@ async def test_the_servers_behind_it_want_a_certificate(pods: dict[str, Pod], se
 
 def test_probes_hold_on_every_server(pods: dict[str, Pod], objects: list[Object]) -> None:
     for name, pod in pods.items():
-        found = container(named(objects, "Deployment", name))
-        assert {pod.status(found[probe]) for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {200}
+        server = container(named(objects, "Deployment", name))
+        assert {pod.status(server[probe]) for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {200}
 
 
 async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod]) -> None:
-    found = {}
+    models = {}
     for name, pod in pods.items():
         async with CascadeClient(
             f"localhost:{pod.ports.grpc}", Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")
         ) as known:
-            found[name] = set(await known.models())
+            models[name] = set(await known.models())
     parts = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
-    assert found == {
+    assert models == {
         "cascade": {"cascade"},
         "sandbox": {"sandbox"},
         "small": {f"codegen-{size}-mono{part}" for size in ("350m", "2b", "6b") for part in parts},
@@ -169,9 +167,9 @@ def _pod(
     _mount(objects, workload, root)
 
     def here(text: str) -> str:
-        """A path of the container as one of this machine, an address of the cluster as one of this machine."""
-        for server, found in addresses.items():
-            text = text.replace(f"{FULLNAME}-{server}.{NAMESPACE}.svc:8001", f"localhost:{found.grpc}")
+        """Replace the container's paths and the cluster's addresses with this machine's."""
+        for server, ports in addresses.items():
+            text = text.replace(f"{FULLNAME}-{server}.{NAMESPACE}.svc:8001", f"localhost:{ports.grpc}")
         return re.sub(r"(?<![\w/])/(?=(opt|etc)/codecascade/)", f"{root}/", text)
 
     for path in (root / "etc").rglob("*.json"):
@@ -204,8 +202,8 @@ def _pod(
 
 
 def _mount(objects: list[Object], workload: Object, root: Path) -> None:
-    """What the pod's volumes hold; no engines."""
-    volumes = {each["name"]: each for each in workload["spec"]["template"]["spec"]["volumes"]}
+    """Write what the pod's volumes hold, without engines."""
+    volumes = {volume["name"]: volume for volume in workload["spec"]["template"]["spec"]["volumes"]}
     for mount in container(workload)["volumeMounts"]:
         volume, place = volumes[mount["name"]], root / mount["mountPath"].lstrip("/")
         place.mkdir(parents=True, exist_ok=True)
@@ -219,7 +217,7 @@ def _mount(objects: list[Object], workload: Object, root: Path) -> None:
 
 
 def _render(workload: Object, root: Path, here: Callable[[str], str], environ: dict[str, str]) -> None:
-    """What a pod's init container does; then scripted models, of the same names, in the place of those that want a GPU."""
+    """Do what the pod's init container does; then put scripted models of the same names in the place of those that need a GPU."""
     for init in workload["spec"]["template"]["spec"].get("initContainers", []):
         env, variable, python, *arguments = init["args"]
         name, path = variable.split("=")

@@ -1,4 +1,4 @@
-"""Programs whose function is wrong and who want to be called right all the same."""
+"""Programs with a wrong function that try to be judged right all the same."""
 
 from __future__ import annotations
 

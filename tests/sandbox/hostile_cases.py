@@ -18,16 +18,13 @@ REACHED = "assert attack() == 'reached'"
 
 @dataclass(frozen=True)
 class Case:
-    """control: without isolation the attack succeeds, which shows that the case can see what it looks for.
-
-    modes: forgeries that Python itself calls equal are stopped where the comparison is not the candidate's to make.
-    """
-
     name: str
     source: str
     line: str = REACHED
     control: bool = False
+    """Whether the attack succeeds without isolation, which shows that the case can see what it looks for."""
     modes: tuple[str, ...] = (BLIND, TICK)
+    """Blind alone for a value that forges its own comparison: only there does the parent compare."""
 
     def aimed(self, targets: Mapping[str, object]) -> str:
         """The source with live targets filled in."""

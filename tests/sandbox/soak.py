@@ -1,4 +1,4 @@
-"""Many candidates, some of them hostile, and what is left of them afterwards."""
+"""Judges many candidates, some of them hostile, and measures what is left behind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Usage:
     zygotes_rss_kb: int
     processes: int
     descriptors: int
-    files: int  # in the folder for temporary files
+    files: int
+    """In the folder for temporary files."""
 
     @classmethod
     def now(cls) -> Usage:
@@ -53,13 +54,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Soaked:
-    """wrong: verdicts that no candidate earned, in words. before: after the first twentieth. zygotes: started in all."""
-
     candidates: int
     wrong: tuple[str, ...]
+    """Verdicts that no candidate earned, in words."""
     before: Usage
+    """When a twentieth of the candidates had run."""
     after: Usage
     zygotes: int
+    """Started in all."""
     wall_s: float
 
 
@@ -72,8 +74,8 @@ async def soak(candidates: int, workers: int = 2, progress: Callable[[int], None
         for done in range(0, candidates, MATRIX * PARALLEL):
             if before is None and done >= candidates / 20:
                 before = Usage.now()
-            for found in await asyncio.gather(*(_matrix(pool, chance, done + n) for n in range(PARALLEL))):
-                wrong += found
+            for complaints in await asyncio.gather(*(_matrix(pool, chance, done + n) for n in range(PARALLEL))):
+                wrong += complaints
             progress(done)
         after = Usage.now()
         return Soaked(candidates, tuple(wrong), before or after, after, pool.stats.zygotes_started, time.monotonic() - started)

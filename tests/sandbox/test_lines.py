@@ -1,4 +1,4 @@
-"""Test lines are taken apart where a candidate must not see what is expected."""
+"""Parsing of test lines: where possible the candidate gets only the expression, never the expected value."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_the_expression_is_sent_as_it_stands_where_it_can_stand_alone(line: str,
     compile(sent, "<line>", "eval")
 
 
-# Each changes what the lines next to it are, if they are read as one program.
+# Parsed as one program with its neighbours, each of these would change how they are read.
 ODD = [
     "assert f(1) == (",
     "assert 2)",
@@ -200,7 +200,7 @@ ODD = [
     "assert f(1) == " + "-" * 300 + "1",
     "assert f(1) == '" + "x" * 3000 + "'",
 ]
-# As many statements as lines, but not one on each.
+# As many statements as lines, but not one statement on each line.
 SHIFTED = [
     ("assert f(1) == '''", "assert ''' == f(2); assert f(3)"),
     ("assert f(1); assert f(2)", "assert f(3) == '''", "assert '''"),
@@ -213,7 +213,7 @@ SHOWN = [None, '"a"', "1", "2", '["l",1,2]', '["l"]', '"\\u00e9"', "-1.5", "null
 
 
 def said_of(line: Line) -> list[object]:
-    """What a line is, and what it says of some values."""
+    """A line's mode and expression, and its verdict on some values."""
     return [line.mode, line.sent, *(judged(line, text) for text in SHOWN if line.judge)]
 
 

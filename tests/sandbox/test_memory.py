@@ -1,4 +1,4 @@
-"""What a zygote does so that a fork is cheap."""
+"""A zygote arranges its memory so that a fork copies few pages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import json
 from codecascade.sandbox.zygote.main import _settle_memory
 
 def pools(objects):
-    return len({id(each) >> 14 for each in objects})
+    return len({id(item) >> 14 for item in objects})
 
 sizes = range(15, 480, 16)
 with_gaps = [[bytes(size) for _ in range(3000)][::2] for size in sizes]
 _settle_memory()
 later = [[bytes(size) for _ in range(20)] for size in sizes]
-print(json.dumps([[pools(each) for each in with_gaps], [pools(each) for each in later]]))
+print(json.dumps([[pools(size_class) for size_class in with_gaps], [pools(size_class) for size_class in later]]))
 """
 
 

@@ -1,4 +1,4 @@
-"""Blind and tick mode agree on real solutions, and neither takes a wrong expectation for a right one."""
+"""Blind and tick mode both pass HumanEval's own solutions, and neither passes a wrong expectation."""
 
 from __future__ import annotations
 

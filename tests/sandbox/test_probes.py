@@ -1,4 +1,4 @@
-"""Levels are what they can be shown to be, and a refusal says what is missing."""
+"""Probes prove a level before it is used; a refusal says what the machine lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codecascade.sandbox import LEVELS, Limits, SandboxPool, probe_levels
 from codecascade.sandbox.probes import probe_level
 from codecascade_build.paths import ROOT
 
-# Ends without any capability, so that root cannot become another user.
+# Drops all capabilities first, so that even root cannot become another user.
 POWERLESS = """
 import asyncio, resource
 from codecascade.sandbox import SandboxPool

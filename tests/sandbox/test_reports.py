@@ -1,4 +1,4 @@
-"""What is made of a child's bytes, whatever they are."""
+"""A report from a child's bytes: whole, cut short or forged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STARTED = [(READY, OK), (MODULE, OK)]
 
 
 def frames(*sent: tuple[int, int], nonce: bytes = NONCE, text: bytes = b"") -> bytes:
-    """(position, status) each; the lines have the positions from 2 on."""
+    """One frame for each (position, status). Lines start at position 2."""
     return b"".join(protocol.FRAME.pack(nonce, position, status, len(text)) + text for position, status in sent)
 
 
@@ -35,9 +35,9 @@ def attempt(data: bytes, status: int = 0, timed_out: bool = False, cpu_s: float 
 
 def report_of(*attempts: Attempt, lines: int = 2, cpu_s: float = 5, wall_s: float = 20) -> Report:
     report = Report(lines, cpu_s, wall_s)
-    for each in attempts:
+    for sent in attempts:
         assert not report.done
-        report.add(each)
+        report.add(sent)
     return report
 
 
@@ -144,7 +144,7 @@ def test_messages_come_as_they_were_sent_wherever_they_are_cut() -> None:
     attempts = [attempt(WHOLE), attempt(b"", signal.SIGKILL, timed_out=True)]
     sent = [{"ready": 1}, attempts, [], {"cancelled": True}]
     packed = [
-        protocol.pack_attempts([protocol.pack_attempt(*each) for each in message])
+        protocol.pack_attempts([protocol.pack_attempt(*made) for made in message])
         if isinstance(message, list)
         else protocol.pack(message)
         for message in sent

@@ -1,4 +1,4 @@
-"""What happens when something other than a candidate goes wrong, and that nothing stays behind."""
+"""Failures that are not a candidate's: zygotes die, hang or talk nonsense, runs are cancelled. Nothing is left behind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def children(pid: int) -> set[int]:
 
 
 async def running_candidate() -> int:
-    """The zygote whose candidate runs. For pools of the level `sealed`, where a zygote is one process."""
+    """The pid of the zygote that runs a candidate. For pools of the level `sealed`, where a zygote is one process."""
 
     def busy() -> list[int]:
         return [zygote for zygote in children(os.getpid()) if children(zygote)]

@@ -1,4 +1,4 @@
-"""What a verdict says, on whatever isolation level the machine gives."""
+"""What each verdict means, at the best isolation level of this machine."""
 
 import sys
 from collections.abc import AsyncIterator, Callable

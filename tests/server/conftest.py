@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from codecascade_build.fetch.sources import sources
 from codecascade_build.fetch.weights import obtain
-from codecascade_build.paths import VAR, cache_dir
+from codecascade_build.paths import cache_dir
 from codecascade_build.progress import Progress
 from codecascade_build.recipes import load_recipe
 from codecascade_build.render.llama_cpp import settings
-from codecascade_build.server.install import TritonInstall, installed
+from codecascade_build.server.install import TritonInstall
 from codecascade_build.server.process import RunningServer, running
-from codecascade_build.server.release import pinned
 from codecascade_build.stack import prepare
 
 from tests.conversion import need_conversion
@@ -26,15 +24,14 @@ from tests.fake_tensorrt_llm.counting import counting_checkpoint
 from tests.server import llm_api
 from tests.server.engine.checkpoint import checkpoint
 from tests.server.engine.deployed import TIER, path_with_one_h100, render_with_stand_in, repositories
-from tests.server.real_server import StartServer
+from tests.server.real_server import StartServer, unpacked_server
+from tests.server.scripted.repository import ScriptedTier, render
 
 
 @pytest.fixture(scope="session")
 def triton_install() -> TritonInstall:
     """The server that `make setup` unpacked."""
-    install = installed(pinned().version, VAR, sysconfig.get_python_version())
-    assert install, f"there is no Triton server in {VAR}; `make setup` puts it there"
-    return install
+    return unpacked_server()
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +53,14 @@ def qwen_server(start_server: StartServer) -> RunningServer:
     """The deployment that `make run` starts: real weights, the real sandbox, the shipped plans."""
     stack = prepare("qwen2.5-coder", Progress())
     return start_server(stack.repositories, stack.rendered.deployment)
+
+
+@pytest.fixture(scope="session")
+def scripted_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    """The cascade over one scripted tier, `small`, with a plan that tests it; its sandbox passes everything."""
+    plans = {"one": [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 1.0}]}
+    repository = render(tmp_path_factory.mktemp("scripted"), [ScriptedTier("small")], plans, default="one")
+    return start_server(repository.repositories, repository.deployment)
 
 
 @pytest.fixture(scope="session")

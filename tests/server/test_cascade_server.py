@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from tests.server.metrics import eventually, metric
 from tests.server.real_server import StartServer
 from tests.server.scripted.repository import ScriptedRepository, ScriptedTier, plan_document, render
 
@@ -75,7 +75,7 @@ def told(*behaviours: str) -> str:
 
 def decisions(answer: Completion) -> list[tuple[str, str]]:
     assert answer.trace
-    return [(each["tier"], each["decision"]) for each in answer.trace["steps"]]
+    return [(step["tier"], step["decision"]) for step in answer.trace["steps"]]
 
 
 async def test_a_convincing_first_tier_answers_alone(client: CascadeClient) -> None:
@@ -148,7 +148,7 @@ async def test_a_tier_that_fails_is_skipped_upward(client: CascadeClient, plan: 
     answer = await client.complete(told(behaviour), plan=plan, return_trace=True)
     assert answer.text.endswith("return a + b\n")
     assert answer.trace
-    assert [each["decision"] for each in answer.trace["steps"]] == ["skipped", "accept"]
+    assert [step["decision"] for step in answer.trace["steps"]] == ["skipped", "accept"]
     assert answer.trace["steps"][0]["reason"] == reason
 
 
@@ -184,21 +184,21 @@ async def test_a_cancelled_request_ends_on_the_server_too(client: CascadeClient,
 TOO_LONG = 'def add(a, b):\n    """' + "word " * 5000 + '"""\n'
 BYTES, INT32 = np.object_, np.int32
 BAD_INPUTS: dict[str, tuple[dict[str, tuple[list[Any], Any]], str]] = {
-    "empty prompt": ({"prompt": ([b""], BYTES)}, "prompt is empty, allowed is any UTF-8 text of at least one character"),
-    "not UTF-8": ({"prompt": ([b"x = \xff"], BYTES)}, "prompt is not UTF-8 (byte 4 of 5), allowed is UTF-8 text"),
+    "empty prompt": ({"prompt": ([b""], BYTES)}, "prompt is empty, must be UTF-8 text of at least one character"),
+    "not UTF-8": ({"prompt": ([b"x = \xff"], BYTES)}, "prompt is not UTF-8 (byte 4 of 5), must be UTF-8 text"),
     "too long": ({"prompt": ([TOO_LONG.encode()], BYTES)}, "tier large: the prompt has … tokens, the context has 4096"),
     "unknown plan": (
         {"plan": ([b"no such"], BYTES)},
         "plan 'no such' is unknown, allowed are greedy-last, impatient, mortal, slow, two, undeployed",
     ),
-    "empty plan": ({"plan": ([b""], BYTES)}, "plan is empty, allowed is any UTF-8 text of at least one character"),
+    "empty plan": ({"plan": ([b""], BYTES)}, "plan is empty, must be UTF-8 text of at least one character"),
     "undeployed tier": (
         {"plan": ([b"undeployed"], BYTES)},
         "plan 'undeployed' names tier 'absent', which is not deployed, deployed are small, large, slow, mortal, impatient",
     ),
-    "negative max_tokens": ({"max_tokens": ([-5], INT32)}, "max_tokens is -5, allowed are 1 to 512"),
-    "no max_tokens": ({"max_tokens": ([0], INT32)}, "max_tokens is 0, allowed are 1 to 512"),
-    "huge max_tokens": ({"max_tokens": ([2**31 - 1], INT32)}, "max_tokens is 2147483647, allowed are 1 to 512"),
+    "negative max_tokens": ({"max_tokens": ([-5], INT32)}, "max_tokens is -5, must be 1 to 512"),
+    "no max_tokens": ({"max_tokens": ([0], INT32)}, "max_tokens is 0, must be 1 to 512"),
+    "huge max_tokens": ({"max_tokens": ([2**31 - 1], INT32)}, "max_tokens is 2147483647, must be 1 to 512"),
     "unknown entry point": (
         {"entry_point": ([b"subtract"], BYTES)},
         "entry_point is 'subtract', which the prompt does not define, allowed are add",
@@ -229,7 +229,9 @@ async def test_bad_input_gets_one_sentence_and_the_server_goes_on(
             await raw.infer("cascade", [tensor(*each) for each in ({"prompt": ([PROMPT.encode()], BYTES)} | tensors).items()])
     assert failure.value.status() == "StatusCode.INVALID_ARGUMENT"
     said = re.sub(r"^\[request id: \S+\] ", "", failure.value.message().strip())
-    assert re.sub(r"\d+ tokens", "… tokens", said) == sentence  # of the two prompts, for solutions and for tests, either
+    assert (
+        re.sub(r"\d+ tokens", "… tokens", said) == sentence
+    )  # the prompt for solutions or the one for tests, whichever came first
     assert await serves(client)
 
 
@@ -292,18 +294,10 @@ async def serves(client: CascadeClient) -> bool:
 
 
 async def served_until(holds: Callable[[str], bool], client: CascadeClient, tiers: set[str]) -> None:
-    """Ask until `holds` is true of the tier that answers, which is one of `tiers` meanwhile."""
+    """Ask until `holds` is true of the tier that answers. Until then any of `tiers` may answer."""
     deadline = time.monotonic() + 10.0
     while not holds(tier := (await client.complete(PROMPT)).tier):
         assert tier in tiers
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
-
-
-async def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    """Metrics are handed over a few times a second."""
-    deadline = time.monotonic() + within_s
-    while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
@@ -315,11 +309,11 @@ async def elapsed_s(client: CascadeClient, requests: int) -> float:
 
 
 def timeless(trace: Any) -> Any:
-    """A trace without what it measured."""
+    """A trace without its measured times."""
     if isinstance(trace, dict):
         measured = {key for key in trace if key.endswith("_ms") or key == "sandbox_s"}
         return {key: timeless(value) for key, value in trace.items() if key not in measured}
-    return [timeless(each) for each in trace] if isinstance(trace, list) else trace
+    return [timeless(value) for value in trace] if isinstance(trace, list) else trace
 
 
 def tensor(name: str, content: tuple[list[Any], Any]) -> InferInput:
@@ -329,20 +323,7 @@ def tensor(name: str, content: tuple[list[Any], Any]) -> InferInput:
     return made
 
 
-def metric(server: RunningServer, name: str) -> float:
-    """0 if there is none of this name and these labels, in any order."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    values = [float(line.rpartition(" ")[2]) for line in lines if labels(line.rpartition(" ")[0]) == labels(name)]
-    return sum(values)
-
-
-def labels(series: str) -> tuple[str, frozenset[str]]:
-    name, _, inside = series.partition("{")
-    return name, frozenset(re.findall(r'\w+="[^"]*"', inside))
-
-
 def replace(path: Path, text: str) -> None:
-    """Whole or not at all, as a deployment would."""
+    """Replace a file atomically, as a deployment would."""
     path.with_suffix(".new").write_text(text)
     path.with_suffix(".new").replace(path)

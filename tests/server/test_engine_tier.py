@@ -79,7 +79,7 @@ def counter(server: RunningServer, name: str) -> float:
 
 
 def becomes(server: RunningServer, name: str, value: float) -> None:
-    """Metrics are handed over a few times a second."""
+    """Wait for it: a server updates its metrics a few times a second."""
     deadline = time.monotonic() + 60.0
     while counter(server, name) < value:
         assert time.monotonic() < deadline, f"{name} is {counter(server, name)}, not {value}"

@@ -126,11 +126,8 @@ def test_a_tier_with_damaged_weights_does_not_load(start_server: StartServer, br
         start_server([broken / "repository"])
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "many", ""])
-def test_a_parameter_that_is_no_number_is_named(start_server: StartServer, broken: Path, value: str) -> None:
+def test_a_parameter_that_is_no_number_is_named(start_server: StartServer, broken: Path) -> None:
     config = broken / "repository" / SMALL / "config.pbtxt"
-    config.write_text(
-        config.read_text().replace(f'string_value: "{small_settings().context_tokens}"', f'string_value: "{value}"')
-    )
+    config.write_text(config.read_text().replace(f'string_value: "{small_settings().context_tokens}"', 'string_value: "many"'))
     with pytest.raises(BuildError, match=r"parameter context_tokens"):
         start_server([broken / "repository"])

@@ -72,7 +72,7 @@ def test_everything_but_the_prompt_has_a_default(client: InferenceServerClient) 
     ("text", "sentence"),
     [
         ("a" * 3073, "text_input has 3073 tokens, allowed are at most 3072"),
-        ("", "text_input is empty, allowed is any UTF-8 text"),
+        ("", "text_input is empty, must be UTF-8 text"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(client: InferenceServerClient, text: str, sentence: str) -> None:

@@ -19,19 +19,15 @@ def stack(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_one_prompt_becomes_code_on_stdout_and_a_table_on_stderr() -> None:
-    done = stack("run", "--", "codecascade", "complete", "--prompt-file", str(PROMPT))
-    assert done.returncode == 0, done.stderr
+def test_one_prompt_becomes_code_on_stdout_and_a_table_on_stderr_and_the_exit_code_is_the_command_s() -> None:
+    done = stack("run", "--", "sh", "-c", f"codecascade complete --prompt-file '{PROMPT}' && exit 7")
+    assert done.returncode == 7, done.stderr
     assert done.stdout.startswith(PROMPT.read_text())
     names: dict[str, object] = {}
     exec(compile(done.stdout, "finished.py", "exec"), names)
     assert callable(names["longest_rising_run"])
     for column in ("tier", "solutions", "test lines", "score", "decision", "tokens", "cost", "ms"):
         assert column in done.stderr
-
-
-def test_the_exit_code_is_the_command_s() -> None:
-    assert stack("run", "--", "python", "-c", "import sys; sys.exit(7)").returncode == 7
 
 
 def test_a_port_in_use_stops_serve_before_triton_starts() -> None:

@@ -1,16 +1,21 @@
-"""The `sandbox` model on a real Triton."""
+"""The `sandbox` model on a real Triton, asked by a client and by the cascade of another server."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import socket
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from codecascade.errors import InvalidRequest, SandboxUnavailable
+from codecascade.triton.calls.remote import RemoteSandbox
+from codecascade.triton.calls.tls import Tls
+from codecascade.types import Candidate, TestLine
 from codecascade_build.paths import ROOT
 from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
@@ -21,6 +26,8 @@ from tests.server.real_server import StartServer
 pytestmark = pytest.mark.triton
 
 FUNCTION = "def f(x):\n    return x * 2\n"
+SOURCES = [Candidate("def f(x):\n    return x * 2"), Candidate("def f(x):\n    return x")]
+LINES = [TestLine("assert f(2) == 4"), TestLine("assert f(0) == 0"), TestLine("nonsense")]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +41,13 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
 def client(server: RunningServer) -> Iterator[InferenceServerClient]:
     with InferenceServerClient(server.grpc) as client:
         yield client
+
+
+@pytest.fixture
+async def sandbox(server: RunningServer) -> AsyncIterator[RemoteSandbox]:
+    sandbox = RemoteSandbox(server.grpc)
+    yield sandbox
+    await sandbox.close()
 
 
 def judge(client: InferenceServerClient, candidates: Sequence[str | bytes], lines: Sequence[str]) -> InferResult:
@@ -84,3 +98,43 @@ def test_metrics_count_runs_and_verdicts(client: InferenceServerClient, server: 
         pass
     assert counted("verdicts.*fail.*") == before[1] + 1
     assert counted("zygotes_started.*") >= 1
+
+
+async def test_gives_the_verdicts_of_the_other_server(sandbox: RemoteSandbox) -> None:
+    matrix = await sandbox.run(SOURCES, LINES)
+    assert matrix.verdicts.tolist() == [[0, 0, 2], [1, 0, 2]]
+    assert (matrix.cpu_s > 0).all()
+
+
+async def test_an_empty_matrix_needs_no_server() -> None:
+    assert (await RemoteSandbox("nowhere:1").run([], LINES)).verdicts.shape == (0, 3)
+
+
+async def test_what_the_other_server_refuses_is_refused_here(sandbox: RemoteSandbox) -> None:
+    with pytest.raises(InvalidRequest, match="10000 test lines are too many"):
+        await sandbox.run(SOURCES, [TestLine(f"assert f({n}) == {n}") for n in range(10_000)])
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    sandbox = RemoteSandbox(address)
+    with pytest.raises(SandboxUnavailable, match=address):
+        await sandbox.run(SOURCES, LINES)
+    await sandbox.close()
+
+
+async def test_a_server_that_does_not_answer_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sandbox = RemoteSandbox(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2)
+        with pytest.raises(SandboxUnavailable, match=r"no answer within 0.2 s"):
+            await sandbox.run(SOURCES, LINES)
+        await sandbox.close()
+
+
+async def test_tls_is_not_talked_to_a_server_without_it(server: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("")
+    sandbox = RemoteSandbox(server.grpc, Tls(tmp_path / "ca.pem"), timeout_s=20)
+    with pytest.raises(SandboxUnavailable, match=server.grpc):
+        await sandbox.run(SOURCES, LINES)
+    await sandbox.close()

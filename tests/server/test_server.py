@@ -44,11 +44,6 @@ class TritonPythonModel:
         deployment = np.array([os.environ["CODECASCADE_DEPLOYMENT"].encode()], np.object_)
         return pb_utils.InferenceResponse([pb_utils.Tensor("double", 2 * number), pb_utils.Tensor("deployment", deployment)])
 """
-NO_WEIGHTS = """
-class TritonPythonModel:
-    def initialize(self, args):
-        raise ValueError("there are no weights")
-"""
 
 
 def write_model(repository: Path, name: str, source: str = MODEL, config: str = CONFIG) -> Path:
@@ -135,7 +130,7 @@ def test_a_stray_folder_in_a_repository_is_named(triton_install: TritonInstall, 
     write_model(tmp_path / "models", "one")
     (tmp_path / "models" / "notes").mkdir()
     with (
-        pytest.raises(BuildError, match="Triton did not start: model 'notes': .*config.pbtxt: No such file or directory"),
+        pytest.raises(BuildError, match=r"Triton did not start: model 'notes': .*config.pbtxt: No such file or directory"),
         running(triton_install, [tmp_path / "models"], log=tmp_path / "log"),
     ):
         pytest.fail("it started")
@@ -143,15 +138,15 @@ def test_a_stray_folder_in_a_repository_is_named(triton_install: TritonInstall, 
 
 def processes_of(group: int) -> list[int]:
     """The processes of a process group that still run."""
-    found = []
+    running = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
         except OSError:  # it ended while we looked
             continue
         if int(of_group) == group and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
+            running.append(int(stat.parent.name))
+    return running
 
 
 def select_readable(descriptor: int, timeout_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""What every Python model has from `Serving`, on a real Triton with two small models: `nap`, and `caller`, which calls `nap`."""
+"""What `Serving` gives every Python model, on a real Triton with two small models: `nap`, and `caller`, which calls `nap`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ input [ { name: "ms" data_type: TYPE_INT32 dims: [ 1 ] } ]
 output [ { name: "counts" data_type: TYPE_INT32 dims: [ 3 ] } ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
-# A negative `ms` asks for a mistake. counts: naps begun, cancelled, and clean-ups that were let finish.
+# A negative `ms` asks for an error. counts: naps begun, naps cancelled, clean-ups finished.
 NAP = """
     import asyncio
     import numpy as np
@@ -62,7 +62,7 @@ NAP = """
                 await asyncio.sleep(ms / 1e3)
             except asyncio.CancelledError:
                 self.cancelled += 1
-                await asyncio.sleep(0.3)  # longer than it takes until the next look at the caller
+                await asyncio.sleep(0.3)  # longer than the interval at which callers are checked
                 self.cleaned += 1
                 raise
 """
@@ -124,7 +124,7 @@ def error_of(client: InferenceServerClient, ms: int) -> tuple[str, str]:
 
 
 def wait_for(client: InferenceServerClient, which: int, count: int) -> None:
-    """Asks until `count` is reached; the test's time limit ends it."""
+    """Ask until `count` is reached; the test's time limit ends it."""
     while ask(client, 0)[which] < count:
         pass
 
@@ -146,7 +146,7 @@ def test_many_nested_calls_are_under_way_at_the_same_time(client: InferenceServe
 @pytest.mark.parametrize(
     ("ms", "status", "message"),
     [
-        (-10, "INVALID_ARGUMENT", "invalid request: ms is -10, allowed are -9 to 1000000"),
+        (-10, "INVALID_ARGUMENT", "invalid request: ms is -10, must be -9 to 1000000"),
         (-1, "UNAVAILABLE", "the tier is away"),
         (-2, "UNAVAILABLE", "the sandbox is away"),
         (-3, "INTERNAL", "internal error (KeyError); the server's log has the details"),

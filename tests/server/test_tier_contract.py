@@ -22,8 +22,6 @@ from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput, model_config_pb2
 
 from tests.server import tier_client
-from tests.server.real_server import StartServer
-from tests.server.scripted.repository import ScriptedTier, render
 from tests.server.tier_client import Answer, inputs
 
 pytestmark = pytest.mark.triton
@@ -75,13 +73,6 @@ class RemoteTier(TierUnderTest):
             return await tiers.generate(GenerateRequest(self.name, **(defaults | values)))
         finally:
             await tiers.close()
-
-
-@pytest.fixture(scope="module")
-def scripted_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    plans = {"only": [{"tier": "small", "k": 0}]}
-    repository = render(tmp_path_factory.mktemp("scripted"), [ScriptedTier("small")], plans, default="only")
-    return start_server(repository.repositories, repository.deployment)
 
 
 @pytest.fixture(
@@ -192,17 +183,15 @@ def refused_numbers() -> list[tuple[str, float]]:
 @pytest.mark.parametrize(("name", "value"), refused_numbers())
 def test_a_number_outside_of_its_range_is_refused_with_the_range(tier: TierUnderTest, name: str, value: float) -> None:
     sentence = tier.refusal(**{"text_input": tier.prompt, name: value})
-    assert sentence.startswith(
-        f"{name} is {value:g}, allowed are " if isinstance(value, float) else f"{name} is {value}, allowed are "
-    )
+    assert sentence.startswith(f"{name} is {value:g}, must be " if isinstance(value, float) else f"{name} is {value}, must be ")
     assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"text_input": ""}, "text_input is empty, allowed is any UTF-8 text of at least one character"),
-        ({"stop_words": ["a", ""]}, "stop_words[1] is empty, allowed is any UTF-8 text of at least one character"),
+        ({"text_input": ""}, "text_input is empty, must be UTF-8 text of at least one character"),
+        ({"stop_words": ["a", ""]}, "stop_words[1] is empty, must be UTF-8 text of at least one character"),
     ],
     ids=str,
 )

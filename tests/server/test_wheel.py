@@ -14,9 +14,6 @@ import pytest
 from codecascade_build.paths import PLANS, ROOT
 from codecascade_build.server.process import RunningServer
 
-from tests.server.real_server import StartServer
-from tests.server.scripted.repository import ScriptedTier, render
-
 pytestmark = pytest.mark.triton
 
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
@@ -32,7 +29,6 @@ async def main(url, prompt):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-STEPS = [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 1.0}]
 
 
 def run(argv: Sequence[str | Path], folder: Path) -> str:
@@ -65,12 +61,6 @@ def install(environment: Path, *what: str | Path) -> None:
     run([sys.executable, "-m", "pip", "--python", python, "install", "--only-binary=:all:", *what], environment)
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    repository = render(tmp_path_factory.mktemp("scripted"), [ScriptedTier("small")], {"one": STEPS}, default="one")
-    return start_server(repository.repositories, repository.deployment)
-
-
 def test_the_wheel_holds_both_packages_and_the_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -83,16 +73,18 @@ def test_the_wheel_holds_both_packages_and_the_licence(wheel: Path) -> None:
     assert "Requires-Dist: numpy\n" in metadata
 
 
-def test_the_client_of_the_wheel_calls_a_server(environment: Path, server: RunningServer) -> None:
-    answer = json.loads(run([environment / "bin" / "python", "-c", PROGRAM, server.grpc, PROMPT], environment))
+def test_the_client_of_the_wheel_calls_a_server(environment: Path, scripted_server: RunningServer) -> None:
+    answer = json.loads(run([environment / "bin" / "python", "-c", PROGRAM, scripted_server.grpc, PROMPT], environment))
     assert answer["numpy"].startswith("2.")
     assert answer["text"].startswith(PROMPT)
     assert (answer["tier"], answer["steps"]) == ("small", 1)
 
 
-def test_the_command_line_of_the_wheel_calls_a_server(environment: Path, server: RunningServer) -> None:
+def test_the_command_line_of_the_wheel_calls_a_server(environment: Path, scripted_server: RunningServer) -> None:
     (environment / "add.py").write_text(PROMPT)
-    said = run([environment / "bin" / "codecascade", "complete", "--url", server.grpc, "--prompt-file", "add.py"], environment)
+    said = run(
+        [environment / "bin" / "codecascade", "complete", "--url", scripted_server.grpc, "--prompt-file", "add.py"], environment
+    )
     assert said.startswith(PROMPT)
 
 

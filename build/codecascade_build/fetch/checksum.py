@@ -1,4 +1,4 @@
-"""SHA-256 of large files, and a memory of which file was already checked."""
+"""The SHA-256 of large files, and a note of each file that was checked before."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def sha256_of(path: Path) -> str:
 
 
 class Checked:
-    """Remembers in a folder which file had which hash, so that a gigabyte is not read again at every start.
+    """Notes in a folder about checked files: a gigabyte is not read again at every start.
 
-    A file counts as checked only while its path, size, inode and modification time are those that were hashed.
+    A note holds while the file's path, size, inode and modification time stay the same.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def hash_of(self, path: Path, expected: str) -> str:
-        """The SHA-256 of a file: `expected` if that was found before and the file has not changed since, else computed now."""
+        """The SHA-256 of a file. It is computed unless a note says that this very file had the hash `expected`."""
         if _read(self._note(expected)) == _identity(path):
             return expected
-        found = sha256_of(path)
-        if found == expected:
-            self.remember(path, found)
-        return found
+        actual = sha256_of(path)
+        if actual == expected:
+            self.remember(path, actual)
+        return actual
 
     def remember(self, path: Path, sha256: str) -> None:
-        """Call it for a file whose hash was just computed."""
+        """Write the note of a file whose hash was just computed."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._note(sha256).write_text(json.dumps(_identity(path)))
 

@@ -86,7 +86,7 @@ def _run_pip(argv: list[str], temporary: Path, log: Path, report: Report) -> Non
     log.parent.mkdir(parents=True, exist_ok=True)
     said = []
     with (
-        log.open("a", encoding="utf-8") as words,
+        log.open("a", buffering=1, encoding="utf-8") as words,
         subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip,
     ):
         assert pip.stdout

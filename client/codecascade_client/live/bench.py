@@ -113,7 +113,7 @@ def summary(plan: Plan, results: Sequence[Result], promised: Mapping[str, Any] |
 
 
 def tier_use(results: Sequence[Result], last: str) -> dict[str, TierUse]:
-    """Counts by tier, in the order in which tiers were asked. The last tier always accepts, so only its asks count."""
+    """Counts by tier, in the order in which tiers were asked. The last tier always accepts, so it only counts as asked."""
     steps = [(step, result.passed) for result in results for step in result.trace["steps"]]
     use = {}
     for tier in dict.fromkeys(step["tier"] for step, _ in steps):

@@ -53,13 +53,16 @@ class Sources:
 
 
 def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
-    """The units that have no verdicts or truth, or those of other programs than extraction now gives.
+    """The units whose verdicts or truth are missing, or are of other programs than extraction gives now.
 
     Raises RecordingError if the recording is of another dataset.
     """
     recorded = folder.manifest.dataset
     if recorded["sha256"] != dataset.sha256:
-        raise RecordingError(f"recording {folder.path} is of dataset {recorded['name']!r}, not of this {dataset.name!r}")
+        raise RecordingError(
+            f"recording {folder.path} is of another dataset: {recorded['name']!r} with SHA-256 {recorded['sha256'][:12]}…, "
+            f"not {dataset.name!r} with {dataset.sha256[:12]}…"
+        )
     judged, truth = folder.judged(), folder.truth()
     missing = {}
     for unit, draw in folder.draws().items():

@@ -25,6 +25,9 @@ class Unit:
     task: str
     run: int
 
+    def __str__(self) -> str:
+        return f"tier {self.tier!r}, task {self.task}, run {self.run}"
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedSample:
@@ -182,9 +185,7 @@ class SampleRecording:
     def step(self, unit: Unit, option: StepOption) -> StepRecord:
         draw = self.draws.get(unit)
         if draw is None or unit not in self.correct:
-            raise RecordingError(
-                f"tier {unit.tier!r}, task {unit.task}, run {unit.run} is not in the recording, or was not judged"
-            )
+            raise RecordingError(f"{unit} is not in the recording, or was not judged")
         solutions = draw.solutions[: max(1, option.k)]
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")

@@ -213,7 +213,7 @@ def resume_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder
         if name == "tiers":
             begun = {tier: {**_defaults(value.get(tier, {})), **known} for tier, known in begun.items()}
         if name != "provenance" and begun != value:
-            raise RecordingError(f"recording {path} was begun with another {name}: {_difference(begun, value)}")
+            raise RecordingError(f"recording {path} was begun with different {name}: {_difference(begun, value)}")
     return folder
 
 

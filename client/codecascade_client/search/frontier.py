@@ -174,7 +174,10 @@ class _Search:
                     yield from self._prefixes(longer, fixed[1:], tiers)
 
     def _can_gain(self, prefix: _Prefix, later: Sequence[str]) -> bool:
-        """Whether the prefix may lead to a better plan: right wherever a later step is, at the cost of the cheapest next step."""
+        """Whether the prefix may lead to a better plan.
+
+        At best, a plan is right wherever any later step is, and pays for the cheapest next step only.
+        """
         options = [option for tier in later for option in (*self._not_last[tier], *self._last[tier])]
         right = np.any([option.correct[prefix.cells] for option in options], axis=0).sum()
         paid = min((option.cost[prefix.cells].sum() for option in self._not_last[later[0]]), default=np.inf)

@@ -70,7 +70,8 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
     weak = weak_tiers(table.only(tasks=parts.validation))
     strong = [tier for tier in table.tiers if tier not in weak]
     if not strong:
-        raise RecordingError(f"every tier is right too rarely to be worth asking: {weak}")
+        shares = ", ".join(f"{tier} {accuracy:.1%}" for tier, accuracy in weak.items())
+        raise RecordingError(f"every tier is right too rarely to be worth asking: {shares}")
     table = table.only(tiers=strong)
     validation, held_out = table.only(tasks=parts.validation), table.only(tasks=parts.test)
     on_validation = Bootstrap(len(validation.tasks), rules.split_seed)

@@ -1,7 +1,7 @@
-"""From what a model wrote to what can be run: a candidate program, test lines.
+"""Reads a candidate program, or test lines, from what a model wrote.
 
-Models wrap code in chatter and fences, repeat the header, forget the indentation, stop in the middle of a line. None of
-that is an error here: the best program that is in the text is taken, at worst the prompt's own code with an empty body.
+Models wrap code in prose and fences, repeat the header, forget the indentation, stop in the middle of a line. None of that is
+an error: the best program in the text counts, at worst the prompt's own code with an empty body.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def candidate(task: Task, prompt: Prompt, completion: str) -> Candidate:
 
 
 def extract_test_lines(task: Task, prompt: Prompt, completion: str, limit: int, *, cut: bool) -> dict[int, TestLine]:
-    """The asserts about the entry point among the first `limit` lines of a completion of `tests_prompt`, by line from 1.
+    """The asserts about the entry point in the first `limit` lines of a completion of `tests_prompt`, by line number from 1.
 
-    cut: the token limit ended the completion; its last line is not kept: `== 12` may have become `== 1`. Raises nothing.
+    cut: whether the token limit ended the completion. Then its last line does not count: `== 12` may have become `== 1`.
+    Raises nothing.
     """
     name = task.entry_point
     if name is None:
@@ -81,7 +82,7 @@ def _uses(node: ast.AST, names: set[str]) -> bool:
 def _code(text: str, name: str | None, in_block: bool) -> str:
     """The part of an answer that is code; `in_block`: the answer starts inside a code block."""
     fence = _FENCE.search(text) if "```" in text else None
-    if in_block and not (fence and fence.group(1)):  # a fence with a language opens a block: what comes before is chatter
+    if in_block and not (fence and fence.group(1)):  # a fence with a language opens a block: what comes before it is prose
         head = text[: fence.start()] if fence else text
         if head.strip():
             return head
@@ -93,7 +94,7 @@ def _code(text: str, name: str | None, in_block: bool) -> str:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """The Python code blocks; the last one may be unclosed."""
+    """The Python code blocks. The last one may be unclosed."""
     fences = list(_FENCE.finditer(text))
     for opening, closing in zip(fences[::2], [*fences[1::2], None], strict=False):
         if opening.group(1).lower() in _PYTHON_TAGS:
@@ -125,7 +126,7 @@ def _followed(given: Outline, code: str) -> str:
 
 
 def _most_of(programs: Iterator[str]) -> str:
-    """The first program that parses; if none does, what parses of the one whose first error comes latest."""
+    """The first program that parses. If none does: the parsing start of the program whose first error comes latest."""
     broken: dict[str, int] = {}
     for program in programs:
         line = error_line(program)
@@ -136,7 +137,7 @@ def _most_of(programs: Iterator[str]) -> str:
 
 
 def _without_usage(program: str, given: Outline, name: str | None) -> str:
-    """The program without the top-level statements that only try the function out: they cost time and may fail."""
+    """The program without top-level statements that only try the function out. They cost time and may fail."""
     if name is None or not _LOOSE_STATEMENT.search(program, min(len(given.code), len(program))):
         return program
     module = tree(program)
@@ -151,7 +152,7 @@ def _without_usage(program: str, given: Outline, name: str | None) -> str:
 
 def _usage(module: ast.Module, name: str, after: int) -> list[ast.stmt]:
     """The top-level statements below line `after` that use the function, read input, or need a result of such a statement."""
-    found: list[ast.stmt] = []
+    usage: list[ast.stmt] = []
     names = {name, "input", "__name__"}
     for node in module.body:
         if node.lineno <= after or isinstance(
@@ -159,9 +160,9 @@ def _usage(module: ast.Module, name: str, after: int) -> list[ast.stmt]:
         ):
             continue
         if isinstance(node, (ast.Expr, ast.Assert)) or _uses(node, names):
-            found.append(node)
+            usage.append(node)
             names.update(part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
-    return found
+    return usage
 
 
 def _ended(program: str) -> str:

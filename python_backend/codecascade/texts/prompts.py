@@ -1,7 +1,7 @@
 """What a model is asked, by prompt style: one text for solutions, one for tests.
 
-A style primes the answer where it can: the text ends with the beginning of the code that is wanted, so that the model
-writes, and the caller pays for, nothing else. The stop words end the answer where that code ends.
+A style primes the answer where it can. The text ends with the beginning of the wanted code, so the model writes, and the caller
+pays for, nothing else. Stop words end the answer where that code ends.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from codecascade.texts.syntax import Outline, outline
 from codecascade.types import Task
 
 STYLES = ("base", "alpaca", "chatml")
-_LINES_ASKED = 4  # at least: a plan that keeps fewer ends the answer early, and one recording holds for all of them
+_LINES_ASKED = 4  # at least. A plan that keeps fewer ends the answer early, so one recording serves every such plan
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """text: exactly what the model is sent, special tokens included.
-
-    prefix: the code that the completion continues; extraction puts it back in front.
-    stop: words at which the answer ends; they are no part of it.
-    """
+    """What a model is sent."""
 
     text: str
+    """Exactly what the model reads, special tokens included."""
     prefix: str
+    """The code that the completion continues. Extraction puts it back in front."""
     stop: tuple[str, ...]
+    """Words at which the answer ends. They are not part of it."""
 
 
 _FENCE = "\n```"
@@ -64,7 +63,7 @@ def solution_prompt(style: str, task: Task) -> Prompt:
 
 
 def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
-    """Ask for lines that test the task's entry point, so that `lines` can be kept.
+    """Ask for at least `lines` lines that test the task's entry point.
 
     Raises ValueError for an unknown style or no entry point.
     """
@@ -75,7 +74,7 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
     if style == "base":
         return Prompt(f"{code}\n# check the correctness of {name}\nassert ", prefix="assert ", stop=_AFTER_ASSERTS)
     request = f"Write {lines_asked(lines)} lines of code to test the correctness of {name}:\n{code}"
-    # Not "assert name(": a model writes "([" or "('" as one token, and an open bracket of our own makes it leave out the next.
+    # Not "assert name(": models write "([" or "('" as one token. After a bracket of ours they leave out the next one.
     prefix = f"assert {name}"
     if style == "alpaca":
         return Prompt(_ALPACA.format(request=request, response=prefix), prefix=prefix, stop=_AFTER_ASSERTS)
@@ -86,7 +85,7 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
 
 
 def lines_asked(lines: int) -> int:
-    """How many lines a model is asked for where `lines` are kept."""
+    """How many lines a model is asked for when `lines` of them are kept."""
     return max(lines, _LINES_ASKED)
 
 

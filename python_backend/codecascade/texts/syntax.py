@@ -1,6 +1,6 @@
-"""Python source as text: does it parse, how much of it does, and what a prompt leaves open.
+"""Python source as text: whether it parses, how much of it does, and what a prompt leaves open.
 
-Everything here takes hostile text: it is bounded, and what Python's own parser refuses or chokes on simply does not parse.
+Everything here takes hostile text. Work is bounded, and whatever makes Python's parser fail counts as not parsing.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ def parses(source: str) -> bool:
 
 
 def error_line(source: str) -> int | None:
-    """The line (from 1) of the first syntax error, None if there is none; 1 where Python names no line.
+    """The line, from 1, of the first syntax error; None if there is none; 1 where Python names no line.
 
-    A `return` at top level counts as one. Other errors that only code generation finds do not: it is slow on hostile code.
+    A `return` at top level counts as an error. Other errors that only code generation finds do not count, because code
+    generation is slow on hostile code.
     """
     try:
         _parse(source)
@@ -52,7 +53,7 @@ def error_line(source: str) -> int | None:
 
 
 def tree(source: str) -> ast.Module | None:
-    """The syntax tree, None if it does not parse."""
+    """The syntax tree; None if the source does not parse."""
     try:
         return _parse(source)
     except (SyntaxError, *_REFUSED):
@@ -60,13 +61,13 @@ def tree(source: str) -> ast.Module | None:
 
 
 def _parse(source: str) -> ast.Module:
-    with warnings.catch_warnings():  # about doubtful escapes and the like: the model's business
+    with warnings.catch_warnings():  # about invalid escapes and the like
         warnings.simplefilter("ignore")
         return ast.parse(source, _FILENAME)
 
 
 def parsing_start(source: str) -> str:
-    """The whole lines at the start of `source` that parse, found by cutting at each error; empty if that takes too long."""
+    """The whole lines at the start of `source` that parse: cuts at each error. Empty if that takes too many attempts."""
     lines = source.split("\n")
     for _ in range(min(_ATTEMPTS, _CHARS_PARSED // (len(source) + 1))):
         text = "\n".join(lines)
@@ -82,19 +83,16 @@ def parsing_start(source: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a prompt is as Python.
-
-    code: the prompt, cleaned, without blanks at its very end: a completion continues here.
-    closed: a program, `code` with a `pass` where its last block is open; None if the prompt is not Python, or is too long
-    to tell (MAX_PROMPT_CHARS).
-    functions: the names of its top-level functions, in order.
-    indent: of the block that a completion continues; empty at top level.
-    """
+    """What a prompt is as Python."""
 
     code: str
+    """The prompt, cleaned, without blanks at its end. A completion continues here."""
     closed: str | None
+    """A program: `code`, with a `pass` where its last block is open. None: not Python, or over MAX_PROMPT_CHARS."""
     functions: tuple[str, ...]
+    """Names of the top-level functions, in order."""
     indent: str
+    """Indentation of the block that a completion continues; empty at top level."""
 
 
 @lru_cache(maxsize=256)
@@ -117,7 +115,7 @@ def outline(prompt: str) -> Outline:
 
 
 def _body_indent(module: ast.Module, lines: list[str]) -> str:
-    """Of the last function or class, innermost; empty if the program ends with something else or with a one-liner."""
+    """Indentation of the innermost last function or class; empty if the program ends with anything else or a one-liner."""
     indent = ""
     node: ast.AST = module
     while isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.body:

@@ -1,4 +1,4 @@
-"""A live tier: task → prompts → generated texts → candidates and test lines, over any way to reach the model."""
+"""Live tiers: task → prompts → generated texts → candidates and test lines, however the model is reached."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, test
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.types import Plan, PlanStep, Task, TestLine, TierSamples
 
-TEMPERATURE = 0.8  # of every step that is not greedy, as in the paper
+TEMPERATURE = 0.8  # for every step that is not greedy, as in the paper
 TOP_P = 0.95
-TOKENS_PER_TEST_LINE = 64  # room for one assert; what is not used is not paid for
-_TESTS_SEED = 0x9E3779B97F4A7C15  # tests must not be drawn with the seeds of the solutions
+TOKENS_PER_TEST_LINE = 64  # room for one assert; only generated tokens are paid for
+_TESTS_SEED = 0x9E3779B97F4A7C15  # keeps the seeds of tests apart from those of solutions
 
 
 class LiveTiers:
-    """Tiers that are asked now, for one request. `generate` raises TierUnavailable or InvalidRequest."""
+    """The tiers of one live request. `generate` raises TierUnavailable or InvalidRequest."""
 
     def __init__(self, deployment: Deployment, generate: Generate, *, seed: int, max_tokens: int | None = None) -> None:
         self._deployment = deployment
@@ -29,7 +29,7 @@ class LiveTiers:
         self._max_tokens = max_tokens
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
-        """k solutions (1 if k = 0) and k test samples, asked for at the same time."""
+        """Ask for k solutions (1 if k = 0) and k test samples at the same time."""
         tier = self._deployment.tiers[step.tier]
         limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
         prompt = solution_prompt(tier.style, task)
@@ -64,11 +64,11 @@ def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment)
     """Raises InvalidRequest unless max_tokens is None or within what the plan's largest tier writes."""
     allowed = max(deployment.tiers[step.tier].max_completion_tokens for step in plan.steps)
     if max_tokens is not None and not 1 <= max_tokens <= allowed:
-        raise InvalidRequest(f"max_tokens is {max_tokens}, allowed are 1 to {allowed}")
+        raise InvalidRequest(f"max_tokens is {max_tokens}, must be 1 to {allowed}")
 
 
 async def _both(solutions: Awaitable[Generation], tests: Awaitable[Generation]) -> tuple[Generation, Generation]:
-    """Both at once. The error of the solutions comes first, so that the same failure always reads the same."""
+    """Wait for both. An error of the solutions comes first, so the same failure always reads the same."""
     futures = asyncio.ensure_future(solutions), asyncio.ensure_future(tests)
     try:
         return await futures[0], await futures[1]

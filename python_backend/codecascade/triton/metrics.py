@@ -13,9 +13,9 @@ _FLUSH_S = 0.25
 
 
 class Counters:
-    """A family of counters with labels, added to in memory and handed to Triton a few times a second.
+    """A family of counters with labels. Adds up in memory; Triton gets the sums a few times a second.
 
-    Handing over is a message between processes: a request must not wait for a dozen of them.
+    Each hand-over is a message between processes, and a request must not wait for a dozen of them.
     """
 
     def __init__(self, name: str, description: str, labels: Sequence[str]) -> None:

@@ -23,12 +23,12 @@ class Parameters:
         """A JSON list of texts."""
         value = self.text(name)
         try:
-            found = json.loads(value)
+            texts = json.loads(value)
         except ValueError:
-            found = None
-        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            texts = None
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be a JSON list of texts")
-        return tuple(found)
+        return tuple(texts)
 
     def integer(self, name: str, low: int = 1) -> int:
         """A whole number of at least `low`."""
@@ -38,19 +38,19 @@ class Parameters:
         return int(value)
 
     def share(self, name: str) -> float:
-        """A number above 0, of 1."""
+        """A number above 0 and at most 1."""
         value = self.text(name)
         try:
-            found = float(value)
+            share = float(value)
         except ValueError:
-            found = 0.0
-        if not 0 < found <= 1:
+            share = 0.0
+        if not 0 < share <= 1:
             raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be a number above 0 and at most 1")
-        return found
+        return share
 
     def numbers(self, name: str) -> tuple[int, ...]:
-        """Whole numbers from 0 on, with commas between them."""
+        """Whole numbers of at least 0, separated by commas."""
         value = self.text(name)
-        if not all(each.isdecimal() for each in value.split(",")):
-            raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be whole numbers with commas between")
-        return tuple(int(each) for each in value.split(","))
+        if not all(number.isdecimal() for number in value.split(",")):
+            raise CascadeError(f"parameter {name} in config.pbtxt is {value!r}, it must be whole numbers separated by commas")
+        return tuple(int(number) for number in value.split(","))

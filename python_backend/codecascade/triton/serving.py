@@ -1,7 +1,7 @@
-"""What every Python model here has in common.
+"""The background loop on which a Python model answers its requests.
 
-`execute` only hands requests to a background asyncio loop and returns; each answer goes out through its request's
-response sender. A model then works on many requests at once while its clients keep ordinary unary calls.
+`execute` hands requests to an asyncio loop and returns; each answer goes out through its request's response sender. So a model
+works on many requests at once while its clients make ordinary unary calls.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import triton_python_backend_utils as pb_utils
 from codecascade.errors import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.triton.tier_contract import REFUSAL
 
-# Request parameters. Triton cancels no nested call, so a calling model names each call and, when it no longer wants the
-# answer, says so with a second call. Names are not to be guessed: whoever knows one can give the call up.
+# Request parameters. Triton does not cancel nested calls, so a calling model names each call. To cancel, it sends a second call
+# that gives up the name. Names must be unguessable: whoever knows one can cancel the call.
 CALL = "call"
 GIVE_UP = "give_up"
-_CANCEL_POLL_S = 0.1  # one look takes 0.03 ms
+_CANCEL_POLL_S = 0.1  # asking Triton about one request takes 0.03 ms
 # Names of pb_utils.TritonError codes: the stub adds TritonError to the module only after it has imported the model.
 _CODES = {
     TierUnavailable: "UNAVAILABLE",
@@ -37,11 +37,11 @@ Answer = Callable[[Any], Coroutine[Any, Any, list[Any]]]
 class Serving:
     """A background asyncio loop that answers a model's requests with `answer(request) -> output tensors`.
 
-    threads: how many blocking calls (nested BLS calls hold one each) may be under way at once.
-    nested: other models call this one. Triton 2.51 makes every error of a nested call INTERNAL, so an InvalidRequest
-    also says so in its sentence, for the calling model to tell it from a failure.
-    A request whose caller went away, or that a calling model gave up, has its `answer` cancelled, once.
-    CascadeErrors become their gRPC code and sentence; anything else is INTERNAL, with the traceback in Triton's log only.
+    threads: blocking calls at a time; a nested BLS call holds one thread.
+    nested: whether other models call this one. Triton 2.51 makes every error of a nested call INTERNAL; the sentence of an
+    InvalidRequest then starts with REFUSAL, so that the calling model can tell it from a failure.
+    When a caller goes away, or a calling model gives up, `answer` is cancelled, once.
+    A CascadeError becomes its gRPC code and sentence. Anything else becomes INTERNAL, with the traceback in Triton's log only.
     """
 
     def __init__(self, answer: Answer, threads: int = 8, *, nested: bool = False) -> None:
@@ -95,23 +95,25 @@ class Serving:
             work.cancel()
 
     async def _cancel_abandoned(self) -> None:
-        """Asking Triton is a message to another process: only about requests that take a while."""
+        """Looks only at requests that take a while: asking Triton is a message to another process."""
         while True:
             await asyncio.sleep(_CANCEL_POLL_S)
             started_before = self.loop.time() - _CANCEL_POLL_S
-            for work, each in list(self._open.items()):
-                if not each.cancelled and each.started < started_before and each.sender.is_cancelled():
-                    each.cancelled = True
+            for work, request in list(self._open.items()):
+                if not request.cancelled and request.started < started_before and request.sender.is_cancelled():
+                    request.cancelled = True
                     work.cancel()
 
 
 @dataclass(slots=True)
 class _Open:
-    """A request that is being worked on. started: on the loop's clock. call: its name, if the caller gave one."""
+    """A request that is being worked on."""
 
     sender: Any
     started: float
+    """On the loop's clock."""
     call: str
+    """Its name, if the caller gave one."""
     cancelled: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Tensors in, with checks (every failure is an InvalidRequest: the field, its value, what is allowed), and tensors out."""
+"""Reads input tensors, with checks, and makes output tensors. Every failed check is an InvalidRequest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Inputs:
         if value is None:
             return default
         if not low <= int(value) <= high:
-            raise InvalidRequest(f"{name} is {value}, allowed are {low} to {high}")
+            raise InvalidRequest(f"{name} is {value}, must be {low} to {high}")
         return int(value)
 
     def real(self, name: str, low: float, high: float, default: Default) -> float | Default:
@@ -62,7 +62,7 @@ class Inputs:
         if value is None:
             return default
         if not low <= float(value) <= high:
-            raise InvalidRequest(f"{name} is {value:g}, allowed are {low:g} to {high:g}")
+            raise InvalidRequest(f"{name} is {value:g}, must be {low:g} to {high:g}")
         return float(value)
 
     def flag(self, name: str, default: Default) -> bool | Default:
@@ -83,7 +83,7 @@ class Inputs:
             return None
         array = self._arrays[name]
         if array.size != 1:
-            raise InvalidRequest(f"{name} has shape {list(array.shape)}, allowed is [1]")
+            raise InvalidRequest(f"{name} has shape {list(array.shape)}, must be [1]")
         return array.reshape(-1)[0]
 
 
@@ -108,7 +108,7 @@ def _utf8(name: str, value: Any) -> str:
     try:
         text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{name} is not UTF-8 (byte {error.start} of {len(value)}), allowed is UTF-8 text") from None
+        raise InvalidRequest(f"{name} is not UTF-8 (byte {error.start} of {len(value)}), must be UTF-8 text") from None
     if not text:
-        raise InvalidRequest(f"{name} is empty, allowed is any UTF-8 text of at least one character")
+        raise InvalidRequest(f"{name} is empty, must be UTF-8 text of at least one character")
     return text

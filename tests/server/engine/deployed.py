@@ -1,4 +1,4 @@
-"""A tier of the engine runtime as build/engine_models renders it, with the stand-in in the place of TensorRT-LLM's model."""
+"""An engine tier as codecascade_build.render.gpu renders it, with the stand-in in the place of TensorRT-LLM's model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HERE = Path(__file__).parent
 
 
 def render_with_stand_in(checkpoint: Path, into: Path) -> Rendered:
-    """Everything but one model's backend is what runs on a GPU. The server needs `path_with_one_h100`."""
+    """Render what runs on a GPU, except for one model's backend. The server needs `path_with_one_h100`."""
     engine_folder = engine_of(checkpoint, into / "engine")
     whole = load_recipe("qwen2.5-coder")
     recipe = replace(whole, tiers=tuple(tier for tier in whole.tiers if tier.name == TIER))

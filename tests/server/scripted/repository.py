@@ -42,25 +42,24 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 
 @dataclass(frozen=True, slots=True)
 class ScriptedTier:
-    """A tier of tier.py. delay_s: what every call takes. price_per_mtok, prompt_price_per_mtok: $ per 1M tokens.
-
-    timeout_s: after it the cascade takes the tier as failed.
-    """
+    """A tier of tier.py. Prices are in dollars per million tokens."""
 
     name: str
     delay_s: float = 0.0
+    """How long every call takes."""
     context_tokens: int = 2048
     price_per_mtok: float = 1.0
     prompt_price_per_mtok: float = 0.0
     timeout_s: float = 60.0
+    """The cascade waits no longer for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedRepository:
-    """repositories: folders for --model-repository. deployment: the value of CODECASCADE_DEPLOYMENT."""
-
     repositories: tuple[Path, ...]
+    """Folders for --model-repository."""
     deployment: Path
+    """The value of CODECASCADE_DEPLOYMENT."""
     plans: Path
 
 
@@ -72,7 +71,7 @@ def render(
     real_sandbox: bool = False,
     floor_calls: dict[str, Any] | None = None,
 ) -> ScriptedRepository:
-    """Write everything below `folder`. plans: name → steps (tier, k, test_lines, threshold), small to large.
+    """Write everything below `folder`. plans: name → steps (tier, k, lines_per_sample, threshold), small to large.
 
     floor_calls: the constants of the `floor` model (calls.json of floor.py); without them there is no such model.
     """

@@ -30,15 +30,15 @@ def test_prices_are_those_of_the_file(tmp_path: Path) -> None:
     [
         ("{", "Expecting property name"),
         ({**GOOD, "format": 3}, "format is 3, this version reads format 1"),
-        ({**GOOD, "tiers": []}, "it has no tiers"),
+        ({**GOOD, "tiers": []}, "tiers is empty, must hold at least one"),
         ({**GOOD, "tiers": [{**TIER, "style": "xml"}]}, "tier 'small' has style 'xml', allowed are base, alpaca, chatml"),
         (
             {**GOOD, "tiers": [{**TIER, "price_per_mtok": float("nan")}]},
-            "price_per_mtok of tier 'small' is nan, allowed are",
+            "price_per_mtok of tier 'small' is nan, must be",
         ),
         ({**GOOD, "tiers": [{**TIER, "prompt_price_per_mtok": -1}]}, "prompt_price_per_mtok of tier 'small' is -1"),
-        ({**GOOD, "sandbox_price_per_cpu_s": "dear"}, "sandbox_price_per_cpu_s is 'dear', allowed are dollars from 0"),
-        ({**GOOD, "tiers": [{**TIER, "context_tokens": 0}]}, "tier 'small' has a limit that is not positive"),
+        ({**GOOD, "sandbox_price_per_cpu_s": "dear"}, "sandbox_price_per_cpu_s is 'dear', must be 0 or more dollars"),
+        ({**GOOD, "tiers": [{**TIER, "context_tokens": 0}]}, "tier 'small' has context_tokens"),
         ({"format": 1}, "'tiers' is missing"),
     ],
 )

@@ -115,7 +115,7 @@ async def test_tests_end_after_the_lines_that_are_kept_and_a_shorter_plan_draws_
 @pytest.mark.parametrize("max_tokens", [-1, 0, 1025, 2**31 - 1])
 def test_max_tokens_out_of_range_names_the_value_and_what_is_allowed(max_tokens: int) -> None:
     plan = Plan("both", (PlanStep("small", 1, 2, 0.5), PlanStep("large", 0)))
-    with pytest.raises(InvalidRequest, match=f"max_tokens is {max_tokens}, allowed are 1 to 1024"):
+    with pytest.raises(InvalidRequest, match=f"max_tokens is {max_tokens}, must be 1 to 1024"):
         check_max_tokens(max_tokens, plan, DEPLOYMENT)
     check_max_tokens(1024, plan, DEPLOYMENT)
     check_max_tokens(None, plan, DEPLOYMENT)

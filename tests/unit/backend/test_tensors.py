@@ -60,13 +60,13 @@ def test_an_absent_text_that_is_needed_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [-1, 0, 10, 2**31 - 1])
 def test_an_integer_out_of_range_is_refused_with_field_value_and_range(value: int) -> None:
-    with pytest.raises(InvalidRequest, match=rf"^n is {value}, allowed are 1 to 9$"):
+    with pytest.raises(InvalidRequest, match=rf"^n is {value}, must be 1 to 9$"):
         inputs("n", [value], np.int32).integer("n", 1, 9, 5)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("inf"), float("nan")])
 def test_a_real_out_of_range_is_refused(value: float) -> None:
-    with pytest.raises(InvalidRequest, match=r"^x is \S+, allowed are 0 to 1$"):
+    with pytest.raises(InvalidRequest, match=r"^x is \S+, must be 0 to 1$"):
         inputs("x", [value], np.float32).real("x", 0, 1, 0.0)
 
 
@@ -86,5 +86,5 @@ def test_empty_text_is_refused() -> None:
 
 @pytest.mark.parametrize("values", [[], [1, 2]])
 def test_a_scalar_of_another_shape_is_refused(values: list[int]) -> None:
-    with pytest.raises(InvalidRequest, match=rf"^n has shape \[{len(values)}\], allowed is \[1\]$"):
+    with pytest.raises(InvalidRequest, match=rf"^n has shape \[{len(values)}\], must be \[1\]$"):
         inputs("n", values, np.int32).integer("n", 1, 9, 5)

@@ -298,7 +298,7 @@ def test_refuses(name: str, good: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_refuses_a_number_that_the_type_cannot_hold(good: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(good, tmp_path / "codegen"))
     edit_tensors(lambda tensors: tensors["lm_head.bias"].fill_(70_000.0))(source)
-    with pytest.raises(BuildError, match="lm_head.bias holds a number that is not finite as float16"):
+    with pytest.raises(BuildError, match=r"lm_head.bias holds a number that is not finite as float16"):
         convert(source, tmp_path / "gptj", "float16")
     convert(source, tmp_path / "gptj", "bfloat16")
 

@@ -73,6 +73,12 @@ def test_the_packages_that_pip_speaks_of_are_counted() -> None:
     assert str(count) == "installing 3 packages"
 
 
+def test_without_a_lock_nobody_knows_how_many_packages_there_will_be() -> None:
+    count = PackageCount(0)
+    count.read("Collecting torch==2.13.0 (from codecascade)")
+    assert str(count) == "1 packages"
+
+
 def test_a_lock_s_packages_are_counted() -> None:
     assert pins("a==1 ; python_full_version < '3.11' \\\n    --hash=sha256:00\n    # via b\nb-c==2 \\\n") == 2
 
@@ -140,10 +146,10 @@ def test_set_up_and_the_conversion_extra_want_the_same_versions() -> None:
 def test_tests_that_need_the_extra_are_skipped_without_it_but_fail_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion, "PACKAGES", ("json", "no_such_package"))
     monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="^no_such_package not installed"):
+    with pytest.raises(pytest.skip.Exception, match=r"^no_such_package not installed"):
         conversion.need_conversion()
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="^no_such_package not installed"):
+    with pytest.raises(pytest.fail.Exception, match=r"^no_such_package not installed"):
         conversion.need_conversion()
     monkeypatch.setattr(conversion, "PACKAGES", ("json",))
     conversion.need_conversion()

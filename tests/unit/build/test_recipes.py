@@ -100,7 +100,7 @@ def test_two_tiers_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_family_without_a_recipe_is_refused() -> None:
-    with pytest.raises(BuildError, match="There is no recipe for the family 'tiny'; there are .*qwen2.5-coder"):
+    with pytest.raises(BuildError, match=r"There is no recipe for the family 'tiny'; there are .*qwen2.5-coder"):
         load_recipe("tiny")
 
 

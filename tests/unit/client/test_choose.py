@@ -181,5 +181,5 @@ def test_nothing_to_search_is_said() -> None:
     begun = replace(begun, correct={unit: right for unit, right in begun.correct.items() if unit.task in validation})
     with pytest.raises(RecordingError, match="none of the 28 held-out tasks was answered by every tier"):
         search(begun, RULES)
-    with pytest.raises(InvalidRequest, match="a split of 3 tasks at 0.3 leaves a side empty"):
+    with pytest.raises(InvalidRequest, match=r"a split of 3 tasks at 0.3 leaves a side empty"):
         search(synthetic.recording(7, tasks=3), RULES)

@@ -153,9 +153,9 @@ async def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, dataset: Path
     async with serving(tier := ScriptedTier()):
         assert (await codecascade(*record, "--url", tier.address)).code == 0
     for arguments, sentence in (
-        ([*record, "--k", 5], "was begun with another settings: k: 3, now 5"),
-        ([*record, "--lines-asked", 2], "was begun with another settings: test_lines: 4, now 2"),
-        (["verdicts", begun, "--dataset", other], "is of dataset 'sums', not of this 'other'"),
+        ([*record, "--k", 5], "was begun with different settings: k: 3, now 5"),
+        ([*record, "--lines-asked", 2], "was begun with different settings: test_lines: 4, now 2"),
+        (["verdicts", begun, "--dataset", other], "is of another dataset: 'sums' with SHA-256"),
         (["search", begun], "holds nothing judged of tier 'small'"),
         (["search", begun, "--prices", tmp_path / "no.toml"], "no.toml cannot be used: No such file or directory"),
         (["search", tmp_path], "is not a recording: it has no manifest.json"),

@@ -317,7 +317,7 @@ def test_the_validation_tasks_come_first(deployment_file: Path) -> None:
 
 def test_a_recording_of_another_dataset_is_not_judged(tmp_path: Path, deployment_file: Path) -> None:
     folder = new_recording(tmp_path, deployment_file, dataset(4))
-    with pytest.raises(RecordingError, match="is of dataset 'sums', not of this 'sums'"):
+    with pytest.raises(RecordingError, match=r"is of another dataset: 'sums' with SHA-256 \w{12}…, not 'sums' with \w{12}…"):
         unjudged(folder, dataset(5))
 
 

@@ -175,9 +175,7 @@ def test_equal_rows_left_by_an_interrupted_merge_count_once(tmp_path: Path) -> N
 
 
 KILLED = """
-import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 from tests.unit.client.test_recordings import draw
 from codecascade_client.recording.recording import Unit
 from codecascade_client.recording.store import open_recording
@@ -192,8 +190,8 @@ with folder.writing():
 @pytest.mark.parametrize("after", [1, 20, 31, 33])
 def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_path: Path, after: int) -> None:
     folder = create_recording(tmp_path / "r", manifest())
-    script = KILLED.format(tests=str(ROOT), folder=str(folder.path))
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
+    script = KILLED.format(folder=str(folder.path))
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         finished = [int(line) for line, _ in zip(writer.stdout, range(after), strict=False)]
         os.kill(writer.pid, signal.SIGKILL)
@@ -217,7 +215,7 @@ def test_a_truncated_part_is_named(tmp_path: Path, size: int) -> None:
     folder.add_draws({UNIT: draw()})
     part = folder.path / "samples-000001.parquet"
     part.write_bytes(part.read_bytes()[:size])
-    with pytest.raises(RecordingError, match="samples-000001.parquet is truncated or not a part of a recording") as refused:
+    with pytest.raises(RecordingError, match=r"samples-000001.parquet is truncated or not a part of a recording") as refused:
         folder.draws()
     assert "\n" not in str(refused.value)
 
@@ -235,13 +233,12 @@ def test_a_full_disk_is_said_and_keeps_what_was_recorded(tmp_path: Path) -> None
     folder = create_recording(tmp_path / "r", manifest())
     folder.add_draws({UNIT: draw()})
     script = (
-        "import resource, signal, sys; from pathlib import Path;"
+        "import resource, signal; from pathlib import Path;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
-        f"sys.path.insert(0, {str(ROOT)!r});"
         "from tests.unit.client.test_recordings import UNIT, draw; from codecascade_client.recording.store import open_recording;"
         f"open_recording(Path({str(folder.path)!r})).add_draws({{UNIT: draw('other')}})"
     )
-    stopped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    stopped = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "samples-000002.parquet cannot be written" in stopped.stderr
     assert "File too large); what was recorded before it is kept" in stopped.stderr
     assert folder.draws() == {UNIT: draw()}
@@ -279,9 +276,9 @@ def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path) -> None:
 def test_a_recording_resumes_only_as_what_it_was_begun(tmp_path: Path) -> None:
     begun = resume_recording(tmp_path / "r", manifest())
     assert resume_recording(tmp_path / "r", manifest(provenance={"by": "another day"})) == begun
-    with pytest.raises(RecordingError, match=r"begun with another dataset: sha256: 'd+', now 'e+'"):
+    with pytest.raises(RecordingError, match=r"begun with different dataset: sha256: 'd+', now 'e+'"):
         resume_recording(tmp_path / "r", manifest(dataset={**DATASET, "sha256": "e" * 64}))
-    with pytest.raises(RecordingError, match="begun with another settings: k: 2, now 3"):
+    with pytest.raises(RecordingError, match="begun with different settings: k: 2, now 3"):
         resume_recording(tmp_path / "r", manifest(settings={"k": 3}))
 
 
@@ -289,14 +286,14 @@ def test_a_recording_resumes_though_its_manifest_lacks_what_was_not_written_down
     known = {"price_per_mtok": 1.0, "prompt_price_per_mtok": 0.0, "weights_sha256": "a" * 64}
     begun = resume_recording(tmp_path / "r", manifest())
     assert resume_recording(tmp_path / "r", manifest(tiers={"small": known})) == begun
-    with pytest.raises(RecordingError, match=r"another tiers: small: prompt_price_per_mtok: 0\.0, now 0\.2"):
+    with pytest.raises(RecordingError, match=r"different tiers: small: prompt_price_per_mtok: 0\.0, now 0\.2"):
         resume_recording(tmp_path / "r", manifest(tiers={"small": {**known, "prompt_price_per_mtok": 0.2}}))
-    with pytest.raises(RecordingError, match="another sandbox_price_per_cpu_s: 0.0, now 1e-05"):
+    with pytest.raises(RecordingError, match=r"different sandbox_price_per_cpu_s: 0.0, now 1e-05"):
         resume_recording(tmp_path / "r", manifest(sandbox_price_per_cpu_s=1e-5))
     resume_recording(tmp_path / "new", manifest(tiers={"small": known}))
-    with pytest.raises(RecordingError, match="another tiers: small: weights_sha256: 'a+', now 'b+'"):
+    with pytest.raises(RecordingError, match=r"different tiers: small: weights_sha256: 'a+', now 'b+'"):
         resume_recording(tmp_path / "new", manifest(tiers={"small": {**known, "weights_sha256": "b" * 64}}))
-    with pytest.raises(RecordingError, match="another tiers: large: None, now"):
+    with pytest.raises(RecordingError, match=r"different tiers: large: None, now"):
         resume_recording(tmp_path / "new", manifest(tiers={"small": known, "large": known}))
 
 

@@ -100,7 +100,7 @@ def test_a_tier_that_costs_nothing_has_a_ratio_too() -> None:
             "the file has 'sandbox', its keys must be among tiers, sandbox_price_per_cpu_s",
         ),
         (GPU.replace("prompt_price_per_mtok", "prompt"), "tier 'small' has 'prompt', its keys must be among price_per_mtok"),
-        (GPU.replace("0.06", "-1"), "price_per_mtok of tier 'medium' is -1, allowed are dollars from 0"),
+        (GPU.replace("0.06", "-1"), "price_per_mtok of tier 'medium' is -1, must be 0 or more dollars"),
         (GPU.replace("0.06", "nan"), "price_per_mtok of tier 'medium' is nan"),
         ("tiers = 5", "tiers is 5, it must be a table"),
         ("[tiers]\nsmall = 1\nmedium = 2\nlarge = 3", "tier 'small' is 1, it must be a table"),

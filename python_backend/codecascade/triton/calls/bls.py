@@ -23,18 +23,19 @@ from codecascade.triton.tensors import tensor, texts
 from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
-CALLS_IN_FLIGHT = 256  # nested calls to one model; each holds a thread while it waits
-PULSE_S = 5.0  # how often a model that is being waited for is asked whether it still lives
-WATCH_S = 0.2  # how often calls under way are looked at
-STOP_AGAIN_S = 0.2  # how often a call to a model that is told to stop by a request of its own is looked at
+CALLS_IN_FLIGHT = 256  # nested calls to one model at a time; each holds a thread while it waits
+PULSE_S = 5.0  # seconds between two checks that a model with calls under way still lives
+WATCH_S = 0.2  # seconds between two looks at the calls under way
+STOP_AGAIN_S = 0.2  # seconds between two stop requests to a model that is stopped by requests
 _DEAD = "its process has ended"
-_WRAPPED = re.compile(r"^(\[request id: [^\]]*\] )?(in ensemble '[^']*', )?")  # what Triton puts before a step's sentence
+# What Triton puts before the sentence of an ensemble's step.
+_WRAPPED = re.compile(r"^(\[request id: [^\]]*\] )?(in ensemble '[^']*', )?")
 
-Inputs = Callable[[], list[Any]]  # makes input tensors; each can be sent once only
+Inputs = Callable[[], list[Any]]  # makes input tensors; a tensor can be sent only once
 
 
 class CallFailed(Exception):
-    """A nested call was answered with an error. invalid: the request was to blame. dead: the model's process has ended."""
+    """A nested call failed. invalid: the request was to blame. dead: the model's process has ended."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence.removeprefix(REFUSAL))
@@ -43,12 +44,14 @@ class CallFailed(Exception):
 
 
 class BlsModel:
-    """One model of this Triton. Its threads are its own: a model that hangs cannot starve the calls to the others.
+    """One model of this Triton. It has threads of its own, so a model that hangs cannot starve calls to the others.
 
-    A model whose process dies never answers the calls that it had under way, and Triton does not say so; it only refuses
-    new calls. So while calls are waited for, `pulse` (input tensors that the model refuses at once) shows that it still lives.
-    stop: makes the request that stops the call of a given name, for a model that is none of ours: its calls carry their name as
-    request id. Such a request may overtake the call, so it is sent until the call has ended.
+    Calls block in threads instead of awaiting `async_exec`: that runs in the loop's one default executor, whose threads all
+    models would share, costs more for each call, and cannot be given up.
+    A model whose process dies never answers the calls under way, and Triton reports nothing; it only refuses new calls. So
+    while calls are under way, `pulse` (input tensors that the model refuses at once) checks that it still lives.
+    stop: for a model that is not ours, makes the request that stops the call of a given name; its calls carry their name as
+    request id. Such a request may overtake the call, so it is repeated until the call has ended.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class BlsModel:
         self._stop = stop
         self._stopping: set[asyncio.Future[None]] = set()
         self._under_way: dict[asyncio.Future[Any], float] = {}  # since when
-        self._secret = secrets.token_hex(16)  # of the names of its calls; drawn once, because each draw lets other threads in
+        self._secret = secrets.token_hex(
+            16
+        )  # in the names of its calls; drawn once, because every draw releases the interpreter's lock
         self._numbers = itertools.count()
         self._watch: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix=name)
@@ -90,9 +95,9 @@ class BlsModel:
         return _outputs_of(response)
 
     def _start(self, request: Any, call: asyncio.Future[Any]) -> Future[None]:
-        """`call` becomes the response, or the exception instead of it. Lighter than run_in_executor: this is most overhead.
+        """Settle `call` with the response or the exception. Lighter than run_in_executor, which is most of the overhead.
 
-        The future that is returned is done when the model has answered, whatever became of `call` meanwhile.
+        The returned future is done when the model has answered, whatever became of `call` meanwhile.
         """
         return self._threads.submit(_execute, request, asyncio.get_running_loop(), call)
 
@@ -125,7 +130,7 @@ class BlsModel:
                         _fail(call, _DEAD)
 
     async def _is_dead(self) -> bool:
-        """False as well when even this goes unanswered: then the timeout of the calls decides."""
+        """False also when the pulse itself is not answered: then the timeout of the calls decides."""
         try:
             answer = asyncio.get_running_loop().create_future()
             self._start(self._request(self._pulse, {}), answer)
@@ -214,6 +219,6 @@ def _tensors(arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
 
 
 def _sentence(error: Any) -> str:
-    """The first line of an error: the rest is a traceback, which the failing model has logged."""
+    """The first line of an error. The rest is a traceback, which the failing model has logged."""
     line = _WRAPPED.sub("", str(error).strip().split("\n", 1)[0])
     return _DEAD if line.startswith("Stub process") else line

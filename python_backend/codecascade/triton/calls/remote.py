@@ -18,7 +18,7 @@ from codecascade.triton.calls.tls import Tls
 from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
-# A name that stands for several servers is all of them, in turn; the other options are tritonclient's own.
+# A name with several addresses is called in turn. The other options are tritonclient's own.
 _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_send_message_length", -1),
@@ -35,7 +35,7 @@ class RemoteFailed(Exception):
 
 
 class RemoteModel:
-    """Made and used in one event loop. url: host:port. A caller that is cancelled cancels the call."""
+    """A model at url (host:port). Must be made and used in one event loop. Cancelling the caller cancels the call."""
 
     def __init__(self, url: str, model: str, tls: Tls | None, timeout_s: float) -> None:
         self._url, self._model, self._tls, self._timeout_s = url, model, tls, timeout_s
@@ -43,7 +43,7 @@ class RemoteModel:
 
     async def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """arrays: input tensors, by name. Returns the output tensors, by name. Raises RemoteFailed."""
-        from tritonclient.utils import InferenceServerException  # only where it is used: an offline tool has no need of it
+        from tritonclient.utils import InferenceServerException  # here, because offline tools do not need it
 
         try:
             result = await asyncio.wait_for(self._connected().infer(self._model, infer_inputs(arrays)), self._timeout_s)
@@ -79,7 +79,7 @@ def infer_inputs(arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
 
 
 class RemoteTiers:
-    """`generate` of the tiers that have a url. Made and used in one event loop."""
+    """`generate` of the tiers that have a url. Must be made and used in one event loop."""
 
     def __init__(self, deployment: Deployment, tls: Tls | None = None) -> None:
         self._urls = {name: tier.url for name, tier in deployment.tiers.items() if tier.url is not None}
@@ -118,7 +118,7 @@ def with_remote_tiers(local: Generate, deployment: Deployment, url: str | None, 
 
 
 class RemoteSandbox:
-    """Same interface as SandboxPool.run, over gRPC. Made and used in one event loop."""
+    """The interface of SandboxPool.run, over gRPC. Must be made and used in one event loop."""
 
     def __init__(self, url: str, tls: Tls | None = None, timeout_s: float = sandbox_contract.TIMEOUT_S) -> None:
         self._url = url

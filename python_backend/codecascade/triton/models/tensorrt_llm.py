@@ -1,8 +1,7 @@
 """An engine tier: the tier contract over the ensemble of a TensorRT-LLM engine.
 
-Every sequence is one unary call of the ensemble with a seed of its own. The calls of a request have the same prompt: the engine
-computes its keys and values once and reuses them (enable_kv_cache_reuse), and holds back a call whose prompt another one is
-just computing.
+Every sequence is one unary call of the ensemble, with a seed of its own. The calls of a request share their prompt: the engine
+computes its keys and values once (enable_kv_cache_reuse), and holds back a call while another one computes the same prompt.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from codecascade.triton.parameters import Parameters
 from codecascade.triton.tensors import Inputs, numbers, tensor
 from codecascade.triton.tier_contract import read_request, write_response
 
-_TIMEOUT_S = 3600.0  # the caller's own is shorter: the cascade gives a tier up after its timeout_s
+_TIMEOUT_S = 3600.0  # the caller's is shorter: the cascade gives up after the tier's timeout_s
 _EMPTY = np.array([b""], np.object_)
 
 
@@ -53,7 +52,7 @@ class TritonPythonModel(ServedModel):
         return write_response(await self._generate(read_request(Inputs(request), self.name, self._max_tokens)))
 
     async def _generate(self, request: GenerateRequest) -> Generation:
-        """Raises InvalidRequest or TierUnavailable; the calls that are still under way are then stopped."""
+        """Raises InvalidRequest or TierUnavailable, and stops the calls that are still under way."""
         seeds = [sequence_seed(request.seed, sequence) for sequence in range(request.num_return_sequences)]
         sequences = [replace(request, seed=seed, num_return_sequences=1) for seed in seeds]
         calls = [asyncio.ensure_future(self._sequence(sequence)) for sequence in sequences]

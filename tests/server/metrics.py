@@ -1,0 +1,31 @@
+"""Reads what a running server counts."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+
+from codecascade_build.server.process import RunningServer
+
+
+def metric(server: RunningServer, name: str) -> float:
+    """The value of a series, its labels in any order; 0 if there is none."""
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
+        series = [line.rpartition(" ")[::2] for line in answer.read().decode().splitlines()]
+    return sum(float(value) for written, value in series if _labels(written) == _labels(name))
+
+
+async def eventually(holds: Callable[[], bool], within_s: float) -> None:
+    """Wait until it holds: a server updates its metrics a few times a second. Fails after `within_s`."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+def _labels(series: str) -> tuple[str, frozenset[str]]:
+    name, _, inside = series.partition("{")
+    return name, frozenset(re.findall(r'\w+="[^"]*"', inside))
