@@ -20,6 +20,7 @@ from tests.conversion import need_conversion
 need_conversion()
 
 import torch
+from codecascade_build.checkpoints import shards
 from codecascade_build.checkpoints.codegen_gptj import convert
 from codecascade_build.checkpoints.shards import read_checkpoint, read_shard
 from codecascade_build.errors import BuildError
@@ -315,6 +316,12 @@ def test_a_target_that_cannot_be_written_is_named(good: Path, tmp_path: Path) ->
         convert(good, tmp_path / "file" / "gptj")
 
 
+def test_without_the_libraries_the_refusal_says_how_to_get_them(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "find_spec", lambda name: None)
+    with pytest.raises(BuildError, match=r"has no safetensors and no torch to read weights with: run `make conversion`\.$"):
+        read_checkpoint(good)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"model\.safetensors cannot be read: No such file or directory\.$"):
         read_shard(tmp_path / "model.safetensors")
@@ -351,6 +358,7 @@ def python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 KILLED_HALFWAY = """
 import os, signal, sys
 from pathlib import Path
+from codecascade_build.checkpoints import shards
 from codecascade_build.checkpoints.codegen_gptj import convert
 
 def report(done, total):
@@ -396,6 +404,7 @@ MEMORY = """
 import json, sys
 from pathlib import Path
 import safetensors.torch, torch
+from codecascade_build.checkpoints import shards
 from codecascade_build.checkpoints.codegen_gptj import convert
 
 torch.set_num_threads(1)

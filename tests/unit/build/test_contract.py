@@ -99,12 +99,12 @@ class Stand:
     def callable(self, name: str, result: Any = None) -> Any:
         parameters = [
             inspect.Parameter(
-                each["name"],
-                getattr(inspect.Parameter, each.get("kind", "POSITIONAL_OR_KEYWORD")),
-                default=each.get("default", inspect.Parameter.empty),
+                parameter["name"],
+                getattr(inspect.Parameter, parameter.get("kind", "POSITIONAL_OR_KEYWORD")),
+                default=parameter.get("default", inspect.Parameter.empty),
             )
-            for each in self.contract.signatures[name]["parameters"]
-            if each["name"] != "self"
+            for parameter in self.contract.signatures[name]["parameters"]
+            if parameter["name"] != "self"
         ]
         signature = inspect.Signature(parameters)
 

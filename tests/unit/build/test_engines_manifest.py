@@ -52,9 +52,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_an_engine_runs_on_what_it_was_built_for(folder: Path) -> None:
-    found = check_engine(folder, HERE)
-    assert found.source == ENGINE.source
-    assert manifest_text(found) == manifest_text(ENGINE)
+    manifest = check_engine(folder, HERE)
+    assert manifest.source == ENGINE.source
+    assert manifest_text(manifest) == manifest_text(ENGINE)
 
 
 @pytest.mark.parametrize(

@@ -73,22 +73,17 @@ def test_steps_run_in_order_and_once(chain: Steps) -> None:
     assert "2 of 2: second of tiny is done." in chain.said.getvalue()
 
 
-def test_a_changed_input_runs_what_depends_on_it(chain: Steps) -> None:
-    chain.run()
-    chain.runs()
-    chain.source.write_text("other")
-    chain.run()
-    assert chain.runs() == ["first", "second"]
-    assert (chain.folder / "made" / "second" / "data").read_text() == "other>first>second"
-
-
-def test_an_input_that_was_only_touched_runs_nothing(chain: Steps) -> None:
+def test_a_changed_input_runs_what_depends_on_it_and_a_touched_one_nothing(chain: Steps) -> None:
     chain.run()
     chain.runs()
     os.utime(chain.source, (1, 1))
     os.utime(chain.folder / "made" / "first" / "data", (1, 1))
     chain.run()
     assert chain.runs() == []
+    chain.source.write_text("other")
+    chain.run()
+    assert chain.runs() == ["first", "second"]
+    assert (chain.folder / "made" / "second" / "data").read_text() == "other>first>second"
 
 
 def test_an_output_that_was_changed_by_hand_is_made_again(chain: Steps) -> None:
@@ -102,25 +97,23 @@ def test_an_output_that_was_changed_by_hand_is_made_again(chain: Steps) -> None:
     assert chain.runs() == ["first"], "it makes the same again, so the second step has nothing to do"
 
 
-def test_another_command_or_version_runs_again(chain: Steps) -> None:
+def test_another_command_runs_again(chain: Steps) -> None:
     chain.run()
     chain.runs()
     chain.run(chain.first, replace(chain.second, argv=(*chain.second.argv, "--more")))
     assert chain.runs() == ["second"]
-    chain.run(tools=replace(TOOLS, versions={"tensorrt_llm": "1.2.2"}))
-    assert chain.runs() == ["first", "second"]
-    chain.run(tools=replace(TOOLS, versions={"tensorrt_llm": "1.2.2"}, sm=80))
-    assert chain.runs() == ["first", "second"]
 
 
-def test_a_step_of_this_project_does_not_depend_on_the_image(chain: Steps) -> None:
-    here = (replace(chain.first, where="here"), replace(chain.second, where="image"))
-    chain.run(*here)
+def test_a_step_depends_on_no_more_of_the_machine_than_it_says(chain: Steps) -> None:
+    here, image = replace(chain.first, where="here"), replace(chain.first, name="other", where="image", argv=chain.second.argv)
+    image = replace(image, outputs=chain.second.outputs, inputs=())
+    gpu = chain.step("gpu", (chain.source,), chain.folder / "made" / "gpu")
+    chain.run(here, image, gpu)
     chain.runs()
-    chain.run(*here, tools=replace(TOOLS, sm=80))
-    assert chain.runs() == []
-    chain.run(*here, tools=replace(TOOLS, versions={}))
-    assert chain.runs() == ["second"]
+    chain.run(here, image, gpu, tools=replace(TOOLS, sm=80))
+    assert chain.runs() == ["gpu"]
+    chain.run(here, image, gpu, tools=replace(TOOLS, sm=80, versions={}))
+    assert chain.runs() == ["second", "gpu"], "the step of the image runs the second program"
 
 
 def test_a_failed_step_is_named_with_its_last_words_and_its_log(chain: Steps) -> None:
@@ -137,32 +130,25 @@ def test_a_failed_step_is_named_with_its_last_words_and_its_log(chain: Steps) ->
     assert not stamp_path(wrong.outputs[0]).exists()
 
 
-def test_a_full_disk_is_said_to_be_full(chain: Steps) -> None:
-    program = "import os; raise OSError(28, os.strerror(28))"
-    full = chain.step("full", (chain.source,), chain.folder / "made" / "full", program)
-    with pytest.raises(
-        BuildError, match=r"^The full of tiny stopped because the disk of .* is full; make room and run it again; its"
-    ):
-        chain.run(full)
-
-
-def test_a_step_that_the_system_kills_is_said_to_be_killed(chain: Steps) -> None:
-    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    killed = chain.step("killed", (chain.source,), chain.folder / "made" / "killed", program)
-    with pytest.raises(BuildError, match=r"was killed by SIGKILL, which a machine without memory left does; its log is"):
-        chain.run(killed)
-
-
-def test_a_program_that_is_not_there_is_named(chain: Steps) -> None:
-    absent = replace(chain.first, argv=("trtllm-build-that-is-not-there",))
-    with pytest.raises(BuildError, match=r"^The first of tiny could not start: trtllm-build-that-is-not-there: No such file"):
-        chain.run(absent)
-
-
-def test_a_step_that_writes_nothing_did_not_end_well(chain: Steps) -> None:
-    idle = chain.step("idle", (chain.source,), chain.folder / "made" / "idle", "pass")
-    with pytest.raises(BuildError, match=r"^The idle of tiny ended well, but .*made/idle is not there; its log is"):
-        chain.run(idle)
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (
+            (sys.executable, "-c", "import os; raise OSError(28, os.strerror(28))"),
+            r"^The first of tiny stopped because the disk of .* is full; make room and run it again; its log is",
+        ),
+        (
+            (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
+            r"^The first of tiny was killed by SIGKILL, which a machine without memory left does; its log is",
+        ),
+        (("trtllm-build-x",), r"^The first of tiny could not start: trtllm-build-x: No such file"),
+        ((sys.executable, "-c", ""), r"^The first of tiny ended well, but .*made/first is not there; its log is"),
+    ],
+    ids=["full disk", "killed", "no such program", "no output"],
+)
+def test_a_step_that_does_not_end_well_says_why(chain: Steps, argv: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(BuildError, match=sentence):
+        chain.run(replace(chain.first, argv=argv))
 
 
 def test_what_a_killed_step_left_is_not_taken_for_whole(chain: Steps) -> None:
@@ -323,8 +309,8 @@ def test_a_machine_that_cannot_build_is_refused_in_one_sentence(machine: Callabl
 
 
 def test_a_machine_that_can_build_is_described() -> None:
-    found = toolchain(gpu("h100"), Places(), image(listing="9.0, 81559\n9.0, 81559\n"))
-    assert found == Toolchain({"tensorrt_llm": "1.2.1", "tensorrt": "10.14.1.48"}, 90, 2 * 81559 * 2**20)
+    tools = toolchain(gpu("h100"), Places(), image(listing="9.0, 81559\n9.0, 81559\n"))
+    assert tools == Toolchain({"tensorrt_llm": "1.2.1", "tensorrt": "10.14.1.48"}, 90, 2 * 81559 * 2**20)
 
 
 def test_this_project_s_python_is_not_the_image_s() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from codecascade.deployment import load_deployment
+from codecascade.tiers.contract import INPUTS, OUTPUTS
 from codecascade_build.errors import BuildError
 from codecascade_build.gpu_plan.memory import KV_CACHE_FRACTION
 from codecascade_build.paths import ROOT
@@ -46,14 +47,10 @@ def recipe(request: pytest.FixtureRequest) -> Recipe:
     return load_recipe(request.param)
 
 
-@pytest.fixture(params=GPUS)
-def gpu(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def rendered(recipe: Recipe, gpu: str, tmp_path: Path) -> Rendered:
-    return render_engines(recipe, gpu, engines(recipe, gpu), tmp_path)
+def rendered(recipe: Recipe, tmp_path: Path) -> Rendered:
+    """On the kind of GPU that has tensor-parallel tiers."""
+    return render_engines(recipe, "rtx3090", engines(recipe, "rtx3090"), tmp_path)
 
 
 def config(rendered: Rendered, model: str) -> model_config_pb2.ModelConfig:
@@ -65,22 +62,27 @@ def parameters(parsed: model_config_pb2.ModelConfig) -> dict[str, str]:
     return {key: value.string_value for key, value in parsed.parameters.items()}
 
 
-def tensors(found: Iterable[model_config_pb2.ModelInput]) -> dict[str, tuple[str, list[int]]]:
-    return {tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in found}
+def tensors(declared: Iterable[model_config_pb2.ModelInput]) -> dict[str, tuple[str, list[int]]]:
+    return {tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in declared}
 
 
-def test_the_repository_holds_five_models_per_tier_and_nothing_else(recipe: Recipe, rendered: Rendered) -> None:
+@pytest.mark.parametrize("gpu", GPUS)
+def test_every_family_has_five_models_per_tier_with_nothing_to_fill_in(recipe: Recipe, gpu: str, tmp_path: Path) -> None:
+    rendered = render_engines(recipe, gpu, engines(recipe, gpu), tmp_path)
     models = {f"{tier.name}{part}" for tier in recipe.tiers for part in PARTS}
     assert {path.name for path in rendered.repository.iterdir()} == models
     for model in models:
         assert config(rendered, model).name == model
         assert (rendered.repository / model / "1").is_dir()
+        assert "$" not in (rendered.repository / model / "config.pbtxt").read_text()
 
 
 def test_the_models_of_a_tier_belong_together(recipe: Recipe, rendered: Rendered) -> None:
+    """Triton refuses an ensemble with an output that nothing makes; one that nothing reads is a mistake of ours."""
     for tier in recipe.tiers:
         ensemble = config(rendered, f"{tier.name}-ensemble")
         known = tensors(ensemble.input)
+        read = set(tensors(ensemble.output))
         for step in ensemble.ensemble_scheduling.step:
             model = config(rendered, step.model_name)
             assert model.max_batch_size >= ensemble.max_batch_size
@@ -91,52 +93,28 @@ def test_the_models_of_a_tier_belong_together(recipe: Recipe, rendered: Rendered
             for name, tensor in step.input_map.items():
                 assert inputs[name] == known[tensor], (step.model_name, name)
             known |= {tensor: outputs[name] for name, tensor in step.output_map.items()}
+            read |= set(step.input_map.values())
         assert {name: known[name] for name in tensors(ensemble.output)} == tensors(ensemble.output)
-
-
-def test_the_ensemble_hands_every_output_on(recipe: Recipe, rendered: Rendered) -> None:
-    """Triton refuses an ensemble with an output that nothing makes; one that nothing reads is a mistake of ours."""
-    for tier in recipe.tiers:
-        ensemble = config(rendered, f"{tier.name}-ensemble")
-        steps = ensemble.ensemble_scheduling.step
-        read = {tensor for step in steps for tensor in step.input_map.values()} | set(tensors(ensemble.output))
-        assert {tensor for step in steps for tensor in step.output_map.values()} <= read
+        assert set(known) - set(tensors(ensemble.input)) <= read
 
 
 def test_the_tier_model_meets_the_tier_contract(recipe: Recipe, rendered: Rendered) -> None:
     for tier in recipe.tiers:
-        parsed = config(rendered, tier.name)
+        parsed, said = config(rendered, tier.name), parameters(config(rendered, tier.name))
         assert (parsed.backend, parsed.max_batch_size) == ("python", 0)
-        assert tensors(parsed.input) == {
-            "text_input": ("TYPE_STRING", [1]),
-            "max_tokens": ("TYPE_INT32", [1]),
-            "temperature": ("TYPE_FP32", [1]),
-            "top_p": ("TYPE_FP32", [1]),
-            "seed": ("TYPE_UINT64", [1]),
-            "stop_words": ("TYPE_STRING", [-1]),
-            "num_return_sequences": ("TYPE_INT32", [1]),
-            "max_lines": ("TYPE_INT32", [1]),
-        }
-        assert tensors(parsed.output) == {
-            "text_output": ("TYPE_STRING", [-1]),
-            "completion_tokens": ("TYPE_INT32", [-1]),
-            "line_tokens": ("TYPE_INT32", [-1]),
-            "prompt_tokens": ("TYPE_INT32", [1]),
-            "finish_reason": ("TYPE_STRING", [-1]),
-        }
-        assert parameters(parsed)["ensemble"] == f"{tier.name}-ensemble"
-        assert parameters(parsed)["engine_model"] == f"{tier.name}-tensorrt_llm"
-        assert parameters(parsed)["engine"] == f"/engines/{tier.name}"  # whose manifest it checks
-        assert parameters(parsed)["gpu_device_ids"] == parameters(config(rendered, f"{tier.name}-tensorrt_llm"))["gpu_device_ids"]
+        assert [tensor.name for tensor in parsed.input] == [tensor.name for tensor in INPUTS]
+        assert [tensor.name for tensor in parsed.output] == [tensor.name for tensor in OUTPUTS]
+        assert (said["ensemble"], said["engine_model"]) == (f"{tier.name}-ensemble", f"{tier.name}-tensorrt_llm")
+        assert said["engine"] == f"/engines/{tier.name}"  # whose manifest it checks
+        assert said["gpu_device_ids"] == parameters(config(rendered, f"{tier.name}-tensorrt_llm"))["gpu_device_ids"]
 
 
-def test_the_engine_s_model_is_told_what_the_recipe_and_the_placement_say(recipe: Recipe, gpu: str, rendered: Rendered) -> None:
+def test_the_engine_s_model_is_told_what_the_recipe_and_the_placement_say(recipe: Recipe, rendered: Rendered) -> None:
     for tier in recipe.tiers:
         assert tier.gpu
         parsed = config(rendered, f"{tier.name}-tensorrt_llm")
-        placed = engines(recipe, gpu)[tier.name]
-        assert parsed.backend == "tensorrtllm"
-        assert parsed.max_batch_size == tier.gpu.max_batch_size
+        placed = engines(recipe, "rtx3090")[tier.name]
+        assert (parsed.backend, parsed.max_batch_size) == ("tensorrtllm", tier.gpu.max_batch_size)
         assert list(parsed.dynamic_batching.preferred_batch_size) == [tier.gpu.max_batch_size]
         assert not parsed.model_transaction_policy.decoupled
         said = parameters(parsed)
@@ -146,19 +124,10 @@ def test_the_engine_s_model_is_told_what_the_recipe_and_the_placement_say(recipe
         assert said["max_tokens_in_paged_kv_cache"] == str(placed.kv_cache_tokens)
         assert (said["enable_kv_cache_reuse"], said["exclude_input_in_output"]) == ("true", "true")
         assert said["cancellation_check_period_ms"] == "100"
-
-
-def test_the_parameters_that_the_backend_reads_without_a_default_are_there(recipe: Recipe, rendered: Rendered) -> None:
-    for tier in recipe.tiers:
-        said = parameters(config(rendered, f"{tier.name}-tensorrt_llm"))
-        assert {said[name] for name in ("tokenizer_dir", "xgrammar_tokenizer_info_path", "guided_decoding_backend")} == {""}
-
-
-def test_scalars_reach_the_engine_without_a_dimension(recipe: Recipe, rendered: Rendered) -> None:
-    """As in its template: the batch dimension alone."""
-    for tier in recipe.tiers:
-        for tensor in config(rendered, f"{tier.name}-tensorrt_llm").input:
-            assert tensor.HasField("reshape") == (list(tensor.dims) == [1]), tensor.name
+        read_without_default = ("tokenizer_dir", "xgrammar_tokenizer_info_path", "guided_decoding_backend")
+        assert {said[name] for name in read_without_default} == {""}
+        for tensor in parsed.input:
+            assert tensor.HasField("reshape") == (list(tensor.dims) == [1]), "scalars have the batch dimension alone"
             assert tensor.allow_ragged_batch == (tensor.name in ("input_ids", "stop_words_list"))
 
 
@@ -190,12 +159,7 @@ def test_the_ensemble_speaks_as_tensorrt_llm_s_own_does(recipe: Recipe, rendered
         assert tensors(parsed.output)["text_output"][0] == template["outputs"]["text_output"]["type"]
 
 
-def test_nothing_is_left_to_fill_in(rendered: Rendered) -> None:
-    for path in rendered.repository.glob("*/config.pbtxt"):
-        assert "$" not in path.read_text()
-
-
-def test_limits_and_end_tokens_reach_the_models_that_need_them(recipe: Recipe, rendered: Rendered) -> None:
+def test_limits_end_tokens_and_code_reach_the_models_that_need_them(recipe: Recipe, rendered: Rendered) -> None:
     for tier in recipe.tiers:
         assert tier.gpu
         assert tier.checkpoint
@@ -209,10 +173,6 @@ def test_limits_and_end_tokens_reach_the_models_that_need_them(recipe: Recipe, r
         }
         last = parameters(config(rendered, f"{tier.name}-postprocessing"))
         assert last == {key: first[key] for key in ("tokenizer", "end_tokens")}
-
-
-def test_code_is_the_installed_package_s(recipe: Recipe, rendered: Rendered) -> None:
-    for tier in recipe.tiers:
         for part, module in (("", "tensorrt_llm"), ("-preprocessing", "preprocessing"), ("-postprocessing", "postprocessing")):
             source = (rendered.repository / f"{tier.name}{part}" / "1" / "model.py").read_text()
             assert source == f"from codecascade.triton.models.{module} import TritonPythonModel  # noqa: F401\n"
@@ -280,18 +240,12 @@ def refusal(changes: dict[str, Any], gpu: str = "h100", runtime: Runtime = "tens
     return str(raised.value)
 
 
-def test_gpus_that_are_not_as_many_as_the_tensor_parallelism_are_refused() -> None:
+def test_engines_that_do_not_fit_the_recipe_are_refused() -> None:
     assert refusal({"gpu_device_ids": (0, 1)}) == "Tier qwen2.5-coder-14b has the GPUs 0, 1, its tensor_parallel is 1."
     assert refusal({"gpu_device_ids": ()}, "rtx3090") == "Tier qwen2.5-coder-14b has the GPUs none, its tensor_parallel is 2."
-
-
-def test_a_kv_cache_that_holds_no_sequence_is_refused() -> None:
     assert refusal({"kv_cache_tokens": 4095}) == (
         "Tier qwen2.5-coder-14b has a KV cache of 4095 tokens, one sequence alone may have 4096."
     )
-
-
-def test_another_runtime_is_refused() -> None:
     assert refusal({}, runtime="llama_cpp") == "No engine is of the runtime llama_cpp; allowed are tensorrt_llm and llm_api."
 
 
