@@ -29,10 +29,10 @@ LOOP_PLANS = 12  # of each file, replayed through run_cascade as well
 
 @dataclass(frozen=True)
 class Figures:
-    """cost: dollars per 1,000 tasks. accuracy: percent."""
-
     cost: float
+    """Dollars per 1,000 tasks."""
     accuracy: float
+    """Percent."""
 
 
 def main(folder: Path) -> int:
@@ -58,21 +58,21 @@ def tasks_of(file: PlanTable, tasks: Sequence[str]) -> Sequence[str]:
 
 
 def check(file: PlanTable, table: Table, recording: Recording) -> int:
-    """The number of rows that are not reproduced; each is printed with what differs."""
+    """Print each row that is not reproduced, and what differs. Returns their number."""
     reproduced = []
     worst = 0.0
     for row in file.plans:
         try:
-            found = figures(outcome(table, row.plan))
+            replayed = figures(outcome(table, row.plan))
         except CascadeError as error:
             print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {error}")
             continue
-        off = abs(found.cost - row.cost) / row.cost
+        off = abs(replayed.cost - row.cost) / row.cost
         worst = max(worst, off)
-        if off <= COST_TOLERANCE and abs(found.accuracy - row.accuracy) <= ACCURACY_TOLERANCE:
+        if off <= COST_TOLERANCE and abs(replayed.accuracy - row.accuracy) <= ACCURACY_TOLERANCE:
             reproduced.append(row.plan)
         else:
-            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, found, table)}")
+            print(f"{file.path.name}:{row.line}: plan {row.plan.name}: {difference(row, replayed, table)}")
     looped = asyncio.run(check_loop(reproduced, table, recording))
     print(
         f"{file.path.name}: {len(reproduced)} of {len(file.plans)} plans on {len(table.tasks)} tasks, "
@@ -81,11 +81,11 @@ def check(file: PlanTable, table: Table, recording: Recording) -> int:
     return len(file.plans) - len(reproduced)
 
 
-def figures(found: Outcome) -> Figures:
-    return Figures(cost=1000 * found.cost_usd, accuracy=100 * found.accuracy)
+def figures(result: Outcome) -> Figures:
+    return Figures(cost=1000 * result.cost_usd, accuracy=100 * result.accuracy)
 
 
-def difference(row: PublishedPlan, found: Figures, table: Table) -> str:
+def difference(row: PublishedPlan, replayed: Figures, table: Table) -> str:
     untested = sum(int((table.pairs[table.of(option_of(step))] == 0).sum()) for step in row.plan.steps if step.k > 0)
     why = (
         f"in {untested} cells a step has no test line: the published rule accepts there (0 ≥ θ·0), this one escalates"
@@ -93,12 +93,13 @@ def difference(row: PublishedPlan, found: Figures, table: Table) -> str:
         else "the stage table does not give this row under accept ⇔ n_s·n_t ≥ θ·pairs"
     )
     return (
-        f"published cost {row.cost!r} and accuracy {row.accuracy!r} %, replayed {found.cost!r} and {found.accuracy!r} % ({why})"
+        f"published cost {row.cost!r} and accuracy {row.accuracy!r} %, "
+        f"replayed {replayed.cost!r} and {replayed.accuracy!r} % ({why})"
     )
 
 
 async def check_loop(plans: Sequence[Plan], table: Table, recording: Recording) -> int:
-    """Replay some plans through run_cascade too; every cell must be equal to the table's."""
+    """Replay some plans through run_cascade too. Every cell must equal the table's. Returns the number of plans."""
     chosen = random.Random(0).sample(plans, min(LOOP_PLANS, len(plans)))
     for plan in chosen:
         fast = outcome(table, plan)

@@ -1,4 +1,4 @@
-"""Programs whose function is wrong and who want to be called right all the same."""
+"""Programs whose function is wrong, and which try to pass all the same."""
 
 from __future__ import annotations
 

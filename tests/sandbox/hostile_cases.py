@@ -1,7 +1,7 @@
-"""Programs that try to get out, get in the way, or get a verdict that they do not deserve. One property each.
+"""Programs that try to escape, to disturb others, or to get a verdict that they do not deserve. Each attacks one property.
 
-`attack()` returns "reached" when it got what it was after. Names in capitals are filled in with live targets: PORT, ABSTRACT,
-SOCKET, SECRET, FOLDER, SPARE (a file in FOLDER that anyone may write) and NR_name (system call numbers).
+`attack()` returns "reached" if it succeeds. Names in capitals are replaced by live targets: PORT, ABSTRACT, SOCKET, SECRET,
+FOLDER, SPARE (a world-writable file in FOLDER) and NR_name (system call numbers).
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ REACHED = "assert attack() == 'reached'"
 
 @dataclass(frozen=True)
 class Case:
-    """control: without isolation the attack succeeds, which shows that the case can see what it looks for.
-
-    modes: forgeries that Python itself calls equal are stopped where the comparison is not the candidate's to make.
-    """
+    """A hostile program and the line that must not pass."""
 
     name: str
     source: str
     line: str = REACHED
     control: bool = False
+    """Without isolation the attack succeeds, which shows that the case detects what it looks for."""
     modes: tuple[str, ...] = (BLIND, TICK)
+    """The modes that stop it. BLIND alone for values that Python itself calls equal: there the candidate does not compare."""
 
     def aimed(self, targets: Mapping[str, object]) -> str:
         """The source with live targets filled in."""

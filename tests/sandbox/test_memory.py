@@ -11,13 +11,13 @@ import json
 from codecascade.sandbox.zygote.main import _settle_memory
 
 def pools(objects):
-    return len({id(each) >> 14 for each in objects})
+    return len({id(thing) >> 14 for thing in objects})
 
 sizes = range(15, 480, 16)
 with_gaps = [[bytes(size) for _ in range(3000)][::2] for size in sizes]
 _settle_memory()
 later = [[bytes(size) for _ in range(20)] for size in sizes]
-print(json.dumps([[pools(each) for each in with_gaps], [pools(each) for each in later]]))
+print(json.dumps([[pools(group) for group in with_gaps], [pools(group) for group in later]]))
 """
 
 

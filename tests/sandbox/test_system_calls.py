@@ -17,8 +17,8 @@ HEADERS = {
 
 
 def numbers(header: Path) -> dict[str, int]:
-    found = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)\s*$", header.read_text(), re.MULTILINE)
-    table = {name: int(number) for name, number in found}
+    definitions = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)\s*$", header.read_text(), re.MULTILINE)
+    table = {name: int(number) for name, number in definitions}
     table.setdefault("newfstatat", table.get("fstatat", -1))  # one call, two names
     return table
 
