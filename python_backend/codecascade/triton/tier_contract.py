@@ -16,8 +16,8 @@ the code alone cannot tell a refusal from a failure."""
 def read_request(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequest:
     """Raises InvalidRequest."""
     limit = max_completion_tokens
-    expected = [replace(each, high=limit, default=limit) if each.name == "max_tokens" else each for each in INPUTS]
-    return GenerateRequest(tier, **{each.name: inputs.value(each) for each in expected})
+    expected = [replace(item, high=limit, default=limit) if item.name == "max_tokens" else item for item in INPUTS]
+    return GenerateRequest(tier, **{item.name: inputs.value(item) for item in expected})
 
 
 def write_response(generation: Generation) -> list[Any]:
