@@ -134,7 +134,7 @@ def gptj_config(codegen: Mapping[str, Any], source: Path) -> dict[str, Any]:
     if absent:
         raise BuildError(f"{source / 'config.json'} has no {absent[0]}.")
     if codegen.get("tie_word_embeddings"):
-        raise BuildError(f"{source / 'config.json'} has tie_word_embeddings true; CodeGen's output matrix has to be its own.")
+        raise BuildError(f"{source / 'config.json'} has tie_word_embeddings true; CodeGen's output matrix must be its own.")
     config = {name: codegen[name] for name in (*_NEEDED, *_KEPT_IF_THERE) if name in codegen}
     _check_heads(config, source)
     return {"architectures": ["GPTJForCausalLM"], "model_type": "gptj", "tie_word_embeddings": False} | config
@@ -150,7 +150,7 @@ def _check_heads(config: Mapping[str, Any], source: Path) -> None:
     if heads % _GROUPS or hidden % heads:
         raise BuildError(
             f"{source / 'config.json'} has n_head {heads} and n_embd {hidden}; "
-            f"n_head has to be a multiple of {_GROUPS}, and n_embd one of n_head."
+            f"n_head must be a multiple of {_GROUPS}, and n_embd a multiple of n_head."
         )
     if rotary % 2 or rotary > hidden // heads:
         raise BuildError(f"{source / 'config.json'} has rotary_dim {rotary}; an even number up to {hidden // heads} is needed.")
