@@ -415,10 +415,10 @@ def kib(field):
 
 sharded, whole, target = map(Path, sys.argv[1:])
 anonymous = [kib("RssAnon")]
-convert(whole, target / "first", shard_bytes=16_000_000, report=lambda *_: anonymous.append(kib("RssAnon")))
+convert(whole, target / "first", shard_bytes=8_000_000, report=lambda *_: anonymous.append(kib("RssAnon")))
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts at what is held now
 start = kib("VmHWM")
-convert(sharded, target / "second", shard_bytes=16_000_000)
+convert(sharded, target / "second", shard_bytes=8_000_000)
 converted = kib("VmHWM") - start
 tensors = [torch.load(path, weights_only=True) for path in sorted(sharded.glob("*.bin"))]
 print(json.dumps({"converted": converted, "loaded": kib("VmHWM") - start, "grown": max(anonymous) - anonymous[0]}))
