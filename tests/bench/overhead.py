@@ -1,9 +1,9 @@
-"""What the cascade itself costs: real Triton, tiers that answer at once, against the floor of the same nested calls.
+"""Measures what the cascade itself costs, on a real Triton with tiers that answer at once, against a floor.
 
 A request makes three nested calls: solutions and tests from one tier at the same time, then the sandbox (k = 3, 2 test lines
 of each sample, accepted). `floor` is an empty model that makes the same three calls with constant contents. Rounds of both
-alternate. Each is measured with a sandbox that runs nothing and with the real one; the difference of the two floors is the
-sandbox's own time.
+alternate. Both are measured with a sandbox that runs nothing and with the real one. The difference between the two floors is
+the sandbox's own time.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def add(a: int, b: int) -> int:
 
 @dataclass
 class Load:
-    """What one model did at one concurrency, over all rounds. latencies_ms: of each request."""
+    """What one model did at one concurrency, over all rounds."""
 
     latencies_ms: list[float] = field(default_factory=list)
+    """One per request."""
     wall_s: float = 0.0
     client_cpu_s: float = 0.0
 
@@ -106,13 +107,13 @@ def _server(folder: Path, real_sandbox: bool) -> Iterator[RunningServer]:
     scripted: ScriptedRepository = render(folder / "repository", tiers, {"one": plan}, "one", real_sandbox, _floor_calls())
     install = installed(pinned().version, VAR, sysconfig.get_python_version())
     if install is None:
-        sys.exit("error: there is no Triton server here; `make setup` puts it there")
+        sys.exit("error: Triton is not installed; `make setup` installs it")
     with running(install, scripted.repositories, log=folder / "triton.log", deployment=scripted.deployment) as server:
         yield server
 
 
 def _floor_calls() -> dict[str, Any]:
-    """What a cascade request sends, as large as there."""
+    """The calls of a cascade request, with contents of the same size."""
     task = Task(PROMPT, "add")
     solutions, tests = solution_prompt("base", task), tests_prompt("base", task, LINES)
     common = {"temperature": 0.8, "top_p": 0.95, "num_return_sequences": K, "seed": 0}
@@ -139,7 +140,7 @@ async def _loads(address: str, models: Sequence[str]) -> Loads:
 
 
 async def _load(channel: grpc.aio.Channel, model: str, concurrency: int, requests: int, load: Load) -> None:
-    """`concurrency` callers, each with one request at a time; bytes in, bytes out, nothing parsed."""
+    """Run `concurrency` callers, each with one request at a time. Bytes go in and out; nothing is parsed."""
     call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     body = _request(model)
     left = iter(range(requests))

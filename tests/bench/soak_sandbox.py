@@ -1,6 +1,6 @@
-"""Half a million candidates, a twentieth of them hostile, and what is left of them. `make soak-sandbox` runs it.
+"""Judges half a million candidates, a twentieth of them hostile, and checks what they leave behind. `make soak-sandbox` runs it.
 
-CANDIDATES=n in the environment runs another number. Exits with 1 when anything is left or any verdict is wrong.
+CANDIDATES=n in the environment sets another number. Exits with 1 if anything is left behind or a verdict is wrong.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Programs that try to get out, get in the way, or get a verdict that they do not deserve. One property each.
+"""Programs that try to escape, to disturb others, or to get a verdict that they do not deserve. Each attacks one property.
 
-`attack()` returns "reached" when it got what it was after. Names in capitals are filled in with live targets: PORT, ABSTRACT,
-SOCKET, SECRET, FOLDER, SPARE (a file in FOLDER that anyone may write) and NR_name (system call numbers).
+`attack()` returns "reached" if it succeeds. Names in capitals are replaced by live targets: PORT, ABSTRACT, SOCKET, SECRET,
+FOLDER, SPARE (a world-writable file in FOLDER) and NR_name (system call numbers).
 """
 
 from __future__ import annotations

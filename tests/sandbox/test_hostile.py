@@ -1,4 +1,4 @@
-"""Hostile programs at every level that this machine gives, in both modes, each followed by a well-behaved one."""
+"""Hostile programs at every level that this machine supports, in both modes, each followed by a well-behaved one."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def level_pool(request: pytest.FixtureRequest) -> AsyncIterator[LevelPool]
         async with SandboxPool(1, level, LIMITS, blind=mode == "blind") as pool:
             yield mode, pool
     except SandboxUnavailable as error:
-        if "does not give" in str(error):  # a level that starts must hold
+        if "does not ensure" in str(error):  # a level that starts must hold
             raise
         pytest.skip(str(error))
 

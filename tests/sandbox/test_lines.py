@@ -74,7 +74,7 @@ def test_only_what_the_candidate_computes_is_sent(line: str, sent: str) -> None:
 
 
 @pytest.mark.parametrize("line", WHOLE)
-def test_lines_that_do_not_come_apart_are_sent_whole(line: str) -> None:
+def test_lines_that_cannot_be_split_are_sent_whole(line: str) -> None:
     assert (parse_line(line).mode, parse_line(line).sent) == ("tick", line)
 
 
@@ -212,7 +212,7 @@ SHIFTED = [
 SHOWN = [None, '"a"', "1", "2", '["l",1,2]', '["l"]', '"\\u00e9"', "-1.5", "null", "true"]
 
 
-def said_of(line: Line) -> list[object]:
+def described(line: Line) -> list[object]:
     """A line's mode and expression, and its verdict on some values."""
     return [line.mode, line.sent, *(judged(line, text) for text in SHOWN if line.judge)]
 
@@ -227,17 +227,17 @@ def judged(line: Line, text: str | None) -> object:
 @pytest.mark.parametrize("blind", [True, False])
 @given(texts=st.lists(st.sampled_from([*ODD, *SPLIT, *WHOLE, *NOT_LINES]), max_size=24))
 def test_a_line_is_the_same_among_others_as_alone(blind: bool, texts: list[str]) -> None:
-    assert [said_of(line) for line in parse_lines(texts, blind)] == [said_of(parse_line(text, blind)) for text in texts]
+    assert [described(line) for line in parse_lines(texts, blind)] == [described(parse_line(text, blind)) for text in texts]
 
 
 @pytest.mark.parametrize("texts", SHIFTED)
 def test_lines_are_not_taken_for_each_other(texts: tuple[str, ...]) -> None:
-    assert [said_of(line) for line in parse_lines(texts)] == [said_of(parse_line(text)) for text in texts]
+    assert [described(line) for line in parse_lines(texts)] == [described(parse_line(text)) for text in texts]
 
 
 @given(texts=st.lists(st.text("(['\"\\;#,f=1 ", max_size=8).map("assert f(1) == {}".format), min_size=2, max_size=6))
 def test_no_text_changes_what_its_neighbours_are(texts: list[str]) -> None:
-    assert [said_of(line) for line in parse_lines(texts)] == [said_of(parse_line(text)) for text in texts]
+    assert [described(line) for line in parse_lines(texts)] == [described(parse_line(text)) for text in texts]
 
 
 def test_equal_lines_are_one() -> None:

@@ -31,13 +31,13 @@ def refusal(level: str, before: str = "") -> str:
     return subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
 
 
-async def test_every_level_is_there_or_says_what_is_missing() -> None:
+async def test_every_level_is_available_or_says_what_is_missing() -> None:
     reports = await probe_levels()
     assert [report.level for report in reports] == list(LEVELS)
     assert all(report.available or report.missing for report in reports)
 
 
-@pytest.mark.skipif(not os.environ.get("CI"), reason="a machine may have one level only; CI has to show two")
+@pytest.mark.skipif(not os.environ.get("CI"), reason="a machine may support only one level; CI must support two")
 async def test_two_levels_at_least_can_be_shown_in_ci() -> None:
     reports = await probe_levels()
     assert sum(report.available for report in reports) >= 2, "; ".join(map(str, reports))
@@ -46,11 +46,11 @@ async def test_two_levels_at_least_can_be_shown_in_ci() -> None:
 async def test_a_level_that_isolates_nothing_is_refused_by_its_probes() -> None:
     report = await probe_level("none", Limits())
     assert not report.available
-    for promise in ("no network", "no local sockets", "nothing outside read", "nothing outside written", "no new process"):
+    for promise in ("no network", "no local sockets", "no reading outside", "no writing outside", "no new process"):
         assert promise in report.missing
 
 
-async def test_the_strongest_level_that_is_there_is_chosen() -> None:
+async def test_the_strongest_available_level_is_chosen() -> None:
     available = [report.level for report in await probe_levels() if report.available]
     async with SandboxPool(1) as pool:
         assert pool.level == available[0]
@@ -65,11 +65,11 @@ def test_a_limit_that_cannot_be_set_is_named() -> None:
 def test_a_refusal_has_a_sentence_for_every_level_and_names_the_setting() -> None:
     sentence = refusal("auto")
     for level in LEVELS:
-        assert f"{level}: setresuid: Operation not permitted; to have it, give CAP_SETUID and CAP_SETGID" in sentence
+        assert f"{level}: setresuid: Operation not permitted; to enable it, give CAP_SETUID and CAP_SETGID" in sentence
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
-def test_a_level_that_was_asked_for_is_never_exchanged_for_another() -> None:
+def test_a_requested_level_is_never_replaced_by_another() -> None:
     sentence = refusal("landlock")
     assert "landlock: setresuid" in sentence
     assert "sealed" not in sentence

@@ -41,7 +41,7 @@ def report_of(*attempts: Attempt, lines: int = 2, cpu_s: float = 5, wall_s: floa
     return report
 
 
-def test_a_child_that_runs_to_its_end_is_all_there_is() -> None:
+def test_a_child_that_runs_to_its_end_needs_no_second_one() -> None:
     report = report_of(attempt(frames(*STARTED, (2, OK), (3, ASSERTION))))
     assert report.done
     assert (report.module, report.lines) == (OK, [(OK, ""), (ASSERTION, "")])
@@ -74,7 +74,7 @@ def test_the_line_in_which_a_child_ended_says_how(status: int, timed_out: bool, 
     assert report_of(died).lines == [(OK, ""), (fate, "")]
 
 
-def test_the_lines_behind_the_one_that_killed_a_child_are_left_to_another() -> None:
+def test_the_lines_after_the_one_that_killed_a_child_are_left_to_another() -> None:
     report = report_of(attempt(frames(*STARTED)))
     assert report.lines == [(DIED, "")]
     assert not report.done
@@ -83,7 +83,7 @@ def test_the_lines_behind_the_one_that_killed_a_child_are_left_to_another() -> N
     assert (report.module, report.lines, report.cpu_s) == (OK, [(DIED, ""), (OK, "")], 0.5)
 
 
-def test_after_three_deaths_the_rest_is_given_up() -> None:
+def test_after_three_deaths_the_other_lines_are_not_run() -> None:
     deaths = [attempt(frames(*STARTED, (2, OK))), attempt(frames(*STARTED)), attempt(frames(*STARTED))]
     report = report_of(*deaths, lines=6)
     assert report.done
@@ -111,7 +111,7 @@ FORGED = {
     "a line left out": frames(*STARTED, (3, OK)),
     "lines before the module": frames((READY, OK), (2, OK), (3, OK)),
     "one more": WHOLE + frames((4, OK)),
-    "bytes behind the last": WHOLE + b"x",
+    "bytes after the last": WHOLE + b"x",
     "half a frame": WHOLE[:-1],
     "half a value": frames(*STARTED) + frames((2, VALUE), text=b"1234")[:-1],
     "a status of the supervisor's": frames(*STARTED, (2, TIMEOUT)),
@@ -130,7 +130,7 @@ def test_whatever_a_runner_would_not_send_makes_every_line_tampered(data: bytes)
     assert report.ending == "tampered with its verdicts"
 
 
-def test_tampering_takes_back_what_was_said_before() -> None:
+def test_tampering_overrides_earlier_verdicts() -> None:
     report = report_of(attempt(frames(*STARTED, (2, OK))), attempt(b"\0" * 100), lines=3)
     assert report.lines == [(TAMPERED, "")] * 3
 

@@ -67,13 +67,13 @@ async def test_a_killed_zygote_is_replaced_and_its_candidate_judged_anew() -> No
         assert pool.stats.zygotes_started == 2
 
 
-async def test_a_candidate_over_which_two_zygotes_break_has_no_verdict() -> None:
+async def test_a_candidate_on_which_two_zygotes_die_has_no_verdict() -> None:
     async with SandboxPool(1, "sealed", limits=PATIENT) as pool:
         run = asyncio.ensure_future(pool.run([ENDLESS], [LINE]))
         await kill_busy_zygote()
         await until(lambda: pool.stats.zygotes_started == 2)
         await kill_busy_zygote()
-        with pytest.raises(SandboxUnavailable, match="broke twice over one candidate"):
+        with pytest.raises(SandboxUnavailable, match="died twice on the same candidates"):
             await run
         assert (await pool.run([GOOD], [LINE])).passed.all()
 
@@ -104,7 +104,7 @@ async def test_a_run_that_waits_can_be_cancelled_too() -> None:
 async def test_a_full_queue_is_a_clear_error() -> None:
     async with SandboxPool(1, queue=2) as pool:
         distinct = [Candidate(f"def f(x):\n    return {n}") for n in range(3)]
-        with pytest.raises(SandboxUnavailable, match="queue is full: 0 candidates wait, allowed are 2"):
+        with pytest.raises(SandboxUnavailable, match="queue is full: 0 candidates wait and 3 came, must be 2 or fewer"):
             await pool.run(distinct, [LINE])
         assert (await pool.run(distinct[:2], [LINE])).verdicts.shape == (2, 1)
 
@@ -147,7 +147,7 @@ asyncio.run(main())
     await until(lambda: not any(Path("/proc", pid).exists() for pid in pids))
 
 
-async def test_a_zygote_that_hangs_is_given_up() -> None:
+async def test_a_zygote_that_hangs_is_killed() -> None:
     worker = await Worker.start("sealed", LIMITS)
     os.kill(worker.pid, signal.SIGSTOP)
     with pytest.raises(ZygoteDied):
@@ -156,7 +156,7 @@ async def test_a_zygote_that_hangs_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("bytes_sent", [r"nonsense", r"\002\000\000\000{{", r""])
-async def test_a_zygote_that_talks_nonsense_is_given_up(bytes_sent: str) -> None:
+async def test_a_zygote_that_sends_nonsense_is_killed(bytes_sent: str) -> None:
     worker = Worker(process_that_prints(bytes_sent))
     with pytest.raises(ZygoteDied):
         await worker.run(JOB, 60)

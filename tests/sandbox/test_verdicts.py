@@ -38,7 +38,7 @@ async def test_a_line_that_kills_the_child_costs_only_itself(pool: SandboxPool) 
     assert await verdicts(pool, source, "assert f(1) == 1", "assert f(0) == 0", "assert f(2) == 2") == [PASS, ERROR, PASS]
 
 
-async def test_code_that_does_not_even_define_its_function_is_an_error_on_every_line(pool: SandboxPool) -> None:
+async def test_code_that_does_not_define_its_function_is_an_error_on_every_line(pool: SandboxPool) -> None:
     assert await verdicts(pool, "def f(:\n", "assert True", "assert f(1) == 1") == [ERROR, ERROR]
 
 
@@ -80,7 +80,7 @@ async def test_a_source_that_is_not_text_or_too_long_is_an_error(pool: SandboxPo
 
 
 async def test_too_many_lines_are_an_invalid_request(pool: SandboxPool) -> None:
-    with pytest.raises(InvalidRequest, match="10000 test lines are too many, allowed are 2000"):
+    with pytest.raises(InvalidRequest, match="10000 test lines are too many, must be 2000 or fewer"):
         await pool.run([Candidate("x = 1")], [TestLine("assert True")] * 10_000)
 
 
@@ -98,7 +98,7 @@ async def test_the_standard_library_can_be_imported(level: str) -> None:
     try:
         async with SandboxPool(1, level) as pool:
             assert await pool.run_program(usual) is PASS
-            # `sealed` opens no file: what it has not imported before it locks itself down is not there.
+            # `sealed` opens no file: modules that were not imported before the lock-down are missing.
             assert await pool.run_program(rare) is (ERROR if level == "sealed" else PASS)
             assert await pool.run_program("import numpy") is ERROR
     except SandboxUnavailable as error:
@@ -119,10 +119,10 @@ async def test_a_pool_that_was_not_started_says_so() -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: SandboxPool(0), "workers is 0, allowed are 1 and more"),
+        (lambda: SandboxPool(0), "workers is 0, must be 1 or more"),
         (lambda: SandboxPool(1, "docker"), "level is 'docker', allowed are auto, namespaces, landlock, sealed"),
-        (lambda: Limits(line_s=-1), "limit line_s is -1, allowed are 0.05 to 3600"),
-        (lambda: Limits(memory_bytes=1), "limit memory_bytes is 1, allowed are"),
+        (lambda: Limits(line_s=-1), "limit line_s is -1, must be 0.05 to 3600"),
+        (lambda: Limits(memory_bytes=1), "limit memory_bytes is 1, must be"),
     ],
 )
 async def test_impossible_settings_are_named(make: Callable[[], object], sentence: str) -> None:

@@ -40,12 +40,16 @@ def start_server(triton_install: TritonInstall, tmp_path_factory: pytest.TempPat
     logs = tmp_path_factory.mktemp("triton-logs")
     numbers = itertools.count(1)
     with contextlib.ExitStack() as servers:
+        started: list[RunningServer] = []
 
         def start(repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
             log = logs / f"triton-{next(numbers)}.log"
-            return servers.enter_context(running(triton_install, repositories, log=log, deployment=deployment))
+            started.append(servers.enter_context(running(triton_install, repositories, log=log, deployment=deployment)))
+            return started[-1]
 
         yield start
+        for server in started:  # all at once; each is then waited for
+            server.process.terminate()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 OTHERS = (
     ("CODECASCADE_CACHE", "build", "Folder of everything that is downloaded; default `var/cache`."),
     ("CODECASCADE_WEIGHTS", "build", "Folder with weights of your own, used where they lie if their hash is right."),
-    ("HF_ENDPOINT", "build", "Another Hugging Face hub."),
+    ("HF_ENDPOINT", "build", "Another Hugging Face hub, or a mirror that answers as one."),
     ("CODECASCADE_DRAIN_S", "image", "Seconds that requests under way have to end when the server is stopped; default 10."),
     ("CODECASCADE_RANKS", "image", "GPUs that the server's one engine is split over; default 1."),
     ("CODECASCADE_RANK_MODEL", "image", "The model that the further ranks load: their part of the engine."),

@@ -13,7 +13,9 @@ _REACH_TIMEOUT_S = 10
 
 
 def download_from_hub(endpoint: str, repository: str, revision: str, file: str, folder: Path) -> Path:
-    """folder/file, of unknown hash. An interrupted download goes on where it stopped.
+    """folder/file, of unknown hash. An interrupted download goes on where it stopped, to 10 MB.
+
+    On a terminal huggingface_hub shows a bar of its own.
 
     Remove `folder` when the file was taken out of it.
     Raises SourceFailed if the hub cannot deliver (the message goes on from the hub's name), OSError if the disk cannot

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from codecascade_client.recording.recording import StepOption
 from codecascade_client.replay.table import Table
 from codecascade_client.search.search import Evaluated, SearchResult
+from codecascade_client.words import counted
 
 matplotlib.rcParams.update({"svg.hashsalt": "codecascade", "svg.fonttype": "none", "font.size": 10, "axes.grid": True})
 matplotlib.rcParams.update({"grid.color": "#e5e7eb", "axes.edgecolor": "#9ca3af", "axes.axisbelow": True})
@@ -36,7 +37,7 @@ class Chart:
 
 
 def charts(result: SearchResult) -> list[Chart]:
-    parts = f"{len(result.held_out.tasks)} held-out tasks, {len(result.held_out.runs)} sampled runs"
+    parts = f"{len(result.held_out.tasks)} held-out tasks, {counted(len(result.held_out.runs), 'sampled run')}"
     return [
         Chart(
             "frontier",

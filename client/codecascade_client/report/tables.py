@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from codecascade_client.search.choose import Choice
 from codecascade_client.search.savings import MeanSaving
 from codecascade_client.search.search import Evaluated, SearchResult
-from codecascade_client.words import in_words, interval, percent, price_ratio
+from codecascade_client.words import counted, in_words, interval, percent, price_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ def extent(result: SearchResult) -> str:
     """How much was searched and measured."""
     return (
         f"{result.plans_searched:,} plans searched on {len(result.validation.tasks)} validation tasks; measured on "
-        f"{len(result.held_out.tasks)} held-out tasks, {len(result.held_out.runs)} sampled runs, with 95 % intervals"
+        f"{len(result.held_out.tasks)} held-out tasks, {counted(len(result.held_out.runs), 'sampled run')}, with 95 % intervals"
     )
 
 
@@ -48,7 +48,7 @@ def prices_in_words(result: SearchResult) -> str:
     charged += ["prompt tokens"] if any(price.prompt_price_per_mtok for price in prices.tiers.values()) else []
     charged += ["the sandbox's CPU time"] if prices.sandbox_price_per_cpu_s else []
     return (
-        f"prices of {result.rules.prices_from or 'the recording'}: a generated token costs {price_ratio(prices)} "
+        f"Prices of {result.rules.prices_from or 'the recording'}: a generated token costs {price_ratio(prices)} "
         f"({', '.join(prices.tiers)}); charged: {', '.join(charged)}"
     )
 

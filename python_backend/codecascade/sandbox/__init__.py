@@ -1,14 +1,14 @@
-"""The sandbox: runs generated programs against test lines and says what happened, without letting them do anything else.
+"""The sandbox: runs generated programs against test lines and reports what happened. The programs can do nothing else.
 
-A program cannot, at any level: reach a network or a local socket, read or write outside the standard library and (at the level
-`namespaces`) a scratch folder that is wiped, start a process or a thread, signal or trace another process, see the environment,
-use more than its limits, or leave anything for the next program. At least one of the levels must be shown to hold at start-up.
+At every level a program cannot: reach a network or a local socket; read or write outside the standard library and (at the level
+`namespaces`) a scratch folder that is wiped; start a process or a thread; signal or trace another process; see the environment;
+use more than its limits; leave anything behind for the next program. At start-up, probes must show that one of the levels holds.
 
-A program cannot claim a verdict for a line that is judged blind: what is expected never enters its process. A line that runs
-whole (tick mode) is guarded against accidents and tricks, not against a program that is written to take this runner apart.
+A program cannot forge the verdict of a line that is judged blind: the expected value never enters its process. A line that runs
+whole (tick mode) is protected against accidents and tricks, not against a program that is written to subvert this runner.
 
-Not hidden: at the level `landlock` whether a path exists and how large it is, which Landlock does not cover. Not guarded
-against: faults of the kernel in the hundred or so system calls that are left.
+Not hidden: at the level `landlock` whether a path exists and how large it is, which Landlock does not cover. Not protected
+against: kernel bugs in the hundred or so system calls that stay allowed.
 """
 
 from codecascade.sandbox.limits import Limits

@@ -1,8 +1,8 @@
-"""What an assert says of the one value in it that the candidate computes: the hole.
+"""Judges an assert by the one value in it that the candidate computes: the hole.
 
-Understood are comparisons with literals and small arithmetic, `not`, and calls that take the expected value in with them:
+Handles comparisons with literals and small arithmetic, `not`, and calls that would show the candidate what is expected:
 abs(f(x) - 2.0), round(f(x), 2), math.isclose(f(x), 2.0), isinstance(f(x), int). They mean here what they mean in Python,
-whatever the candidate calls by these names.
+even if the candidate redefines these names.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from collections.abc import Callable
 from typing import Any
 
 Judge = Callable[[Any], bool]
-Term = Callable[[Any], Any]  # of the hole's value
+Term = Callable[[Any], Any]  # the hole's value → the term's value
 
 
 class _Opaque:
-    """Stands for a value that cannot be shown: nothing can be said of it but that it is not None, True or False."""
+    """Stands for a value that cannot be shown. All that is known of it: it is not None, True or False."""
 
 
 OPAQUE = _Opaque()
-_UNKNOWN = object()  # what an expression is worth that only the candidate can compute
+_UNKNOWN = object()  # the value of an expression that only the candidate can compute
 
 
 class _Refused(Exception):
-    """Something was asked of OPAQUE. The assertion does not hold."""
+    """The assertion needs the value of OPAQUE, so it does not hold."""
 
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -56,7 +56,7 @@ _TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes
 
 
 def find_hole(test: ast.expr) -> ast.expr | None:
-    """The one part that the candidate must compute; None where there is not exactly one, or comparing it is its own affair."""
+    """The one part that the candidate must compute. None if there is not exactly one, or if the candidate must compare too."""
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return find_hole(test.operand)
     if isinstance(test, ast.Compare):
@@ -71,7 +71,7 @@ def find_hole(test: ast.expr) -> ast.expr | None:
 
 
 def judge_of(test: ast.expr, hole: ast.expr) -> Judge:
-    """Whether the test is true of a value of its hole. Keeps nothing of the syntax tree."""
+    """A function that says whether the test is true for a value of its hole. It keeps no part of the syntax tree."""
     term = _term(test, hole)
 
     def judge(value: Any) -> bool:
@@ -89,7 +89,7 @@ def _only_unknown(nodes: list[ast.expr]) -> ast.expr | None:
 
 
 def _identities_make_sense(node: ast.Compare) -> bool:
-    """`is` says something of values that crossed a process border only where one side is None, True or False."""
+    """Whether every `is` has None, True or False on one side: other identities do not survive the way between processes."""
     operands = [node.left, *node.comparators]
     pairs = zip(operands, node.ops, operands[1:], strict=False)
     return all(_is_singleton(left) or _is_singleton(right) for left, op, right in pairs if isinstance(op, _IDENTITIES))
@@ -100,7 +100,7 @@ def _is_singleton(node: ast.expr) -> bool:
 
 
 def _understood_arguments(call: ast.Call) -> list[ast.expr]:
-    """The arguments among which the hole may be; none if the call is the candidate's to make."""
+    """The arguments that may contain the hole; empty if the candidate must make the call."""
     name = _name(call.func)
     if name in ("isclose", "math.isclose") and len(call.args) == 2:
         tolerances = [keyword for keyword in call.keywords if keyword.arg in ("rel_tol", "abs_tol")]
@@ -183,7 +183,7 @@ def _term(node: ast.expr, hole: ast.expr) -> Term:
         return lambda value: left(value) - right(value)
     if isinstance(node, ast.Call):
         return _call(node, hole)
-    raise ValueError("not understood")  # find_hole lets nothing else through
+    raise ValueError("not understood")  # unreachable: find_hole accepts nothing else
 
 
 def _shown(value: Any) -> Any:

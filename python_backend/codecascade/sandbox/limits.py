@@ -9,19 +9,20 @@ from codecascade.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one candidate's child. Raises InvalidRequest for values that cannot be set.
-
-    line_s: CPU seconds for the candidate's own code and for each test line; wall time may be up to 4 × that.
-    cpu_s: CPU seconds for a candidate with all its lines. memory_bytes: address space. file_bytes: largest file, and
-    all files together in the scratch folder. open_files: file descriptors. scratch_files: files and folders.
-    """
+    """Limits of one candidate's child. Raises InvalidRequest for values that cannot be set."""
 
     line_s: float = 1.0
+    """CPU seconds for the candidate's own code and for each test line; wall time may be up to 4 × that."""
     cpu_s: float = 5.0
+    """CPU seconds for a candidate with all its lines."""
     memory_bytes: int = 512 << 20
+    """Address space."""
     file_bytes: int = 8 << 20
+    """Size of the largest file, and of all files in the scratch folder together."""
     open_files: int = 32
+    """File descriptors."""
     scratch_files: int = 64
+    """Files and folders in the scratch folder."""
 
     def __post_init__(self) -> None:
         _within("line_s", self.line_s, 0.05, 3600)
@@ -34,4 +35,4 @@ class Limits:
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not isinstance(value, (int, float)) or not low <= value <= high:
-        raise InvalidRequest(f"limit {name} is {value!r}, allowed are {low} to {high}")
+        raise InvalidRequest(f"limit {name} is {value!r}, must be {low} to {high}")

@@ -1,7 +1,7 @@
-"""Test lines, taken apart in the trusted parent so that a candidate never sees what is expected of it.
+"""Parses test lines in the trusted parent, so that a candidate never sees what is expected of it.
 
-`assert f(2) == [1, 2]` is sent to the sandbox as `f(2)`; its value comes back as text, and the comparison happens here.
-Lines that do not come apart like this run whole, beside the candidate.
+`assert f(2) == [1, 2]` is sent to the sandbox as `f(2)`; its value comes back as text and is compared here.
+Lines that cannot be split like this run whole, in the candidate's process.
 """
 
 from __future__ import annotations
@@ -15,27 +15,26 @@ from codecascade.sandbox.comparison import OPAQUE, Judge, find_hole, judge_of
 from codecascade.sandbox.values import decode
 
 MAX_LINE_CHARS = 4096
-_MAX_BLIND_CHARS = 2048  # what the parent computes with stays small
-_PARSED_TOGETHER = 16  # lines; one odd line among them has all of them parsed one by one
+_MAX_BLIND_CHARS = 2048  # longer lines run whole, which bounds what the parent computes
+_PARSED_TOGETHER = 16  # lines; if one of them is odd, all of them are parsed one by one
 
 BLIND, TICK, INVALID = "blind", "tick", "invalid"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """One per text, so that equal lines are the same object (parse_lines).
-
-    mode: blind (an expression is sent, `holds` judges its value), tick (the whole line is sent) or invalid (nothing is).
-    """
+    """A parsed test line. Equal lines are the same object (parse_lines)."""
 
     mode: str
+    """blind: an expression is sent, and `holds` judges its value. tick: the whole line is sent. invalid: nothing is sent."""
     sent: str
     judge: Judge | None = None
+    """Set for a blind line only."""
 
     def holds(self, text: str | None) -> bool:
-        """Whether a blind line's assertion is true of a value. None: one that cannot be shown, which equals nothing.
+        """Whether a blind line's assertion is true of a value. None stands for one that cannot be shown: it equals nothing.
 
-        Raises what Python raises where the comparison makes no sense ("a" < 3), and NotAValue.
+        Raises NotAValue, and what Python raises for a comparison that makes no sense ("a" < 3).
         """
         if self.judge is None:
             raise ValueError(f"a {self.mode} line has no value")
@@ -43,8 +42,7 @@ class Line:
 
 
 def parse_lines(texts: Sequence[str], blind: bool = True) -> list[Line]:
-    """A line for each text, in order. Only one whole assert statement is a test line; anything else is invalid and passes
-    for nobody."""
+    """One Line per text, in order. A text that is not exactly one assert statement is invalid and passes for no candidate."""
     distinct = list(dict.fromkeys(texts))
     lines = {}
     for start in range(0, len(distinct), _PARSED_TOGETHER):
@@ -67,21 +65,21 @@ def _line(text: str, statement: ast.Assert | None, blind: bool) -> Line:
 
 
 def _source(node: ast.expr, text: str) -> str:
-    """An expression as it stands in a statement; where that is not an expression on its own, as Python would write it."""
+    """An expression's own text in its statement, or unparsed if that text is no expression by itself."""
     if "\n" in text or "\r" in text or isinstance(node, ast.NamedExpr):
         return ast.unparse(node)
     return text.encode()[node.col_offset : node.end_col_offset].decode()
 
 
 def _asserts(texts: list[str]) -> Sequence[ast.Assert | None]:
-    """The statement that each text is, None where it is something else or more than one."""
-    with warnings.catch_warnings():  # of doubtful escapes and the like
+    """The assert statement that each text is; None for a text that is something else or more than one statement."""
+    with warnings.catch_warnings():  # e.g. about invalid escapes
         warnings.simplefilter("ignore")
         return _parsed_together(texts) or [_only_assert(text) for text in texts]
 
 
 def _parsed_together(texts: list[str]) -> list[ast.Assert] | None:
-    """The same as parsing each alone, and faster; None unless every text is a line and every line one assert statement."""
+    """Same result as parsing each alone, but faster. None unless every text is one line and every line one assert statement."""
     if max(map(len, texts)) > MAX_LINE_CHARS:
         return None
     body = _parsed("\n".join(texts))
@@ -95,7 +93,7 @@ def _only_assert(text: str) -> ast.Assert | None:
 
 
 def _parsed(text: str) -> list[ast.stmt]:
-    """The statements; none if it does not parse."""
+    """The statements; empty if the text does not parse."""
     try:
         return ast.parse(text).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -103,5 +101,5 @@ def _parsed(text: str) -> list[ast.stmt]:
 
 
 def _lines(node: ast.stmt) -> tuple[int, int | None]:
-    """The first and the last."""
+    """The first and the last line."""
     return node.lineno, node.end_lineno

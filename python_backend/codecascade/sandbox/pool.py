@@ -1,4 +1,4 @@
-"""The sandbox as the cascade and the offline tools use it: candidates and lines in, verdicts out."""
+"""The sandbox's interface for the cascade and the offline tools: candidates and lines in, verdicts out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 MAX_SOURCE_BYTES = 64 << 10
 MAX_LINES = 2_000
 MAX_CANDIDATES = 2_000
-_CHUNK = 4  # candidates that a zygote is given at once; with more, one slow one holds up too many
+_CHUNK = 4  # candidates sent to a zygote at once; with more, one slow candidate delays too many others
 _GRACE_S = 15.0
 
 _VERDICTS = {
@@ -47,27 +47,30 @@ class _Judged:
 
 @dataclass
 class Stats:
-    """Sums since the pool was made. runs: candidates judged; queue_s: wall time that they waited for a worker, summed."""
+    """Totals since the pool was made."""
 
     runs: int = 0
+    """Candidates judged."""
     cpu_s: float = 0.0
     queue_s: float = 0.0
+    """Wall time that the candidates waited for a worker."""
     zygotes_started: int = 0
 
 
 class SandboxPool:
-    """`workers` zygotes that judge generated programs at one isolation level. An async context manager.
-
-    level: namespaces, landlock or sealed, or auto for the first of them that this machine gives.
-    blind: lines that come apart are judged here, by value; False runs every line whole (tick mode).
-    queue: candidates that may wait; more raise SandboxUnavailable.
-    """
+    """`workers` zygotes that judge generated programs at one isolation level. An async context manager."""
 
     def __init__(
-        self, workers: int, level: str = "auto", limits: Limits | None = None, *, blind: bool = True, queue: int = 10_000
+        self,
+        workers: int,
+        level: str = "auto",  # namespaces, landlock or sealed; auto takes the first of them that this machine supports
+        limits: Limits | None = None,
+        *,
+        blind: bool = True,  # compare values here where a line allows it; False runs every line whole (tick mode)
+        queue: int = 10_000,  # candidates that may wait; more raise SandboxUnavailable
     ) -> None:
         if workers < 1:
-            raise InvalidRequest(f"workers is {workers}, allowed are 1 and more")
+            raise InvalidRequest(f"workers is {workers}, must be 1 or more")
         if level != "auto" and level not in LEVELS:
             raise InvalidRequest(f"level is {level!r}, allowed are auto, {', '.join(LEVELS)}")
         self.level = level
@@ -76,7 +79,7 @@ class SandboxPool:
         self._blind = blind
         self._queue = queue
         self._waiting = 0
-        self._workers: set[Worker] = set()  # empty: not started, or closed
+        self._workers: set[Worker] = set()  # empty before start and after close
         self._size = workers
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
 
@@ -88,7 +91,7 @@ class SandboxPool:
         await self.close()
 
     async def start(self) -> None:
-        """Raises SandboxUnavailable with one sentence for each level that was tried."""
+        """Start the workers. Raises SandboxUnavailable with one sentence for each level that was tried."""
         refusals = []
         for level in LEVELS if self.level == "auto" else (self.level,):
             report = await probe_level(level, self.limits)
@@ -96,7 +99,7 @@ class SandboxPool:
                 await self._start_workers(level)
                 return
             refusals.append(f"{report}.")
-        raise SandboxUnavailable("no sandbox can be had here. " + " ".join(refusals))
+        raise SandboxUnavailable("the sandbox is not available on this machine. " + " ".join(refusals))
 
     async def _start_workers(self, level: str) -> None:
         try:
@@ -115,10 +118,10 @@ class SandboxPool:
         self._workers = set()
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
-        """(candidates, lines) verdicts; a line that is not one assert statement is an ERROR for everyone.
+        """(candidates, lines) verdicts. A line that is not one assert statement is an ERROR for every candidate.
 
         Equal candidates and equal lines run once; the copies have cpu_s 0. Raises InvalidRequest for more than 2,000
-        of either, SandboxUnavailable when the queue is full or the sandbox broke twice over one candidate.
+        of either, SandboxUnavailable if the queue is full or a sandbox process died twice on the same candidates.
         """
         _at_most("candidates", len(candidates), MAX_CANDIDATES)
         _at_most("test lines", len(test_lines), MAX_LINES)
@@ -133,7 +136,7 @@ class SandboxPool:
         """One verdict for a whole program: PASS if it runs to its end, FAIL if an assertion fails anywhere in it.
 
         timeout_s: CPU seconds. A source that is not text or has more than 64 KiB is an ERROR. Raises SandboxUnavailable,
-        InvalidRequest for a timeout that cannot be set.
+        and InvalidRequest for a timeout that cannot be set.
         """
         if _problem(source) is not None:
             return Verdict.ERROR
@@ -144,7 +147,10 @@ class SandboxPool:
         if not self._workers:
             raise SandboxUnavailable("the sandbox is not started")
         if self._waiting + len(sources) > self._queue:
-            raise SandboxUnavailable(f"the sandbox queue is full: {self._waiting} candidates wait, allowed are {self._queue}")
+            raise SandboxUnavailable(
+                f"the sandbox queue is full: {self._waiting} candidates wait and {len(sources)} came, "
+                f"must be {self._queue} or fewer together"
+            )
         size = max(1, min(_CHUNK, -(-len(sources) // self._size)))
         chunks = [sources[start : start + size] for start in range(0, len(sources), size)]
         self._waiting += len(sources)
@@ -170,10 +176,10 @@ class SandboxPool:
             try:
                 reports = await self._run_on_idle(job, seconds)
             except (ZygoteDied, ZygoteRefused) as error:
-                raise SandboxUnavailable("the sandbox broke twice over one candidate") from error
+                raise SandboxUnavailable("a sandbox process died twice on the same candidates") from error
         judged = [_judged(report, lines) for report in reports]
         self.stats.runs += len(judged)
-        self.stats.cpu_s += sum(one.cpu_s for one in judged)
+        self.stats.cpu_s += sum(result.cpu_s for result in judged)
         return judged
 
     async def _run_on_idle(self, job: dict[str, Any], seconds: float) -> list[Report]:
@@ -187,7 +193,7 @@ class SandboxPool:
             self._idle.put_nowait(worker)
 
     async def _living(self, worker: Worker) -> Worker:
-        """The worker, or a new one if its zygote is gone. Raises ZygoteDied, ZygoteRefused, SandboxUnavailable."""
+        """The worker, or a new one if its zygote died. Raises ZygoteDied, ZygoteRefused, SandboxUnavailable."""
         if worker.alive:
             return worker
         if not self._workers:
@@ -200,7 +206,7 @@ class SandboxPool:
 
 
 async def _all_or_none(parts: list[Coroutine[Any, Any, list[_Judged]]]) -> list[list[_Judged]]:
-    """The results of all, at once; when one fails or the caller is cancelled the others are cancelled and waited for."""
+    """Run all parts at once. If one fails or the caller is cancelled, cancel the others and wait for them."""
     tasks = [asyncio.ensure_future(part) for part in parts]
     try:
         return await asyncio.gather(*tasks)
@@ -216,16 +222,16 @@ def _unique(lines: list[Line]) -> list[Line]:
 
 def _at_most(what: str, count: int, limit: int) -> None:
     if count > limit:
-        raise InvalidRequest(f"{count} {what} are too many, allowed are {limit}")
+        raise InvalidRequest(f"{count} {what} are too many, must be {limit} or fewer")
 
 
 def _problem(source: str) -> str | None:
-    """Why a program is not run at all, which makes it an ERROR."""
+    """Why a program is not run at all, which makes it an ERROR; None if it is run."""
     try:
         size = len(source.encode())
     except UnicodeEncodeError:
         return "the source is not text"
-    return f"the source has {size} bytes, allowed are {MAX_SOURCE_BYTES}" if size > MAX_SOURCE_BYTES else None
+    return f"the source has {size} bytes, must have {MAX_SOURCE_BYTES} or fewer" if size > MAX_SOURCE_BYTES else None
 
 
 def _judged(report: Report, lines: list[Line]) -> _Judged:
@@ -237,7 +243,7 @@ def _verdict(line: Line, status: int, text: str) -> Verdict:
     if line.mode == TICK or status not in (protocol.OK, protocol.ASSERTION, protocol.VALUE, protocol.OPAQUE):
         return _VERDICTS.get(status, Verdict.ERROR)
     if status not in (protocol.VALUE, protocol.OPAQUE):
-        return Verdict.ERROR  # a blind line has a value; its child said otherwise
+        return Verdict.ERROR  # for a blind line a child must send a value
     try:
         return Verdict.PASS if line.holds(text if status == protocol.VALUE else None) else Verdict.FAIL
     except (NotAValue, TypeError, ValueError, ArithmeticError):
@@ -248,14 +254,14 @@ def _matrix(
     candidates: Sequence[Candidate], lines: list[Line], unique_lines: list[Line], judged: dict[str, _Judged]
 ) -> VerdictMatrix:
     columns = {line: position for position, line in enumerate(unique_lines)}
-    places = [columns.get(line, -1) for line in lines]
-    nothing = _Judged([], Verdict.ERROR, 0.0, "not run")
+    line_columns = [columns.get(line, -1) for line in lines]
+    not_run = _Judged([], Verdict.ERROR, 0.0, "not run")
     rows, cpu_s, endings, seen = [], [], [], set()
     for candidate in candidates:
-        result = judged.get(candidate.source, nothing)
-        rows.append([result.verdicts[place] if place >= 0 and result.verdicts else Verdict.ERROR for place in places])
+        result = judged.get(candidate.source, not_run)
+        rows.append([result.verdicts[column] if column >= 0 and result.verdicts else Verdict.ERROR for column in line_columns])
         cpu_s.append(0.0 if candidate.source in seen else result.cpu_s)
-        endings.append((_problem(candidate.source) or result.ending) if result is nothing else result.ending)
+        endings.append((_problem(candidate.source) or result.ending) if result is not_run else result.ending)
         seen.add(candidate.source)
     verdicts = np.array(rows, np.int8).reshape(len(candidates), len(lines))
     return VerdictMatrix(verdicts, np.array(cpu_s), tuple([line.mode for line in lines]), tuple(endings))

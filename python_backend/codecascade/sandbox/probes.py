@@ -1,4 +1,4 @@
-"""Shows, with live targets, that a level keeps what it promises, and says what is missing where it cannot be had."""
+"""Tests against live targets that a level keeps what it promises, and says what is missing if it is not available."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEVELS = ("namespaces", "landlock", "sealed")
 _UNISOLATED = "none"
 _ANSWER_S = 60.0
 
-# Each function returns "reached" when it got at its target. They call the C library, which is there without any import.
+# Each function returns "reached" if it reached its target. They call the C library, which needs no further import.
 _PROGRAM = """
 import ctypes, os, struct
 libc = ctypes.CDLL(None, use_errno=True)
@@ -59,13 +59,13 @@ def other_process():
 _PROPERTIES = {
     "network": "no network",
     "local_socket": "no local sockets",
-    "secret": "nothing outside read",
-    "shared_folder": "nothing outside written",
+    "secret": "no reading outside",
+    "shared_folder": "no writing outside",
     "process": "no new process",
     "other_process": "no signal to others",
 }
 
-# What the zygote was refused, by the call that it names → what gives it.
+# The call that the zygote was refused → what allows it.
 _REMEDIES = {
     "unshare": "give CAP_SYS_ADMIN, or allow user namespaces (sysctl user.max_user_namespaces above 0, "
     "kernel.apparmor_restrict_unprivileged_userns=0; in Docker a seccomp profile that allows unshare)",
@@ -79,45 +79,46 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class LevelReport:
-    """Whether a level can be had on this machine; if not, what is missing and which setting would give it, in words."""
+    """Whether a level is available on this machine."""
 
     level: str
     available: bool
     missing: str = ""
+    """What is missing, in words."""
     remedy: str = ""
+    """The setting that would provide it, in words; empty if unknown."""
 
     def __str__(self) -> str:
         if self.available:
             return f"{self.level}: available"
-        return f"{self.level}: {self.missing}" + (f"; to have it, {self.remedy}" if self.remedy else "")
+        return f"{self.level}: {self.missing}" + (f"; to enable it, {self.remedy}" if self.remedy else "")
 
 
 async def probe_levels(limits: Limits | None = None) -> tuple[LevelReport, ...]:
-    """What each level, strongest first, gives on this machine. Takes about 0.3 s."""
+    """Probe each level on this machine, strongest first. Takes about 0.3 s."""
     limits = limits or Limits()
     return tuple([await probe_level(level, limits) for level in LEVELS])
 
 
 async def probe_level(level: str, limits: Limits) -> LevelReport:
-    """Starts the level beside no isolation at all and runs the same probes in both: they must reach their targets in
-    the one and not in the other."""
+    """Run the same probes without isolation and at the level. They must reach their targets without it, and not at the level."""
     with _targets() as program:
-        control, found = await asyncio.gather(_reached(_UNISOLATED, limits, program), _reached(level, limits, program))
-    if isinstance(found, LevelReport):
-        return found
+        control, reached = await asyncio.gather(_reached(_UNISOLATED, limits, program), _reached(level, limits, program))
+    if isinstance(reached, LevelReport):
+        return reached
     if isinstance(control, LevelReport):
         return LevelReport(level, False, f"the probes do not run without isolation either ({control.missing})")
-    blind = sorted(set(_PROPERTIES) - control)
-    if blind:
-        return LevelReport(level, False, f"the probe of {', '.join(blind)} reaches nothing even without isolation")
-    if found:
-        broken = ", ".join(_PROPERTIES[name] for name in sorted(found))
-        return LevelReport(level, False, f"the level starts, but does not give: {broken}")
+    ineffective = sorted(set(_PROPERTIES) - control)
+    if ineffective:
+        return LevelReport(level, False, f"the probe of {', '.join(ineffective)} reaches nothing even without isolation")
+    if reached:
+        broken = ", ".join(_PROPERTIES[name] for name in sorted(reached))
+        return LevelReport(level, False, f"the level starts, but does not ensure: {broken}")
     return LevelReport(level, True)
 
 
 async def _reached(level: str, limits: Limits, program: str) -> set[str] | LevelReport:
-    """The names of the probes that got at their target, or why there is no such level."""
+    """The names of the probes that reached their target, or why the level is not available."""
     names = list(_PROPERTIES)
     job = {"sources": [program], "lines": [[True, f"{name}()"] for name in names], "line_s": 5.0, "cpu_s": 5.0}
     try:
@@ -126,11 +127,11 @@ async def _reached(level: str, limits: Limits, program: str) -> set[str] | Level
         call = str(refusal).split(":")[0].split(" ")[0]
         return LevelReport(level, False, str(refusal), _REMEDIES.get(call, ""))
     except ZygoteDied:
-        return LevelReport(level, False, "the interpreter ended while it locked itself down")
+        return LevelReport(level, False, "its interpreter ended while it locked itself down")
     try:
         (report,) = await worker.run(job, _ANSWER_S)
     except ZygoteDied:
-        return LevelReport(level, False, "the sandbox ended while it was probed")
+        return LevelReport(level, False, "its interpreter ended while it was probed")
     finally:
         worker.kill()
     if report.module != protocol.OK:
@@ -143,7 +144,7 @@ _REACHED = (protocol.VALUE, '"reached"')
 
 @contextlib.contextmanager
 def _targets() -> Iterator[str]:
-    """The probe program, with addresses of a listener, a readable secret and a folder that anyone may write to."""
+    """The probe program, with the addresses of live targets: listeners, a readable secret and a world-writable folder."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="codecascade-probe-"))
         os.chmod(folder, 0o1777)

@@ -1,4 +1,4 @@
-"""What became of a candidate's lines, told from what its children wrote."""
+"""What became of a candidate's lines, read from what its children wrote."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ import signal
 
 from codecascade.sandbox.zygote.protocol import DIED, OK, TAMPERED, TIMEOUT, Attempt, FrameReader, Tampered
 
-_MAX_DEATHS = 2  # a candidate that dies in a line is started again behind it this many times
+_MAX_DEATHS = 2  # how often a candidate that dies in a line is started again at the next one
 
 
 class NeverStarted(Exception):
-    """A child ended before it was locked down, which is no fault of its candidate."""
+    """A child ended before it was locked down, which is not its candidate's fault."""
 
 
 class Report:
-    """One candidate's, over one attempt or more; `done` when there need not be another.
+    """One candidate's results, from one or more attempts. It is `done` when no further attempt is needed.
 
-    module: a status. lines: (status, value text) each. ending: why the last child ended, in words. cpu_s, wall_s: of all
-    children; no more than cpu_limit_s and wall_limit_s are to be used.
+    The limits are for all attempts together.
     """
 
     def __init__(self, lines: int, cpu_limit_s: float, wall_limit_s: float) -> None:
         self._count = lines
         self._deaths = 0
         self.cpu_left_s, self.wall_left_s = cpu_limit_s, wall_limit_s
-        self.module = DIED
-        self.lines: list[tuple[int, str]] = []
-        self.cpu_s = 0.0
-        self.ending = ""
+        self.module = DIED  # a status
+        self.lines: list[tuple[int, str]] = []  # status and value text
+        self.cpu_s = 0.0  # of all attempts
+        self.ending = ""  # why the last child ended, in words
 
     @property
     def done(self) -> bool:
         return self.module == TAMPERED or (self.ending != "" and len(self.lines) == self._count)
 
     def add(self, attempt: Attempt) -> None:
-        """What the child did that ran the lines behind those that are known. Raises NeverStarted."""
+        """Add what a child did that ran the lines after the known ones. Raises NeverStarted."""
         reader = FrameReader(attempt.nonce, len(self.lines), self._count)
         self.cpu_s += attempt.cpu_s
         self.cpu_left_s -= attempt.cpu_s
@@ -56,7 +55,7 @@ class Report:
         self.lines += lines
         if reader.complete:
             return
-        if module[0] != OK:  # it did not even define its functions
+        if module[0] != OK:  # its functions are not defined, so no line can run
             self.ending = "raised outside the lines" if len(reader.frames) > 1 else self.ending
             self._leave_out_the_rest(module[0])
             return
@@ -70,7 +69,7 @@ class Report:
 
 
 def _fate(attempt: Attempt, complete: bool) -> tuple[int, str]:
-    """What becomes of the line that a child was in when it ended, and why it ended."""
+    """The status of the line that a child was in when it ended, and why it ended."""
     if complete:
         return DIED, "finished"
     if attempt.timed_out:

@@ -1,4 +1,4 @@
-"""Values as a child shows them (zygote/child.py: _encode): JSON in which lists are tagged with the type that they stand for."""
+"""Decodes the values that a child sends (zygote/child.py: _encode): JSON in which a list begins with a tag for its type."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _MAX_DEPTH = 40
 
 
 class NotAValue(Exception):
-    """Text that no runner of ours would send."""
+    """Text that this project's runner never sends."""
 
 
 def decode(text: str) -> Any:
-    """The value, of exact builtin types. Raises NotAValue."""
+    """The value, made of exact builtin types. Raises NotAValue."""
     try:
         return _untagged(json.loads(text), 0)
     except (ValueError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""One zygote as its parent sees it: started by exec, given jobs over a pipe, killed when in doubt."""
+"""One zygote as its parent sees it: started by exec, sent jobs over a pipe, killed when in doubt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _START_S = 30.0
 _CANCEL_S = 5.0
-# The packages around the zygote's are stood in for: importing them would import numpy, which is not there.
+# Empty modules replace the packages around the zygote's: the real ones import numpy, which this interpreter does not have.
 _BOOTSTRAP = """
 import sys, types
 sys.path[:] = [path for path in sys.path if path]
@@ -36,11 +36,11 @@ main()
 
 
 class ZygoteRefused(Exception):
-    """The level cannot be had here: what the zygote said about it."""
+    """The level is not available here. The text is the zygote's reason."""
 
 
 class ZygoteDied(Exception):
-    """It ended, or fell silent, before it had answered."""
+    """The zygote ended or stopped responding before it answered."""
 
 
 class Worker:
@@ -51,7 +51,7 @@ class Worker:
             raise ValueError("the zygote has no pipes")
         self._process = process
         self._stdin, self._stdout = process.stdin, process.stdout
-        self._messages: deque[Any] = deque()  # None: there will be no more
+        self._messages: deque[Any] = deque()  # None: no more will come
         self._arrival: asyncio.Future[None] | None = None
         self._buffer = bytearray()
         self._loop = asyncio.get_running_loop()
@@ -62,8 +62,8 @@ class Worker:
 
     @classmethod
     async def start(cls, level: str, limits: Limits) -> Worker:
-        """Raises ZygoteRefused where the level cannot be had, ZygoteDied where the interpreter does not even start."""
-        # subprocess rather than asyncio's, which wants a child watcher in whatever thread this is.
+        """Raises ZygoteRefused if the level is not available, ZygoteDied if the interpreter does not start."""
+        # Not asyncio's subprocess: it needs a child watcher in the thread that calls this.
         process = subprocess.Popen(  # noqa: ASYNC220
             zygote_argv(level, limits),
             env=_environment(),
@@ -88,11 +88,11 @@ class Worker:
         return self._process.pid
 
     async def run(self, job: dict[str, Any], seconds: float) -> list[Report]:
-        """A report for each of the job's sources, in order. Raises ZygoteDied.
+        """One report per source of the job, in order. Raises ZygoteDied.
 
         job: sources, lines ([blind, text] each), and the CPU seconds for a line (line_s) and for a candidate (cpu_s).
-        seconds: wall time after which a missing answer means that the zygote hangs.
-        When the caller is cancelled the running child is killed and the zygote stays usable.
+        seconds: a zygote that has not answered after this much wall time counts as hung.
+        If the caller is cancelled, the running child is killed and the zygote stays usable.
         """
         sources, wall_s = job["sources"], job["cpu_s"] * WALL_STRETCH
         reports = [Report(len(job["lines"]), job["cpu_s"], wall_s) for _ in sources]
@@ -115,16 +115,16 @@ class Worker:
         return reports
 
     async def _attempt(self, job: dict[str, Any], reports: list[Report], seconds: float) -> None:
-        """One child for each source; adds what it did to the source's report. Raises ZygoteDied, NeverStarted."""
+        """Run one child per source and add what it did to the source's report. Raises ZygoteDied, NeverStarted."""
         await self._write(protocol.pack(job))
         attempts = await self._next(seconds)
         if not isinstance(attempts, list) or len(attempts) != len(reports):
-            raise ZygoteDied("it answered something else")
+            raise ZygoteDied("its answer is not one attempt per source")
         for report, attempt in zip(reports, attempts, strict=True):
             report.add(attempt)
 
     def kill(self) -> None:
-        """End the zygote and with it, by the kernel, its child."""
+        """End the zygote. The kernel then ends its child."""
         if not self.alive:
             return
         self.alive = False
@@ -144,7 +144,7 @@ class Worker:
                 self._deliver(message)
         except BlockingIOError:
             return
-        except ValueError:  # not JSON: whatever it is, it is not ours any more
+        except ValueError:  # not JSON: the zygote no longer follows the protocol
             data = b""
         if not data:
             self._loop.remove_reader(self._stdout.fileno())
@@ -156,7 +156,7 @@ class Worker:
             self._arrival.set_result(None)
 
     async def _next(self, seconds: float) -> Any:
-        """The next message. Raises ZygoteDied after so many seconds without one."""
+        """The next message. Raises ZygoteDied if none comes within `seconds`."""
         if not self._messages:
             self._arrival = self._loop.create_future()
             timer = self._loop.call_later(seconds, self._deliver, None)
@@ -194,7 +194,7 @@ class Worker:
             return 0
 
     async def _cancel(self) -> None:
-        """Have the running child killed; in doubt, or when cancelled itself, the zygote with it."""
+        """Have the running child killed. Kill the zygote too if it does not confirm that, or if this is cancelled."""
         try:
             await self._write(protocol.pack({"cancel": True}))
             while "cancelled" not in await self._next(_CANCEL_S):
@@ -207,7 +207,7 @@ class Worker:
 
 
 def zygote_argv(level: str, limits: Limits) -> list[str]:
-    """The command of a fresh interpreter that has no site-packages, no user folder and no path of ours."""
+    """The command of a fresh interpreter without site-packages, user folder and this project's paths."""
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []
     config = json.dumps({"level": level, "limits": asdict(limits)})
     folder = Path(__file__).parent
@@ -216,7 +216,7 @@ def zygote_argv(level: str, limits: Limits) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Equal hashes in every run; C symbols found once, not by each child. The zygote then empties its environment."""
+    """Makes hashes equal in every run, and resolves C symbols once, not in each child. The zygote then empties it."""
     environment = {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):
         environment["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
@@ -224,7 +224,7 @@ def _environment() -> dict[str, str]:
 
 
 def interpreter() -> str:
-    """The Python behind a virtual environment, or the one that is embedded in a Triton stub."""
+    """The Python behind a virtual environment, or the one embedded in a Triton stub."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     installed = Path(sys.base_prefix, "bin", name)
     return os.path.realpath(installed) if installed.exists() else sys.executable

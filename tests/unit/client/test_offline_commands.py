@@ -95,7 +95,7 @@ async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path
     prices = tmp_path / "elsewhere.toml"
     prices.write_text("[tiers.small]\nprice_per_mtok = 0.5\n[tiers.large]\nprice_per_mtok = 10\n")
     repriced = await codecascade("search", folder, "--out", tmp_path / "other.json", "--splits", 2, "--prices", prices)
-    assert "prices of elsewhere.toml: a generated token costs 1 : 20 (small, large)" in repriced.out, repriced.err
+    assert "Prices of elsewhere.toml: a generated token costs 1 : 20 (small, large)" in repriced.out, repriced.err
     assert load_plans(tmp_path / "other.json").provenance["prices"]["from"] == "elsewhere.toml"
     own, other = [
         await codecascade("replay", plans, folder, "--plan", "small-alone", *more) for more in ([], ["--prices", prices])

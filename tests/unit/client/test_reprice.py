@@ -78,7 +78,7 @@ def test_a_plan_file_and_a_report_say_at_which_prices_was_searched(tmp_path: Pat
         },
         "sandbox_price_per_cpu_s": 2e-6,
     }
-    words = "prices of gpu.toml: a generated token costs 1 : 3 : 15 (small, medium, large)"
+    words = "Prices of gpu.toml: a generated token costs 1 : 3 : 15 (small, medium, large)"
     assert prices_in_words(result).startswith(words)
     assert words in write_report(result, tmp_path / "report").read_text()
 

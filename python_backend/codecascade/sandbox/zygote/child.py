@@ -1,7 +1,7 @@
-"""Runs one candidate and its lines in the child, beside code that may do anything.
+"""Runs one candidate and its lines in the child, in the same interpreter as code that may do anything.
 
-Nothing here decides a verdict that a candidate could not also bring about by being right, and nothing here is trusted:
-whatever arrives is checked by the parent's frame reader, and values are compared there.
+Nothing here is trusted: the parent's frame reader checks whatever arrives, and the parent compares the values. No verdict is
+decided here that a candidate could not also get by being right.
 """
 
 import builtins
@@ -14,7 +14,7 @@ from typing import Any
 
 from codecascade.sandbox.zygote.protocol import ASSERTION, FIRST_LINE, FRAME, MAX_VALUE_BYTES, MODULE, OK, OPAQUE, RAISED, VALUE
 
-# This module's functions keep their own builtins: a candidate that replaces `exec` or `type` replaces it for itself.
+# This module's functions keep their own builtins: a candidate that replaces `exec` or `type` changes only its own.
 _BUILTINS = dict(builtins.__dict__)
 _LINE_BUILTINS = dict(_BUILTINS)
 __builtins__ = _BUILTINS  # type: ignore[assignment]
@@ -22,7 +22,7 @@ __builtins__ = _BUILTINS  # type: ignore[assignment]
 _MAX_NODES = 200
 _MAX_DEPTH = 40
 _DICTS = (dict, Counter, OrderedDict, defaultdict)
-# What compares equal to a set is shown as one.
+# Whatever compares equal to a set is sent as one.
 _TAGS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "s", type({}.keys()): "s", type({}.items()): "s"}
 _pack = FRAME.pack
 _settrace, _setprofile, _modules = sys.settrace, sys.setprofile, sys.modules
@@ -33,7 +33,7 @@ class _Opaque(Exception):
 
 
 def run(source: str, lines: list[list[Any]], start: int, nonce: bytes, channel: int) -> None:
-    """lines: [blind, text] each; those before `start` are left out. One frame for the module, one for each line."""
+    """Run the module and the lines from `start` on; send one frame for each. lines: [blind, text] each."""
     module = ModuleType("candidate")
     _modules["candidate"] = module
     space = module.__dict__
@@ -64,7 +64,7 @@ def _execute(text: str, space: dict[str, Any]) -> int:
 
 
 def _assert(text: str, space: dict[str, Any]) -> int:
-    """As _execute, but an assertion that failed somewhere below the line is an error of the candidate."""
+    """As _execute, but an assertion that fails in the candidate's own code is an error of the candidate."""
     try:
         exec(compile(text, "<line>", "exec", dont_inherit=True), space)
     except BaseException as error:
@@ -94,7 +94,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _tagged(value: Any, nodes_left: list[int], depth: int) -> Any:
-    """Exact builtin types only: a subclass may compare as it likes."""
+    """Takes exact builtin types only: a subclass may define its own comparison."""
     nodes_left[0] -= 1
     if nodes_left[0] < 0 or depth > _MAX_DEPTH:
         raise _Opaque

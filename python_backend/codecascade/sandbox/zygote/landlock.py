@@ -1,4 +1,4 @@
-"""Landlock: which paths may be opened. It does not cover stat, nor sockets other than TCP: seccomp does the rest."""
+"""Landlock restricts which paths may be opened. It covers neither stat nor sockets other than TCP: seccomp does the rest."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # bits; 16 from ABI 5 on
 
 
 def abi() -> int:
-    """The kernel's Landlock version; raises OSError where there is none."""
+    """The kernel's Landlock version. Raises OSError if it has none."""
     return system.syscall("landlock_create_ruleset", None, 0, _CREATE_VERSION)
 
 
 def restrict(readable: list[int], writable: list[int]) -> None:
-    """From here on only files beneath these folders (open descriptors) can be opened. Raises OSError."""
+    """Allow only files beneath these folders (open descriptors) to be opened from now on. Raises OSError."""
     version = abi()
     handled = (1 << _FS_RIGHTS_BY_ABI.get(version, 16)) - 1
     net = 0b11 if version >= 4 else 0  # TCP bind, connect

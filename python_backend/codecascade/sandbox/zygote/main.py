@@ -15,14 +15,14 @@ from typing import Any
 
 from codecascade.sandbox.zygote import landlock, namespaces, privileges, protocol, seccomp, supervise, syscalls, system
 
-# What most programs use; anything else of the library is imported when it is asked for.
+# What most programs use; a child imports anything else of the library itself.
 PREIMPORTED = syscalls.words(
     """
     abc bisect cmath collections collections.abc contextlib copy datetime enum functools heapq itertools json math numbers
     operator random re string struct sys time types typing zlib
     """
 )
-# The level `sealed` opens no file, so this is all that its programs can import.
+# At the level `sealed` no file can be opened, so programs can import these and nothing more.
 _SEALED = syscalls.words(
     """
     argparse array ast base64 binascii bz2 calendar colorsys csv dataclasses decimal difflib doctest fcntl fractions graphlib
@@ -31,8 +31,8 @@ _SEALED = syscalls.words(
     """
 )
 
-_LIBRARY_FD = 4  # below supervise.FIRST_PRIVATE_FD: children keep it, their imports go through it
-# Of Python's allocator. Where it is another one, the number of fillings for each size is all that ends them.
+_LIBRARY_FD = 4  # below supervise.FIRST_PRIVATE_FD, so children keep it: they import through it
+# Sizes in Python's allocator. With another allocator, only _MAX_FILLINGS ends the filling of each size.
 _POOL_BYTES, _POOL_HEADER_BYTES, _FLOAT_BYTES, _SMALL_BYTES, _MAX_FILLINGS = 1 << 14, 48, 32, 512, 1024
 _fillers: list[object] = []
 _WARM_UP = (
@@ -41,7 +41,7 @@ _WARM_UP = (
 
 
 def main() -> None:
-    """argv[1]: {"level", "limits": {…}}. Jobs arrive on stdin, answers leave on stdout; both become /dev/null."""
+    """argv[1] is {"level", "limits": {…}}. Jobs come from stdin and answers go to stdout; children see /dev/null as both."""
     config = json.loads(sys.argv[1])
     control, answers = _take_descriptors()
     try:
@@ -53,14 +53,14 @@ def main() -> None:
     _send(answers, {"ready": os.getpid()})
     try:
         _serve(control, answers, supervisor, config["level"] == "namespaces")
-    except Exception as error:  # the parent starts another one and says why
-        import traceback  # may fail as well, where nothing can be opened: then the parent does not learn why
+    except Exception as error:  # the parent logs it and starts another zygote
+        import traceback  # fails too where no file can be opened: then the parent does not learn why
 
         _send(answers, {"failed": "".join(traceback.format_exception(error))})
 
 
 def _take_descriptors() -> tuple[int, int]:
-    """(control, answers), moved to where children do not keep them; 0, 1 and 2 lead nowhere."""
+    """Move control and answers to descriptors that children do not keep, and return them; 0, 1 and 2 become /dev/null."""
     control, answers = (os.dup2(fd, fd + 10, inheritable=False) for fd in (0, 1))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2, supervise.CHANNEL, _LIBRARY_FD):
@@ -71,9 +71,9 @@ def _take_descriptors() -> tuple[int, int]:
 
 
 def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Supervisor:
-    """Give up everything that a candidate must not have. Raises OSError naming the call that was refused.
+    """Drop everything that a candidate must not have. Raises OSError naming the call that was refused.
 
-    level "none" gives up nothing: it shows that the probes and the hostile tests see what they look for.
+    level "none" drops nothing: it shows that the probes and the hostile tests detect what they look for.
     """
     library = os.path.dirname(os.path.realpath(os.__file__))
     _set_limits(limits)
@@ -86,14 +86,14 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
         sys.path[:] = [library, library + "/lib-dynload"]
         folders = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (library, namespaces.SCRATCH)]
         system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
-        with suppress(OSError):  # an older kernel: the mount namespace holds nothing else anyway
+        with suppress(OSError):  # an older kernel; the mount namespace holds nothing else anyway
             landlock.restrict(folders[:1], folders[1:])
         for folder in folders:
             os.close(folder)
         os.chdir(namespaces.SCRATCH)
         allowed += syscalls.READ_PATHS + syscalls.WRITE_PATHS
     else:
-        folder = os.open(library, os.O_PATH | os.O_DIRECTORY)  # before the drop: it may be in a private home
+        folder = os.open(library, os.O_PATH | os.O_DIRECTORY)  # before the user changes: it may be in a private home
         os.chdir("/")
         privileges.become(privileges.sandbox_user())
         system.drop_capabilities()
@@ -106,9 +106,9 @@ def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Su
             allowed += syscalls.READ_PATHS
         os.close(folder)
     system.prctl_call(system.PR_SET_DUMPABLE, 0)()
-    system.prctl_call(system.PR_SET_PDEATHSIG, signal.SIGKILL)()  # after the drop, which clears it
+    system.prctl_call(system.PR_SET_PDEATHSIG, signal.SIGKILL)()  # after the user changes, which clears it
     sys.path_importer_cache.clear()
-    random.seed(0)  # where every child starts from
+    random.seed(0)  # every child starts from this state
     no_processes = system.limit_call("RLIMIT_NPROC", 0)
     child_filter = seccomp.loading(seccomp.child_filter([*syscalls.SUPERVISE, "tgkill"]))
     seccomp.loading(seccomp.base_filter(allowed))()
@@ -123,7 +123,7 @@ def _set_limits(limits: dict[str, Any]) -> None:
 
 
 def _prepare_interpreter(modules: list[str]) -> None:
-    """What children find already done: imports, a warm compiler, no trace of how this was started."""
+    """Prepare what children inherit: imports, a warm compiler, no trace of how this was started."""
     for name in modules:
         with suppress(ImportError):  # a Python may be built without some
             __import__(name)
@@ -137,24 +137,24 @@ def _prepare_interpreter(modules: list[str]) -> None:
 
 
 def _settle_memory() -> None:
-    """Have later objects lie together, on few pages: zygote and child copy each page that they write to.
+    """Make later objects lie together on few pages: zygote and child copy each page that they write to.
 
-    Python makes small objects in pools, one size in each. All gaps in them are filled for good, until the next two objects
-    lie at the start of a pool: it is a new one then, for no other of its size has any room.
+    Python allocates small objects in pools, one size in each. Fill all gaps in them for good, until the next two objects
+    lie at the start of a pool: that pool is new, so no other pool of its size has room left.
     """
     gc.collect()
     gc.freeze()
     for size in range(_FLOAT_BYTES, _SMALL_BYTES + 1, 16):
         for _ in range(_MAX_FILLINGS):
             _fillers.extend([float(size) if size == _FLOAT_BYTES else bytes(size - sys.getsizeof(b"")) for _ in range(4)])
-            places = [id(each) for each in _fillers[-5:]]
-            if any(first % _POOL_BYTES == _POOL_HEADER_BYTES and second == first + size for first, second in pairwise(places)):
+            addresses = [id(filler) for filler in _fillers[-5:]]
+            if any(first % _POOL_BYTES == _POOL_HEADER_BYTES and second == first + size for first, second in pairwise(addresses)):
                 break
     system.return_free_memory()
 
 
 def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
-    """Each message is a job, or asks to drop the running one; the end of the stream is the end."""
+    """Answer messages until the stream ends. Each is a job, or cancels the running one."""
     buffer = bytearray()
     while data := os.read(control, protocol.READ_BYTES):
         buffer += data
@@ -166,13 +166,13 @@ def _serve(control: int, answers: int, supervisor: supervise.Supervisor, scratch
 
 
 def _run(job: dict[str, Any], answers: int, supervisor: supervise.Supervisor, scratch: bool) -> None:
-    """A job is a chunk of candidates against the same lines; they are answered together."""
+    """Run a job: several candidates against the same lines, with one answer for all."""
     attempts = []
     for source in job["sources"]:
         try:
             attempts.append(supervisor.attempt(source, job))
         except supervise.Cancelled:
-            return  # the message that says so is read next
+            return  # _serve reads the cancelling message next
         finally:
             if scratch:
                 _wipe(".")
@@ -180,7 +180,7 @@ def _run(job: dict[str, Any], answers: int, supervisor: supervise.Supervisor, sc
 
 
 def _wipe(folder: str) -> None:
-    """Raises OSError where something cannot be removed: the zygote then ends, and its scratch folder with it."""
+    """Empty a folder. Raises OSError if something cannot be removed: the zygote then ends, and its scratch folder with it."""
     for entry in list(os.scandir(folder)):
         if entry.is_dir(follow_symlinks=False):
             os.chmod(entry.path, 0o700)

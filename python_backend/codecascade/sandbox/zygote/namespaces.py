@@ -1,4 +1,4 @@
-"""Own user, mount, process, network, IPC and host-name spaces, around a root that holds the standard library alone."""
+"""Own user, mount, process, network, IPC and host-name namespaces, with a root that holds only the standard library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from codecascade.sandbox.zygote import privileges, system
 
-_SPACES = (
+_NAMESPACES = (
     system.CLONE_NEWNS
     | system.CLONE_NEWPID
     | system.CLONE_NEWNET
@@ -15,29 +15,29 @@ _SPACES = (
     | system.CLONE_NEWCGROUP
 )
 _CAP_SYS_ADMIN = 21
-_MOUNT_POINTS = ("/tmp", "/mnt", "/var")  # covered by a private mount: nothing is written to them
+_MOUNT_POINTS = ("/tmp", "/mnt", "/var")  # one is covered by a private mount: nothing is written to it
 
 SCRATCH = "/scratch"
 
 
 def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
-    """Leave the host's spaces. Raises OSError naming the call that was refused.
+    """Leave the host's namespaces. Raises OSError naming the call that was refused.
 
-    library: the standard library's folder, the only thing of the host that stays visible, read only, at its own path.
-    The caller is afterwards the first process of a new process space, as the sandbox's user and without capabilities;
-    the original process stays behind to wait for it.
+    library: the standard library's folder. Nothing else of the host stays visible; it is read only, at its own path.
+    Afterwards the caller is the first process of a new process namespace, as the sandbox's user and without capabilities;
+    the original process only waits for it.
     """
-    os.chdir(library)  # before the drop: it may be in a private home. The new mount space takes this place along
+    os.chdir(library)  # before the user changes: it may be in a private home. The new mount namespace keeps this folder open
     if system.has_capability(_CAP_SYS_ADMIN):
-        system.unshare(_SPACES)
+        system.unshare(_NAMESPACES)
         owner = privileges.sandbox_user()
         _build_root(library, owner, scratch_bytes, scratch_files)
         privileges.become(owner)
     else:
         owner = privileges.sandbox_user()
         privileges.become(owner)
-        system.prctl_call(system.PR_SET_DUMPABLE, 1)()  # else the maps below belong to root
-        system.unshare(system.CLONE_NEWUSER | _SPACES)
+        system.prctl_call(system.PR_SET_DUMPABLE, 1)()  # otherwise root owns the map files below
+        system.unshare(system.CLONE_NEWUSER | _NAMESPACES)
         _map_user(owner)
         _build_root(library, owner, scratch_bytes, scratch_files)
     system.drop_capabilities()
@@ -59,7 +59,7 @@ def _write_own(name: str, line: str) -> None:
 
 
 def _build_root(library: str, owner: privileges.User, scratch_bytes: int, scratch_files: int) -> None:
-    """A small read-only tmpfs with the library (the current folder) and a scratch folder becomes the root."""
+    """Make the root a small read-only tmpfs with the library (the current folder) and a scratch folder."""
     system.mount("none", "/", "", system.MS_REC | system.MS_PRIVATE)
     root = next(path for path in _MOUNT_POINTS if os.path.isdir(path))
     hardened = system.MS_NOSUID | system.MS_NODEV
@@ -76,14 +76,14 @@ def _build_root(library: str, owner: privileges.User, scratch_bytes: int, scratc
     try:
         system.pivot_root(".", ".")
         system.unmount(".")
-    except OSError:  # the root of an initramfs cannot be pivoted away
+    except OSError:  # pivot_root cannot replace the root of an initramfs
         system.mount(".", "/", "", system.MS_MOVE)
         os.chroot(".")
     os.chdir("/")
 
 
 def _become_first_process() -> None:
-    """unshare put only children into the new process space: go on as one, and wait for it here."""
+    """Continue in a child and wait for it here: unshare puts only children into the new process namespace."""
     child = os.fork()
     if child == 0:
         return

@@ -1,11 +1,11 @@
-"""Who the sandbox runs as."""
+"""The user that the sandbox runs as."""
 
 from __future__ import annotations
 
 import os
 from typing import NamedTuple
 
-# Not `nobody`: other services run as that one, and may be signalled or traced by whoever shares it.
+# Not `nobody`: other services run as nobody too, and processes of one user may signal and trace each other.
 _DEDICATED = 64_107
 
 
@@ -15,14 +15,14 @@ class User(NamedTuple):
 
 
 def sandbox_user() -> User:
-    """A user of its own when started as root, else the user it is started as."""
+    """A user of its own if started as root, else the current user."""
     if os.geteuid() == 0:
         return User(_DEDICATED, _DEDICATED)
     return User(os.geteuid(), os.getegid())
 
 
 def become(user: User) -> None:
-    """Drop to this user for good. Raises OSError where root may not change its user."""
+    """Change to this user for good. Raises OSError if root is not allowed to change its user."""
     if os.geteuid() != 0:
         return
     try:

@@ -1,7 +1,7 @@
-"""What crosses the two boundaries.
+"""The messages between parent and zygote, and the frames from a child.
 
-Parent and zygote trust each other: messages with a length in front, JSON but for attempts. A child is not trusted: it sends
-fixed frames with a nonce that only its own run knows, accepted in order and nothing else.
+Parent and zygote trust each other: they send messages with a length in front, JSON except for attempts. A child is not trusted:
+it sends fixed frames with a nonce that only its own run knows. They are accepted in order, and nothing else is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import struct
 from typing import Any, NamedTuple
 
-# A frame's status, and what became of a line that sent none.
+# The status of a frame, or of a line without one.
 OK = 0  # the module or the statement ran to its end
 ASSERTION = 1  # the line's own assert did not hold
 RAISED = 2
@@ -21,7 +21,7 @@ DIED = 6
 TAMPERED = 7
 _SENT_BY_CHILDREN = (OK, ASSERTION, RAISED, VALUE, OPAQUE)
 
-MAX_VALUE_BYTES = 4000  # with its header within PIPE_BUF, so that a frame is written whole or not at all
+MAX_VALUE_BYTES = 4000  # with the frame's header within PIPE_BUF, so that a frame is written whole or not at all
 
 # Positions of frames.
 READY = 0  # the child is locked down; nothing of the candidate has run yet
@@ -30,32 +30,32 @@ FIRST_LINE = 2
 
 NONCE_BYTES = 16
 FRAME = struct.Struct("<16sIBH")  # nonce, position, status, payload bytes
-READ_BYTES = 1 << 14  # at a time: a larger buffer is a mapping of its own, made and faulted in for every read
+READ_BYTES = 1 << 14  # at a time: a larger buffer is its own memory mapping, made and faulted in for every read
 
 _LENGTH = struct.Struct("<I")
-_ATTEMPT = struct.Struct("<16sddi?I")  # an Attempt, with the bytes of its frames in place of them
-_ATTEMPTS = b"\0"  # no JSON starts like this
+_ATTEMPT = struct.Struct("<16sddi?I")  # an Attempt, with the number of bytes in place of its frames
+_ATTEMPTS = b"\0"  # no JSON begins with this byte
 
 
 class Tampered(Exception):
-    """The child sent something that its runner would not send."""
+    """The child sent something that its runner never sends."""
 
 
 class Attempt(NamedTuple):
-    """What the zygote saw of one child: its nonce, seconds, wait status, whether it was out of time, and what it wrote."""
+    """What the zygote saw of one child."""
 
     nonce: bytes
     cpu_s: float
     wall_s: float
-    status: int
+    status: int  # as waitpid returns it
     timed_out: bool
-    frames: bytes
+    frames: bytes  # what the child wrote
 
 
 class FrameReader:
-    """Takes a child's bytes apart. Raises Tampered at the first thing that does not fit.
+    """Parses a child's bytes. Raises Tampered at the first thing that does not fit.
 
-    It expects a frame for READY, one for MODULE, and one for each line from `start` to `end`.
+    It expects a frame for READY, one for MODULE, and one for each line from `start` up to `end`.
     """
 
     def __init__(self, nonce: bytes, start: int, end: int) -> None:
@@ -86,7 +86,7 @@ class FrameReader:
         return len(self.frames) == len(self._positions)
 
     def end(self) -> None:
-        """The child is gone: half a frame, or one too many, is not an end."""
+        """Check, after the child ended, that it left neither half a frame nor one too many. Raises Tampered."""
         if self._rest:
             raise Tampered
 
@@ -113,13 +113,13 @@ def pack_attempt(nonce: bytes, cpu_s: float, wall_s: float, status: int, timed_o
 
 
 def pack_attempts(packed: list[bytes]) -> bytes:
-    """One message of packed attempts."""
+    """One message that holds the packed attempts."""
     body = _ATTEMPTS + b"".join(packed)
     return _LENGTH.pack(len(body)) + body
 
 
 def unpack(buffer: bytearray) -> list[Any]:
-    """All whole messages at the front of the buffer, which keeps the rest. Raises ValueError for what is none."""
+    """Remove all whole messages from the front of the buffer and return them. Raises ValueError if one is malformed."""
     messages: list[Any] = []
     while len(buffer) >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(buffer)

@@ -1,8 +1,7 @@
-"""System call filters (classic BPF).
+"""System call filters (classic BPF), in two stages.
 
-Two stages: a base filter in the zygote that allows a list and nothing else, and a short one in each child that takes
-away what only the zygote needs. Filters stack and the stricter answer wins. A short filter loads faster, and a child
-pays for it at every run.
+The zygote loads a base filter that allows a list of calls and nothing else. Each child loads a short filter that removes what
+only the zygote needs. Filters stack, and the stricter answer wins. A short filter loads faster, and every child has to load it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _X32_BIT = 0x40000000
 _SET_MODE_FILTER = 1
 _FLAG_SPEC_ALLOW = 4
 
-# The second argument of these two is a command. Others could signal a process, reach a device, or leave a mark on a
+# The commands (second arguments) of these two calls that are allowed. Others could signal a process, reach a device, or change a
 # descriptor that the next child shares.
 FCNTL = (0, 1030, 1, 2, 3)  # F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL
 IOCTL = (0x5401, 0x5451, 0x5450, 0x541B)  # TCGETS, FIOCLEX, FIONCLEX, FIONREAD
@@ -56,7 +55,7 @@ def child_filter(denied: list[str]) -> list[Instruction]:
 
 
 def loading(program: list[Instruction]) -> system.Call:
-    """The call that binds this process and its children to a program."""
+    """The call that loads a filter into this process and its later children."""
     instructions = (_SockFilter * len(program))(*[_SockFilter(*fields) for fields in program])
     return system.seccomp_call(_SET_MODE_FILTER, _FLAG_SPEC_ALLOW, ctypes.byref(_SockFprog(len(program), instructions)))
 

@@ -1,7 +1,7 @@
 """Forks a child for a candidate and watches its clock and its channel until it ends.
 
-The zygote's first write to a page after a fork is a page fault, and counting a reference is a write. So what it does for
-every child touches little, and what a child wrote is left to the parent to read.
+The zygote's first write to a page after a fork is a page fault, and counting a reference is a write. So its work for each child
+touches few objects, and the parent parses what a child wrote.
 """
 
 from __future__ import annotations
@@ -18,41 +18,38 @@ from codecascade.sandbox.zygote import child, system
 from codecascade.sandbox.zygote.protocol import FRAME, NONCE_BYTES, OK, READ_BYTES, READY, FrameReader, Tampered, pack_attempt
 
 CHANNEL = 3  # where a child writes its frames
-FIRST_PRIVATE_FD = 5  # 4 may hold the library's folder; what lies above belongs to the zygote
+FIRST_PRIVATE_FD = 5  # from here on descriptors belong to the zygote; 4 may be the library's folder
 
 WALL_STRETCH = 4.0  # a starved child gets this many times its limit in wall time
-_START_S = 10.0  # for what a child does before the candidate's first line
+_START_S = 10.0  # CPU time of a child before the candidate's first line
 _PIPE_BYTES = 1 << 16
 _SIGKILL, _POLLHUP = int(signal.SIGKILL), select.POLLHUP
 
 
 class Cancelled(Exception):
-    """The parent does not want this candidate any more."""
+    """The parent no longer wants this candidate."""
 
 
 class Supervisor:
-    """control: readable when the parent wants the running candidate stopped, or is gone.
-
-    lock_down_child: what takes from a child the rights that it has inherited and only the zygote needs.
-    """
+    """Runs the children of a zygote, one at a time."""
 
     def __init__(self, control: int, lock_down_child: list[system.Call]) -> None:
-        self._control = control
+        self._control = control  # readable when the parent wants the running candidate stopped, or has ended
         self._poller = select.poll()
         self._poller.register(control, select.POLLIN)
-        self._lock_down_child = lock_down_child
+        self._lock_down_child = lock_down_child  # drops a child's inherited rights that only the zygote needs
         self._die_with_us = system.prctl_call(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         self._pid = os.getpid()
 
     def attempt(self, source: str, job: dict[str, Any]) -> bytes:
-        """One child, from its pipe to its end, that runs a source and the job's lines from `start` on: a packed Attempt.
+        """Run a source and the job's lines from `start` on in one child. Returns a packed Attempt. Raises Cancelled.
 
-        job: lines, start, and the bounds: CPU seconds for the module and for each line (line_s), CPU and wall seconds for the
-        child altogether (cpu_s, wall_s). Raises Cancelled.
+        job: lines, start, and the limits: CPU seconds for the module and for each line (line_s), CPU and wall seconds for the
+        whole child (cpu_s, wall_s).
         """
         started = time.monotonic()
         nonce = os.urandom(NONCE_BYTES)
-        limit_cpu = _cpu_limit(int(job["cpu_s"]) + 2)  # only for a child that the zygote cannot end any more
+        limit_cpu = _cpu_limit(int(job["cpu_s"]) + 2)  # only for a child that the zygote can no longer end
         read_end, write_end = os.pipe()
         pid = system.fork()
         if pid == 0:
@@ -73,7 +70,7 @@ class Supervisor:
                     pass
         finally:
             os.kill(pid, _SIGKILL)
-            cpu_s = _cpu_clock(pid)  # all but what it takes the kernel to clear up after a child that has just been killed
+            cpu_s = _cpu_clock(pid)  # without the time that the kernel takes to clean up after a killed child
             _, status = os.waitpid(pid, 0)
             self._poller.unregister(read_end)
             frames = watch.frames if watch else bytearray()
@@ -85,7 +82,7 @@ class Supervisor:
     def _become_child(self, write_end: int, limit_cpu: system.Call) -> None:
         self._die_with_us()
         if os.getppid() != self._pid:
-            _exit(0)  # the zygote was gone before it could take us along
+            _exit(0)  # the zygote ended before the kernel knew to end this child with it
         os.dup2(write_end, CHANNEL)
         os.closerange(FIRST_PRIVATE_FD, 64)
         limit_cpu()
@@ -93,7 +90,7 @@ class Supervisor:
             call()
 
     def _ends_within(self, seconds: float) -> bool:
-        """Whether the channel does; what is written to it does not wake us. Raises Cancelled."""
+        """Whether the child closes its channel in this time. Data in the channel does not end the wait. Raises Cancelled."""
         for fd, event in self._poller.poll(seconds * 1000):
             if fd == self._control:
                 raise Cancelled
@@ -103,7 +100,7 @@ class Supervisor:
 
 
 class _Watch:
-    """On a child that is still there after the first tick: whether it is done, or must end."""
+    """Watches a child that still runs after the first tick, until it is done or must be ended."""
 
     def __init__(
         self, pid: int, channel: int, poller: select.poll, nonce: bytes, job: dict[str, Any], started: float, tick_s: float
@@ -111,7 +108,7 @@ class _Watch:
         self._pid, self._channel, self._poller, self._job = pid, channel, poller, job
         self._reader = FrameReader(nonce, job["start"], len(job["lines"]))
         self._wall = _PatientClock(tick_s, started)
-        self._cpu_mark = self._wall_mark = 0.0  # when the last frame was seen
+        self._cpu_mark = self._wall_mark = 0.0  # the clocks when the last frame was seen
         self.frames = bytearray()
         self.timed_out = False
 
@@ -119,7 +116,7 @@ class _Watch:
         seen = len(self._reader.frames)
         try:
             if self._read_available() > _PIPE_BYTES // 2:
-                self._poller.modify(self._channel, select.POLLIN)  # they might not fit into the pipe: wake up for each
+                self._poller.modify(self._channel, select.POLLIN)  # frames might not fit into the pipe: wake up for each
         except Tampered:
             return True
         if self._reader.complete:
@@ -136,7 +133,7 @@ class _Watch:
         return self.timed_out
 
     def _read_available(self) -> int:
-        """Bytes read."""
+        """Read what is in the channel. Returns how many bytes."""
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
         size = 0
@@ -153,7 +150,7 @@ def _cpu_limit(seconds: int) -> system.Call:
 
 
 class _PatientClock:
-    """Wall time as far as this process got any: where it wakes up late, its child had to wait as well."""
+    """Wall time without this process's delays: when it wakes up late, its child had to wait as well."""
 
     def __init__(self, tick_s: float, started: float) -> None:
         self._longest_s = 2 * tick_s

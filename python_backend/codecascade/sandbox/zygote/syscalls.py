@@ -1,6 +1,6 @@
 """System call numbers, and which calls a sandbox may make.
 
-The tables hold the calls that are named below and no others; arm64 lacks the older names (open, fork, poll, …).
+The tables hold only the calls that this package names; arm64 lacks the older ones (open, fork, poll, …).
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ COMPUTE = words(
     """
 )
 
-# Paths, read only: Landlock or the mount namespace says which.
+# Reading paths: Landlock or the mount namespace decides which.
 READ_PATHS = words(
     """
     open openat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents64 getcwd chdir
     """
 )
 
-# Paths, writing: only where there is a scratch folder that is wiped.
+# Writing paths: only where there is a scratch folder, which is wiped.
 WRITE_PATHS = words(
     """
     unlink unlinkat rmdir mkdir mkdirat rename renameat renameat2 ftruncate fsync fdatasync
@@ -82,10 +82,10 @@ SUPERVISE = words("clone fork vfork kill wait4 prctl prlimit64 setrlimit seccomp
 
 
 def machine() -> str:
-    """x86_64 or aarch64; raises OSError on any other machine."""
+    """x86_64 or aarch64. Raises OSError on any other machine."""
     name = os.uname().machine
     if name not in TABLES:
-        raise OSError(f"the sandbox knows the system calls of x86_64 and aarch64, not of {name}")
+        raise OSError(f"the machine is {name}, must be x86_64 or aarch64, whose system calls the sandbox knows")
     return name
 
 

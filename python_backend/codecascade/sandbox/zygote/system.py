@@ -1,4 +1,4 @@
-"""Calls of the C library and the kernel that Python does not wrap. Each raises OSError naming the call."""
+"""Calls of the C library and the kernel that Python does not wrap. Each raises an OSError that names the call."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def syscall(name: str, *arguments: object) -> int:
 
 
 class Call:
-    """A call of the C library whose arguments are made beforehand: in a child, whatever is made costs pages."""
+    """A call of the C library whose arguments are made beforehand: whatever a child allocates costs pages."""
 
     def __init__(self, what: str, function: Callable[..., int], *arguments: object) -> None:
         self._what, self._function, self._arguments = what, function, arguments
@@ -68,7 +68,7 @@ def prctl_call(option: int, value: int = 0) -> Call:
 
 
 def limit_call(name: str, value: int) -> Call:
-    """Sets the soft and hard limit (a name of `resource`) of whoever calls it."""
+    """Sets the soft and hard limit of the process that calls it. name: a constant of `resource`."""
     return Call(f"setrlimit {name}", _libc.setrlimit, getattr(resource, name), (ctypes.c_ulong * 2)(value, value))
 
 
@@ -79,7 +79,7 @@ def seccomp_call(operation: int, flags: int, program: object) -> Call:
 
 
 def return_free_memory() -> None:
-    """Give the allocator's free pages back: every fork would copy their entries. Does nothing without glibc."""
+    """Return the allocator's free pages: every fork would copy their page table entries. Does nothing without glibc."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)
 
@@ -87,7 +87,7 @@ def return_free_memory() -> None:
 def fork() -> int:
     """As os.fork, without Python's own work in the child (new locks, new seeds), which is most of what a fork costs.
 
-    For processes with a single thread only: there, nothing needs repair.
+    Only for processes with a single thread, where the child needs no repair.
     """
     return _checked(_holding_the_interpreter.fork(), "fork")
 
@@ -112,10 +112,10 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """No capability in any set of this process, now or after an exec."""
+    """Remove all capabilities from all sets of this process, also for after an exec."""
     for capability in range(64):
         if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) == -1:
-            break  # past the last one, or not allowed to: then there is nothing to drop from
+            break  # past the last one, or not allowed to, and then there is nothing to drop
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     nothing = (ctypes.c_uint32 * 6)()
     _checked(_libc.capset(header, nothing), "capset")
