@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codecascade_build.checkpoints.shards import StoredTensor, read_checkpoint, read_json
+from codecascade_build.checkpoints.shards import StoredTensor, need_libraries, read_checkpoint, read_json
 from codecascade_build.checkpoints.tensor_shapes import check_tensors, codegen_shapes, is_buffer
 from codecascade_build.errors import BuildError
 from codecascade_build.progress import Progress
@@ -92,6 +92,7 @@ def convert(
     report is called after every tensor with the bytes done and those to write. A run that is killed leaves TARGET.partial
     without a config.json, which the next run removes.
     """
+    need_libraries()
     from safetensors import SafetensorError
 
     if target.exists():
@@ -206,7 +207,7 @@ def _loaded(weights: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]
 
 
 def _write(folder: Path, tensors: Iterator[tuple[str, Tensor]], shard_bytes: int, report: Callable[[int], None]) -> None:
-    """Files of at most shard_bytes, or of one larger tensor; with an index if there are several."""
+    """Writes files of at most shard_bytes, or of one larger tensor, and an index if there are several."""
     from safetensors.torch import save_file
 
     shards: list[list[str]] = []
