@@ -53,7 +53,7 @@ def build(
     quantize: Quantize = QUANTIZE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, in order.")] = False,
 ) -> None:
-    """Everything from the download to the rendered Triton models."""
+    """Build everything, from the download to the rendered Triton models."""
     places = Places(python=python, quantize=quantize)
     recipe = load_recipe(family)
     chosen = engine_build(recipe, gpu_kind(gpu), tier or (), _runtime(runtime), places)

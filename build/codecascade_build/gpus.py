@@ -11,12 +11,14 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """sm: compute capability, 90 for 9.0. memory_mib: the total that nvidia-smi shows."""
+    """One kind of GPU."""
 
     name: str
     title: str
     sm: int
+    """The compute capability, 90 for 9.0."""
     memory_mib: int
+    """The total that nvidia-smi shows."""
 
     @property
     def memory_bytes(self) -> int:
@@ -35,7 +37,7 @@ GPUS = {
 
 
 def gpu(name: str) -> Gpu:
-    """Raises BuildError naming the kinds there are."""
+    """Raises BuildError, with the known kinds, for any other."""
     if name not in GPUS:
         raise BuildError(f"The GPU {name!r} is not a known kind; known are {', '.join(GPUS)}.")
     return GPUS[name]

@@ -52,7 +52,7 @@ def _parallelism_problem(architecture: Architecture, parts: int, quantization: Q
     if architecture.intermediate % parts:
         return f"intermediate {architecture.intermediate} cannot be shared evenly"
     if architecture.model_class == "GPTJForCausalLM" and architecture.vocab % parts:
-        return f"vocab {architecture.vocab} cannot be shared evenly, and TensorRT-LLM pads none for GPT-J"
+        return f"vocab {architecture.vocab} cannot be shared evenly, and TensorRT-LLM does not pad it for GPT-J"
     if quantization == "int4_awq":
         attention = architecture.heads * architecture.head_dim
         cuts = {"heads × head_dim": (attention, parts), "intermediate": (architecture.intermediate, parts)}

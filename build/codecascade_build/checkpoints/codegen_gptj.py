@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codecascade_build.checkpoints.shards import StoredTensor, read_checkpoint, read_json
+from codecascade_build.checkpoints.shards import StoredTensor, need_libraries, read_checkpoint, read_json
 from codecascade_build.checkpoints.tensor_shapes import check_tensors, codegen_shapes, is_buffer
 from codecascade_build.errors import BuildError
 from codecascade_build.progress import Progress
@@ -92,6 +92,7 @@ def convert(
     report is called after every tensor with the bytes done and those to write. A run that is killed leaves TARGET.partial
     without a config.json, which the next run removes.
     """
+    need_libraries()
     from safetensors import SafetensorError
 
     if target.exists():
@@ -134,7 +135,7 @@ def gptj_config(codegen: Mapping[str, Any], source: Path) -> dict[str, Any]:
     if absent:
         raise BuildError(f"{source / 'config.json'} has no {absent[0]}.")
     if codegen.get("tie_word_embeddings"):
-        raise BuildError(f"{source / 'config.json'} has tie_word_embeddings true; CodeGen's output matrix has to be its own.")
+        raise BuildError(f"{source / 'config.json'} has tie_word_embeddings true; CodeGen's output matrix must be its own.")
     config = {name: codegen[name] for name in (*_NEEDED, *_KEPT_IF_THERE) if name in codegen}
     _check_heads(config, source)
     return {"architectures": ["GPTJForCausalLM"], "model_type": "gptj", "tie_word_embeddings": False} | config
@@ -150,7 +151,7 @@ def _check_heads(config: Mapping[str, Any], source: Path) -> None:
     if heads % _GROUPS or hidden % heads:
         raise BuildError(
             f"{source / 'config.json'} has n_head {heads} and n_embd {hidden}; "
-            f"n_head has to be a multiple of {_GROUPS}, and n_embd one of n_head."
+            f"n_head must be a multiple of {_GROUPS}, and n_embd a multiple of n_head."
         )
     if rotary % 2 or rotary > hidden // heads:
         raise BuildError(f"{source / 'config.json'} has rotary_dim {rotary}; an even number up to {hidden // heads} is needed.")
@@ -206,7 +207,7 @@ def _loaded(weights: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]
 
 
 def _write(folder: Path, tensors: Iterator[tuple[str, Tensor]], shard_bytes: int, report: Callable[[int], None]) -> None:
-    """Files of at most shard_bytes, or of one larger tensor; with an index if there are several."""
+    """Writes files of at most shard_bytes, or of one larger tensor, and an index if there are several."""
     from safetensors.torch import save_file
 
     shards: list[list[str]] = []

@@ -97,7 +97,7 @@ def _kind(path: Path, config: Mapping[str, Any], model_class: str) -> _Kind:
     needed = " or ".join(f"{kind.model_type!r} and [{kind.architecture!r}]" for kind in _KINDS[model_class])
     raise BuildError(
         f"{path} has model_type {config.get('model_type')!r} and architectures {config.get('architectures')!r}; "
-        f"for {model_class} these have to be {needed}."
+        f"for {model_class} these must be {needed}."
     )
 
 
@@ -134,13 +134,13 @@ def _check_gpt_heads(path: Path, config: Mapping[str, Any], kind: _Kind, archite
 
 
 def _check_behaviour(path: Path, config: Mapping[str, Any], kind: _Kind, architecture: Architecture) -> None:
-    """Settings that an engine would silently compute otherwise."""
+    """Refuses settings that an engine would silently ignore."""
     key = "activation_function" if kind.keys is _GPT_KEYS else "hidden_act"
     if config.get(key) not in kind.activations:
-        raise BuildError(f"{path} has {key} {config.get(key)!r}; it has to be {' or '.join(kind.activations)}.")
+        raise BuildError(f"{path} has {key} {config.get(key)!r}; it must be {' or '.join(kind.activations)}.")
     if config.get("quantization_config"):
         raise BuildError(
-            f"{path} has a quantization_config: the weights are quantized already, those in floating point are needed."
+            f"{path} has a quantization_config: the weights are quantized already; weights in floating point are needed."
         )
     if config.get("scale_attn_weights") is False:
         raise BuildError(f"{path} has scale_attn_weights false; engines always scale.")
@@ -161,7 +161,7 @@ def _check_rope(path: Path, config: Mapping[str, Any]) -> None:
     theta = config.get("rope_theta")
     if not isinstance(theta, (int, float)) or isinstance(theta, bool) or theta <= 0:
         raise BuildError(
-            f"{path} has rope_theta {theta!r}; without a number there an engine takes a default, and writes nonsense."
+            f"{path} has rope_theta {theta!r}; a number over 0 is needed: an engine would take a default, and write nonsense."
         )
     if config.get("rope_scaling") is not None:
         raise BuildError(f"{path} has rope_scaling {config['rope_scaling']!r}; only null can be built.")
@@ -233,7 +233,7 @@ def _read_tokenizer(folder: Path, vocab: int) -> _Tokens:
 def _check_ends(
     folder: Path, config: Mapping[str, Any], architecture: Architecture, tokens: _Tokens, stop_words: Sequence[str]
 ) -> None:
-    """All end tokens but one have to be stop words: an engine takes one end_id."""
+    """All end tokens but one must be stop words: an engine takes one end_id."""
     unknown = [word for word in stop_words if tokens.complete and word not in tokens.ids]
     if unknown:
         raise BuildError(f"The stop word {unknown[0]!r} is no token of {folder}.")
@@ -245,13 +245,13 @@ def _check_ends(
     open_ends = [token for token in ends if token not in stop_words]
     if len(open_ends) > 1:
         raise BuildError(
-            f"The model of {folder} ends texts with {' and '.join(ends)}; an engine takes one end_id, so all but one have to be "
+            f"The model of {folder} ends texts with {' and '.join(ends)}; an engine takes one end_id, so all but one must be "
             f"stop words, and {' and '.join(open_ends)} are not."
         )
 
 
 def _end_tokens(folder: Path, config: Mapping[str, Any], tokens: _Tokens) -> dict[str, None]:
-    """The tokens that end a text, by name, in the order in which they are given."""
+    """The names of the tokens that end a text, in the order of the checkpoint's files."""
     ends = None
     if (folder / "generation_config.json").is_file():
         ends = read_json(folder / "generation_config.json").get("eos_token_id")

@@ -1,6 +1,6 @@
-"""A model of the Hugging Face hub → a TensorRT-LLM checkpoint, one file per rank. Runs inside the TensorRT-LLM image.
+"""Turns a model of the Hugging Face hub into a TensorRT-LLM checkpoint, one file per rank. Runs inside the TensorRT-LLM image.
 
-Needs nothing but TensorRT-LLM and what it brings. The number of ranks is fixed here: an engine has as many.
+Needs only TensorRT-LLM and its own dependencies. The number of ranks is fixed here: the engine has as many.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
 def write_checkpoint(
     model_class: str, model_dir: str, output_dir: Path, dtype: str, tp_size: int, gpt_variant: str | None
 ) -> None:
-    """gpt_variant: then the model is loaded here, since TensorRT-LLM would look for the variant in the folder's name."""
+    """With gpt_variant the model is loaded here, because TensorRT-LLM would look for the variant in the folder's name."""
     import tensorrt_llm
     from tensorrt_llm.models.modeling_utils import QuantConfig
 

@@ -243,6 +243,6 @@ def _check_paths(argv: Sequence[str]) -> None:
         for name in _MISREAD.get(flag, ()):
             if name in path.lower():
                 raise BuildError(
-                    f"The path {path} has {name!r} in it, for which TensorRT-LLM takes what is there for something else; "
+                    f"The path {path} contains {name!r}, so TensorRT-LLM would take what is there for something else; "
                     "move it: CODECASCADE_CACHE, or the checkout."
                 )

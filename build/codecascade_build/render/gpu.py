@@ -1,4 +1,4 @@
-"""Recipe + engines → the Triton models of the GPU tiers, and the deployment file that the cascade reads.
+"""Writes the Triton models of the GPU tiers, and the deployment file that the cascade reads.
 
 An engine tier is five models. `<tier>` meets the tier contract; it calls `<tier>-ensemble` once per sequence, which is
 `<tier>-preprocessing` → `<tier>-tensorrt_llm` → `<tier>-postprocessing`. A tier of the LLM API is one model, `<tier>`.

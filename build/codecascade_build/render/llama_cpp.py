@@ -1,4 +1,4 @@
-"""Recipe + runtime → the Triton models of the tiers, and the deployment file that the cascade reads."""
+"""Writes the Triton models of the llama.cpp tiers, and the deployment file that the cascade reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def repository_files(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Pat
 
 
 def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
-    """Tier name → its settings, for the tiers that have some for this runtime. Raises BuildError if none has."""
+    """Tier name → its settings, of the tiers with settings for this runtime. Raises BuildError if there are none."""
     chosen = {tier.name: tier.llama_cpp for tier in recipe.tiers if tier.llama_cpp}
     if runtime != "llama_cpp" or not chosen:
         raise BuildError(f"No tier of {recipe.family} has settings for the runtime {runtime}.")
@@ -42,7 +42,7 @@ def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
 
 
 def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
-    """What the cascade needs to know about its tiers, small to large."""
+    """The deployment file: the tiers, small to large."""
     chosen = settings(recipe, runtime)
     document = tiers_document(recipe, runtime, chosen)
     for tier in document["tiers"]:

@@ -239,7 +239,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no n_head": (edit_config(n_head="absent"), r"config\.json has no n_head"),
     "odd rotary_dim": (edit_config(rotary_dim=3), r"rotary_dim 3; an even number up to 4"),
     "too large rotary_dim": (edit_config(rotary_dim=6), r"rotary_dim 6; an even number up to 4"),
-    "heads not in four groups": (edit_config(n_head=2), r"n_head 2 and n_embd 64; n_head has to be a multiple of 4"),
+    "heads not in four groups": (edit_config(n_head=2), r"n_head 2 and n_embd 64; n_head must be a multiple of 4"),
     "uneven heads": (edit_config(n_head=12), r"n_head 12 and n_embd 64"),
     "a number that is none": (edit_config(n_layer="1"), r"n_layer '1'; a positive whole number"),
     "tied embeddings": (edit_config(tie_word_embeddings=True), r"tie_word_embeddings true"),
@@ -415,10 +415,10 @@ def kib(field):
 
 sharded, whole, target = map(Path, sys.argv[1:])
 anonymous = [kib("RssAnon")]
-convert(whole, target / "first", shard_bytes=16_000_000, report=lambda *_: anonymous.append(kib("RssAnon")))
+convert(whole, target / "first", shard_bytes=8_000_000, report=lambda *_: anonymous.append(kib("RssAnon")))
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts at what is held now
 start = kib("VmHWM")
-convert(sharded, target / "second", shard_bytes=16_000_000)
+convert(sharded, target / "second", shard_bytes=8_000_000)
 converted = kib("VmHWM") - start
 tensors = [torch.load(path, weights_only=True) for path in sorted(sharded.glob("*.bin"))]
 print(json.dumps({"converted": converted, "loaded": kib("VmHWM") - start, "grown": max(anonymous) - anonymous[0]}))

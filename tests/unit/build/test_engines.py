@@ -177,7 +177,7 @@ def test_a_tier_fits_up_to_the_last_byte_of_its_cache(codegen: Recipe) -> None:
 
 def test_a_path_that_tensorrt_llm_would_misread_is_refused(codegen: Recipe, tmp_path: Path) -> None:
     downloads = tmp_path / "prompts"
-    with pytest.raises(BuildError, match=r"prompts/.*has 'mpt' in it, for which TensorRT-LLM takes what is there for something"):
+    with pytest.raises(BuildError, match=r"prompts/.* contains 'mpt', so TensorRT-LLM would take what is there for"):
         build_of(load_recipe("wizardcoder"), "h100", "wizardcoder-1b", Places(downloads=downloads))
     build_of(codegen, "h100", "codegen-2b-mono", Places(downloads=downloads))  # converted from there to elsewhere
 

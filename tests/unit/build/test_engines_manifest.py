@@ -57,37 +57,30 @@ def test_an_engine_runs_on_what_it_was_built_for(folder: Path) -> None:
     assert manifest_text(manifest) == manifest_text(ENGINE)
 
 
+REBUILD = "build it on this machine: make engines FAMILY=tiny TIER=tiny-1b GPU="
+
+
 @pytest.mark.parametrize(
-    ("here", "sentence"),
+    ("here", "problem"),
     [
-        (
-            replace(HERE, tensorrt_llm="1.1.0"),
-            "The engine of tiny-1b in {} was built with TensorRT-LLM 1.2.1, and this server has 1.1.0; "
-            "build it on this machine: make engines FAMILY=tiny TIER=tiny-1b GPU=h100",
-        ),
-        (
-            replace(HERE, tensorrt="10.13.0.35"),
-            "The engine of tiny-1b in {} was built with TensorRT 10.14.1.48, and this server has 10.13.0.35; "
-            "build it on this machine: make engines FAMILY=tiny TIER=tiny-1b GPU=h100",
-        ),
+        (replace(HERE, tensorrt_llm="1.1.0"), f"with TensorRT-LLM 1.2.1, and this server has 1.1.0; {REBUILD}h100"),
+        (replace(HERE, tensorrt="10.13.0.35"), f"with TensorRT 10.14.1.48, and this server has 10.13.0.35; {REBUILD}h100"),
         (
             replace(HERE, sms=(90, 86)),
-            "The engine of tiny-1b in {} was built for h100 (SM 90), and it is given a GPU of SM 86; "
-            "build it on this machine: make engines FAMILY=tiny TIER=tiny-1b GPU=<this machine's kind>",
+            f"for h100 (SM 90), and it is given a GPU of SM 86; {REBUILD}<this machine's kind>",
         ),
         (
             replace(HERE, sms=(90,)),
-            "The engine of tiny-1b in {} was built for a group of 2 GPU(s), and it is given 1; give it 2, or change "
-            "tensor_parallel in the recipe of tiny and build it on this machine: "
-            "make engines FAMILY=tiny TIER=tiny-1b GPU=h100",
+            "for a group of 2 GPU(s), and it is given 1; give it 2, or change tensor_parallel in the recipe of tiny "
+            f"and {REBUILD}h100",
         ),
     ],
     ids=["other TensorRT-LLM", "other TensorRT", "other GPU", "other number of GPUs"],
 )
-def test_what_does_not_match_is_said_with_the_command_that_mends_it(folder: Path, here: Machine, sentence: str) -> None:
+def test_what_does_not_match_is_said_with_the_command_that_mends_it(folder: Path, here: Machine, problem: str) -> None:
     with pytest.raises(EngineError) as raised:
         check_engine(folder, here)
-    assert str(raised.value) == sentence.format(folder)
+    assert str(raised.value) == f"The engine of tiny-1b in {folder} was built {problem}"
 
 
 def test_an_engine_file_that_is_cut_short_is_not_loaded(folder: Path) -> None:

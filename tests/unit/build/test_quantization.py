@@ -90,7 +90,7 @@ LLAMA = replace(architecture("wizardcoder-python-34b"), heads=48, kv_heads=48)
             replace(architecture("codegen-6b-mono"), vocab=50_295),
             2,
             "none",
-            "pads none for GPT-J; possible here: 1.",
+            "does not pad it for GPT-J; possible here: 1.",
         ),
         (replace(LLAMA, vocab=32_001), 2, "none", None),  # padded for the others
         (replace(LLAMA, hidden=2880), 1, "int4_awq", "hidden 2880 ÷ 1 = 2880 is none; possible here: none."),
