@@ -86,7 +86,7 @@ price: environment ## What a token costs on each tier, measured (ARGS="--dollars
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
 		codecascade price --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
 
-engines: environment ## TensorRT-LLM engines of FAMILY, inside its image (GPU, TIER, GPUS, RUNTIME; DRY_RUN=1 prints the commands)
+engines: $(if $(DRY_RUN),environment,conversion) ## TensorRT-LLM engines of FAMILY, inside its image (GPU, TIER, GPUS, RUNTIME; DRY_RUN=1 prints the commands)
 	@$(BIN)/python -m codecascade_build.engines build --family $(FAMILY) --gpu $(GPU) --python $(PYTHON) $(addprefix --tier ,$(TIER)) \
 		$(addprefix --gpus ,$(GPUS)) $(addprefix --runtime ,$(RUNTIME)) $(addprefix --quantize ,$(QUANTIZE)) \
 		$(if $(DRY_RUN),--dry-run)
