@@ -100,8 +100,10 @@ async def test_when_no_tier_answers_the_request_fails_and_names_each() -> None:
 
 
 async def test_a_request_that_every_tier_refuses_is_the_callers_fault() -> None:
-    refusal = InvalidRequest("tier large: text_input has 9000 tokens, allowed are 4096")
-    tiers = ScriptedTiers({"small": InvalidRequest("tier small: text_input has 9000 tokens, allowed are 2048"), "large": refusal})
+    refusal = InvalidRequest("tier large: text_input has 9000 tokens, must have 4096 or fewer")
+    tiers = ScriptedTiers(
+        {"small": InvalidRequest("tier small: text_input has 9000 tokens, must have 2048 or fewer"), "large": refusal}
+    )
     with pytest.raises(InvalidRequest, match="tier large: text_input has 9000 tokens"):
         await complete(tiers, ScriptedSandbox({}))
 

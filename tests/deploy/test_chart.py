@@ -468,17 +468,20 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no family": ({"family": ""}, "family is not set: the model family, as in build/families"),
     "no deployment": ({"deployment": ""}, "deployment is not set: --set-file deployment="),
     "no JSON": ({"deployment": "{"}, "deployment is not a JSON object: "),
-    "another family": ({"deployment": other_tiers(family="x")}, "deployment is of the family x, the release's is qwen2.5-coder"),
+    "another family": (
+        {"deployment": other_tiers(family="x")},
+        "deployment has the family x, must be the release's, qwen2.5-coder",
+    ),
     "a tier in no group": (
         {"deployment": other_tiers(tiers=[*chart.deployment("qwen2.5-coder")["tiers"], {"name": "more"}])},
         "tier more of the deployment is in no group",
     ),
     "a tier that is not deployed": (
         {"deployment": other_tiers(tiers=chart.deployment("qwen2.5-coder")["tiers"][:-1])},
-        "tierGroups: qwen2.5-coder-32b not in the deployment",
+        "tierGroups: not in the deployment: qwen2.5-coder-32b",
     ),
     "no plans": ({"plans": ""}, "plans is not set: --set-file plans="),
-    "plans of another family": ({"plans": '{"family": "x"}'}, "plans are of the family x, the release's is qwen2.5-coder"),
+    "plans of another family": ({"plans": '{"family": "x"}'}, "plans has the family x, must be the release's, qwen2.5-coder"),
     "a plan of another tier": (
         {"plans": '{"family": "qwen2.5-coder", "plans": {"p": {"steps": [{"tier": "huge"}]}}}'},
         "plan p names tier huge, which is not deployed",
@@ -486,20 +489,23 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no engines": ({"models": {}}, "neither claim nor image is set"),
     "engines twice": ({"models": {"claim": "a", "image": "b"}}, "claim and image are both set"),
     "keda without prometheus": ({"tierDefaults.autoscaling.mode": "keda"}, "prometheusUrl is not set"),
-    "two tiers split": ({"tierDefaults.gpus": 2, "tierDefaults.ranks": 2}, "small splits its engine over 2 GPUs and has 4 tiers"),
+    "two tiers split": ({"tierDefaults.gpus": 2, "tierDefaults.ranks": 2}, "small has ranks 2 and 4 tiers, must have 1 tier"),
     "more ranks than GPUs": (
         {"tierGroups": [{"name": "a", "tiers": ["x"], "ranks": 2}]},
-        "a splits its engine over 2 GPUs and has 1",
+        "a has ranks 2, must be 1 or less, its gpus",
     ),
     "ranks of the LLM API": (
         {"tierGroups": [{"name": "a", "tiers": ["x"], "ranks": 2, "gpus": 2, "runtime": "llm_api"}]},
-        "a has ranks 2, with the runtime llm_api allowed is 1: it starts its own",
+        "a has ranks 2, must be 1 with the runtime llm_api, which starts its own ranks",
     ),
     "a tier twice": (
         {"tierGroups": [{"name": "a", "tiers": ["x"]}, {"name": "b", "tiers": ["x"]}]},
         "tier x is in two groups, a and b",
     ),
-    "a group named as a server": ({"tierGroups": [{"name": "sandbox", "tiers": ["x"]}]}, "a group cannot be named sandbox"),
+    "a group named as a server": (
+        {"tierGroups": [{"name": "sandbox", "tiers": ["x"]}]},
+        "a group is named sandbox, must not be cascade or sandbox",
+    ),
 }
 
 

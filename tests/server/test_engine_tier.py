@@ -164,7 +164,7 @@ def test_sequences_of_a_request_share_their_prompt(client: InferenceServerClient
 
 
 def test_a_prompt_that_is_too_long_for_the_engine_is_refused(client: InferenceServerClient) -> None:
-    sentence = "invalid request: text_input has 3200 tokens, allowed are at most 3072"
+    sentence = "invalid request: text_input has 3200 tokens, must have 3072 or fewer"
     assert refusal(client, TIER, inputs(text_input="1\n" * 1600)) == sentence
 
 

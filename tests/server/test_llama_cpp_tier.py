@@ -72,7 +72,7 @@ def test_solutions_and_tests_asked_for_at_the_same_time_are_what_each_is_alone(c
 
 def test_a_prompt_that_leaves_no_room_in_the_context_is_refused_and_the_tier_answers_on(client: InferenceServerClient) -> None:
     assert refusal(client, SMALL, inputs(text_input="1\n" * 3000)) == (
-        "invalid request: text_input has 6000 tokens, allowed are at most 4095: the context holds 4096, completion included"
+        "invalid request: text_input has 6000 tokens, must have 4095 or fewer: the context holds 4096, completion included"
     )
     assert generate(client, text_input=COUNTING, max_tokens=1)["text_output"] == [b"5"]
 

@@ -71,7 +71,7 @@ def test_everything_but_the_prompt_has_a_default(client: InferenceServerClient) 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a" * 3073, "text_input has 3073 tokens, allowed are at most 3072"),
+        ("a" * 3073, "text_input has 3073 tokens, must have 3072 or fewer"),
         ("", "text_input is empty, must be UTF-8 text"),
     ],
 )

@@ -1,12 +1,15 @@
 """llama.cpp in this process, behind the tier contract: one model in a few slots, each with its share of the cores.
 
-Why a slot decodes one sequence at a time. On a few CPU cores, sequences decoded side by side are hardly faster than one after
-another, and a batch's composition changes the low bits of its logits, which is enough to flip a token. Why a slot has few
-threads. The threads of one evaluation meet after every operation, so on two cores two slots of one thread write more than one
-slot of two, and a busy neighbour slows one slot, not all. Why the prompt is read separately. The logits after a prompt also
-depend on how much of it was read in one batch, that is, on what the cache held. So a call first reads its whole prompt into an
-empty cache, and each of its sequences then starts from that same cache. On one kind of CPU, the same prompt and seed give the
-same text, whatever ran before, in any slot and with any number of threads.
+A slot decodes one sequence at a time. On a few CPU cores a batch of sequences is hardly faster than one after another, and the
+batch's composition changes the low bits of the logits, which is enough to flip a token.
+
+A slot has few threads. The threads of one evaluation synchronize after every operation. So on two cores, two slots of one thread
+generate more than one slot of two threads, and a busy neighbour slows one slot, not all.
+
+A call evaluates its whole prompt first, into an empty cache, and each of its sequences starts from that cache. The logits after
+a prompt depend on how much of it was evaluated in one batch, that is, on what the cache held before.
+
+So on one kind of CPU, the same prompt and seed give the same text, whatever ran before, in any slot, with any number of threads.
 """
 
 from __future__ import annotations
@@ -29,54 +32,55 @@ from codecascade.errors import Cancelled, InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
 from codecascade.types import Sample
 
-# OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, 2 tokens/s
-# instead of 20. OpenMP reads this once, when it is loaded. A slot of one thread never waits.
+# By default OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, that
+# gives 2 tokens/s instead of 20. OpenMP reads this variable once, when it is loaded. A slot of one thread never waits.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import xllamacpp
 
-_BATCH_TOKENS = 64  # of a prompt, between two looks at whether the caller is still there; larger batches are no faster
+_BATCH_TOKENS = 64  # prompt tokens between two checks for cancellation; larger batches are no faster
 _GGUF = b"GGUF"
 _LOG_ERRORS = 1
 _LISTEN_S = 60.0
 
 
 class LlamaCpp:
-    """weights: a GGUF file. context_tokens: prompt and completion together. slots: calls served at a time, cores permitting.
+    """A loaded GGUF model. Calls queue in the order of arrival. Raises TierUnavailable if the weights cannot be loaded."""
 
-    Raises TierUnavailable if the weights cannot be loaded. Calls queue up in the order in which they came.
-    """
-
-    def __init__(self, weights: Path, context_tokens: int, slots: int) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        context_tokens: int,  # prompt and completion together
+        slots: int,  # calls served at a time, at most one per core
+    ) -> None:
         cores = len(os.sched_getaffinity(0))
         slots = min(slots, cores)
         self._free = [_Slot(weights, context_tokens, threads=cores // slots) for _ in range(slots)]
         self._workers = ThreadPoolExecutor(slots, thread_name_prefix="llama.cpp")
 
     async def generate(self, request: GenerateRequest) -> Generation:
-        """One sample per sequence; sequence j is drawn with a seed that follows from (request.seed, j).
+        """One sample per sequence. The seed of sequence j derives from (request.seed, j).
 
-        Stop words are cut from the text, and are paid for. A text that ends at max_tokens (finish_reason "length") ends
-        before what may have been the beginning of a stop word. A line has ended, for max_lines and line_tokens, when its line
-        feed is known not to begin a stop word, often a token later. Cancelling stops the generation at its next token and gives
-        its slot to the next call.
+        Stop words are cut from the text, but their tokens count. If a text ends at max_tokens (finish_reason "length"), what may
+        begin a stop word is cut from its end too. For max_lines and line_tokens, a line has ended when its line feed is
+        known not to begin a stop word, often a token later. Cancelling stops the generation at its next token and frees its slot.
         Raises InvalidRequest if the prompt does not fit into the context.
         """
-        gone = threading.Event()
+        cancelled = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, self._generate, request, gone)
+            return await asyncio.get_running_loop().run_in_executor(self._workers, self._generate, request, cancelled)
         except asyncio.CancelledError:
-            gone.set()
+            cancelled.set()
             raise
 
     def close(self) -> None:
-        """Waits for the calls under way, drops the rest."""
+        """Wait for the running calls and drop the queued ones."""
         self._workers.shutdown(cancel_futures=True)
         self._free.clear()
 
-    def _generate(self, request: GenerateRequest, gone: threading.Event) -> Generation:
+    def _generate(self, request: GenerateRequest, cancelled: threading.Event) -> Generation:
         slot = self._free.pop()  # there are as many slots as workers
         try:
-            return slot.generate(request, gone)
+            return slot.generate(request, cancelled)
         finally:
             self._free.append(slot)
 
@@ -86,22 +90,22 @@ class _Slot:
 
     def __init__(self, weights: Path, context_tokens: int, threads: int) -> None:
         self._server = _load(weights, context_tokens, threads)
-        self._read: _Read | None = None
+        self._cached: _CachedPrompt | None = None
 
-    def generate(self, request: GenerateRequest, gone: threading.Event) -> Generation:
-        prompt_tokens = self._read_prompt(request.text_input, gone)
+    def generate(self, request: GenerateRequest, cancelled: threading.Event) -> Generation:
+        prompt_tokens = self._read_prompt(request.text_input, cancelled)
         sequences = range(request.num_return_sequences)
-        return Generation(tuple(self._write(request, sequence, gone) for sequence in sequences), prompt_tokens)
+        return Generation(tuple(self._write(request, sequence, cancelled) for sequence in sequences), prompt_tokens)
 
-    def _read_prompt(self, text: str, gone: threading.Event) -> int:
-        """Leaves the slot's cache holding this prompt, read from its start. Returns the prompt's tokens."""
-        if self._read is None or self._read.text != text:
-            self._read = None
-            answer = self._ask({"prompt": text, "max_tokens": 0, "cache_prompt": False}, _Answer(gone))
-            self._read = _Read(text, answer.prompt_tokens)
-        return self._read.tokens
+    def _read_prompt(self, text: str, cancelled: threading.Event) -> int:
+        """Fill the slot's cache with this prompt, evaluated from its start. Returns the number of prompt tokens."""
+        if self._cached is None or self._cached.text != text:
+            self._cached = None
+            answer = self._ask({"prompt": text, "max_tokens": 0, "cache_prompt": False}, _Answer(cancelled))
+            self._cached = _CachedPrompt(text, answer.prompt_tokens)
+        return self._cached.tokens
 
-    def _write(self, request: GenerateRequest, sequence: int, gone: threading.Event) -> Sample:
+    def _write(self, request: GenerateRequest, sequence: int, cancelled: threading.Event) -> Sample:
         answer = self._ask(
             {
                 "prompt": request.text_input,
@@ -113,12 +117,12 @@ class _Slot:
                 "top_p": request.top_p,
                 "seed": sequence_seed(request.seed, sequence),
             },
-            _Answer(gone, request.max_lines),
+            _Answer(cancelled, request.max_lines),
         )
         return answer.sample
 
     def _ask(self, body: dict[str, Any], answer: _Answer) -> _Answer:
-        """Streams, because between two chunks an answer can be ended. Raises Cancelled, InvalidRequest, TierUnavailable."""
+        """Stream, because a stream can be ended between two chunks. Raises Cancelled, InvalidRequest, TierUnavailable."""
         stream = {
             "stream": True,
             "return_progress": True,
@@ -126,7 +130,7 @@ class _Slot:
             "stream_options": {"include_usage": True},
         }
         self._server.handle_completions({**body, **stream}, answer.receive)
-        if answer.gone.is_set():
+        if answer.cancelled.is_set():
             raise Cancelled("the caller cancelled the request")
         if answer.error is not None:
             raise _failure(answer.error)
@@ -134,7 +138,7 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _CachedPrompt:
     """The prompt that the slot's cache holds."""
 
     text: str
@@ -142,10 +146,10 @@ class _Read:
 
 
 class _Answer:
-    """What a stream of completion chunks has brought so far. max_lines: None: it ends by itself."""
+    """The chunks that a completion has streamed so far. Without max_lines, the stream ends by itself."""
 
-    def __init__(self, gone: threading.Event, max_lines: int | None = None) -> None:
-        self.gone = gone
+    def __init__(self, cancelled: threading.Event, max_lines: int | None = None) -> None:
+        self.cancelled = cancelled
         self.error: dict[str, Any] | None = None
         self.prompt_tokens = 0
         self._max_lines = max_lines
@@ -155,7 +159,7 @@ class _Answer:
         self._finish_reason = "stop"
 
     def receive(self, chunk: dict[str, Any]) -> bool:
-        """One more chunk: of one token, often without text, or the last one. Returns whether that is enough."""
+        """Add a chunk: one token (often without text), or the last chunk. Returns whether the answer is complete."""
         self.error = chunk.get("error")
         if self.error is None:
             choice = chunk["choices"][0]
@@ -165,7 +169,7 @@ class _Answer:
             if "usage" in chunk:
                 self.prompt_tokens = chunk["usage"]["prompt_tokens"]
                 self._finish_reason = choice["finish_reason"]
-        return self.gone.is_set() or self._has_enough_lines
+        return self.cancelled.is_set() or self._has_enough_lines
 
     @property
     def sample(self) -> Sample:
@@ -182,7 +186,7 @@ class _Answer:
 def _failure(error: dict[str, Any]) -> Exception:
     if error.get("type") == "exceed_context_size_error":
         return InvalidRequest(
-            f"text_input has {error['n_prompt_tokens']} tokens, allowed are at most {error['n_ctx'] - 1}: "
+            f"text_input has {error['n_prompt_tokens']} tokens, must have {error['n_ctx'] - 1} or fewer: "
             f"the context holds {error['n_ctx']}, completion included"
         )
     return TierUnavailable(f"llama.cpp refused the request: {error['message']}")
@@ -197,13 +201,13 @@ def _load(weights: Path, context_tokens: int, threads: int) -> Any:
     params.n_parallel = 1
     params.n_batch = params.n_ubatch = _BATCH_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.cache_ram_mib = 0  # nothing is cached but what the slot holds
+    params.cache_ram_mib = 0  # no prompt cache beside the slot's own
     params.cache_idle_slots = False
     params.n_ctx_checkpoints = 0
     params.endpoint_slots = False
     params.ui = False
     params.verbosity = _LOG_ERRORS
-    # The server insists on listening: on a socket that nobody else can open, and whose name is gone at once.
+    # The server has to listen somewhere: on a socket that nobody else can open and whose file is removed at once.
     with tempfile.TemporaryDirectory(prefix="codecascade-") as folder, _signal_handlers_kept():
         address = os.path.join(folder, "llama.cpp.sock")
         params.hostnames = [address]
@@ -211,15 +215,15 @@ def _load(weights: Path, context_tokens: int, threads: int) -> Any:
             server = xllamacpp.Server(params)
         except RuntimeError as error:
             raise TierUnavailable(
-                f"the weights file {weights} cannot be loaded: it is not a whole GGUF model that llama.cpp knows, "
-                f"or there is too little memory for it and {context_tokens} tokens of context"
+                f"the weights file {weights} cannot be loaded: it is incomplete, llama.cpp does not support its model, "
+                f"or the memory is too small for it and {context_tokens} tokens of context"
             ) from error
         _wait_until_it_listens(address)
         return server
 
 
 def _wait_until_it_listens(address: str) -> None:
-    """A server that is closed before its thread accepts connections never ends, and neither does whoever closes it."""
+    """Wait, because a server that is closed before its thread accepts connections never ends, and close() then hangs."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_LISTEN_S)
@@ -242,11 +246,10 @@ def _check(weights: Path) -> None:
 
 @contextlib.contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """llama.cpp takes SIGINT and SIGTERM for itself; they belong to the process around it (Triton's stub, a test run)."""
+    """Restore the handlers of SIGINT and SIGTERM: llama.cpp replaces those of its process (Triton's stub, a test run)."""
     libc = ctypes.CDLL(None)
-    saved = {
-        number: ctypes.create_string_buffer(256) for number in (signal.SIGINT, signal.SIGTERM)
-    }  # a struct sigaction is smaller
+    # A struct sigaction is smaller than 256 bytes.
+    saved = {number: ctypes.create_string_buffer(256) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, action in saved.items():
         libc.sigaction(int(number), None, action)
     try:

@@ -157,7 +157,7 @@ async def test_text_that_is_not_ascii_comes_back_whole(engine: LlamaCpp) -> None
 
 
 async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(engine: LlamaCpp) -> None:
-    with pytest.raises(InvalidRequest, match=r"text_input has 600 tokens, allowed are at most 511: the context holds 512"):
+    with pytest.raises(InvalidRequest, match=r"text_input has 600 tokens, must have 511 or fewer: the context holds 512"):
         await engine.generate(request("1\n" * 300))
     assert texts(await engine.generate(request(COUNTING, max_tokens=1))) == ["5"]
 

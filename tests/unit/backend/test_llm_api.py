@@ -147,7 +147,7 @@ async def test_a_completion_ends_where_the_context_does(engine: LlmApi) -> None:
 
 
 async def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(engine: LlmApi) -> None:
-    with pytest.raises(InvalidRequest, match=r"text_input has 21 tokens, allowed are at most 20$"):
+    with pytest.raises(InvalidRequest, match=r"text_input has 21 tokens, must have 20 or fewer$"):
         await engine.generate(request("a" * 21))
 
 

@@ -174,7 +174,7 @@ def test_temperature_0_and_top_p_0_are_greedy_and_are_sent_as_values_that_an_eng
 
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
     assert prompt_ids(TOKENIZER, "xyx", 3) == tuple(ids(b"x", b"y", b"x"))
-    with pytest.raises(InvalidRequest, match=r"text_input has 4 tokens, allowed are at most 3$"):
+    with pytest.raises(InvalidRequest, match=r"text_input has 4 tokens, must have 3 or fewer$"):
         prompt_ids(TOKENIZER, "xyxy", 3)
 
 
@@ -196,5 +196,5 @@ def test_an_end_token_is_no_text_even_where_the_tokenizer_calls_it_an_ordinary_o
 
 
 def test_a_tokenizer_of_another_kind_is_refused_by_name() -> None:
-    with pytest.raises(UnknownTokenizer, match="the tokenizer's decoder is WordPiece, allowed are ByteLevel and ByteFallback"):
+    with pytest.raises(UnknownTokenizer, match="the tokenizer's decoder is WordPiece, must be ByteLevel or ByteFallback"):
         pieces({"a": 0}, {}, frozenset({"WordPiece"}), [])

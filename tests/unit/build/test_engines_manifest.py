@@ -88,7 +88,7 @@ def test_an_engine_file_that_is_cut_short_is_not_loaded(folder: Path) -> None:
     with pytest.raises(EngineError, match=r"rank1.engine has 3 bytes, and 4 bytes were built; build it on this machine: make"):
         check_engine(folder, HERE)
     (folder / "rank1.engine").unlink()
-    with pytest.raises(EngineError, match=r"rank1.engine is not there, and 4 bytes were built"):
+    with pytest.raises(EngineError, match=r"rank1.engine is missing, and 4 bytes were built"):
         check_engine(folder, HERE)
 
 
@@ -112,10 +112,10 @@ def changed(**values: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (changed(format=2), "its format is 2, and this version reads format 1"),
+        (changed(format=2), "its format is 2, this version reads format 1"),
         ("[]", "list indices"),
         ("{}", "'format' is missing"),
-        (changed(sm="90"), "sm is '90', an integer is needed"),
+        (changed(sm="90"), "sm is '90', must be an integer"),
         (changed(files={}), "it lists no file of the engine"),
         (changed(files={"rank0.engine": {"bytes": 4}}), "'sha256' is missing"),
         (
@@ -126,7 +126,7 @@ def changed(**values: Any) -> str:
 )
 def test_a_manifest_of_another_form_is_refused(folder: Path, text: str, what: str) -> None:
     (folder / NAME).write_text(text)
-    with pytest.raises(EngineError, match="is not whole") as raised:
+    with pytest.raises(EngineError, match="is invalid") as raised:
         read_manifest(folder)
     assert what in str(raised.value)
 
@@ -134,7 +134,7 @@ def test_a_manifest_of_another_form_is_refused(folder: Path, text: str, what: st
 def test_compute_capabilities_are_read_in_the_order_of_the_ids() -> None:
     listing = "0, 9.0\n1, 8.6\n10, 12.0\n"
     assert gpu_capabilities(listing, (1, 0, 10)) == (86, 90, 120)
-    with pytest.raises(EngineError, match=r"no GPU with the id 2; there are 0, 1, 10\."):
+    with pytest.raises(EngineError, match=r"no GPU with the id 2; it has 0, 1, 10\."):
         gpu_capabilities(listing, (2,))
     with pytest.raises(EngineError, match=r"no GPU with the id 0; nvidia-smi shows none\."):
         gpu_capabilities("No devices were found\n", (0,))

@@ -1,11 +1,11 @@
-{{- /* The deployment file with what only the release knows: where each tier is, and where the plans are. */}}
+{{- /* The deployment file, with what only the release knows: each tier's address and the path of the plans. */}}
 {{- define "codecascade.deployment" -}}
 {{- $family := required "family is not set: the model family, as in build/families" .Values.family }}
 {{- $text := required "deployment is not set: --set-file deployment=FILE, as make plan-gpus ARGS=--render writes it" .Values.deployment }}
 {{- $deployment := fromJson $text }}
 {{- if hasKey $deployment "Error" }}{{ fail (printf "deployment is not a JSON object: %s" $deployment.Error) }}{{ end }}
 {{- if ne (toString $deployment.family) $family }}
-{{- fail (printf "deployment is of the family %v, the release's is %s" $deployment.family $family) }}
+{{- fail (printf "deployment has the family %v, must be the release's, %s" $deployment.family $family) }}
 {{- end }}
 {{- $place := dict }}
 {{- range include "codecascade.groups" . | fromYamlArray }}
@@ -22,19 +22,19 @@
 {{- $tiers = append $tiers (set . "url" $url) }}
 {{- $place = omit $place .name }}
 {{- end }}
-{{- if $place }}{{ fail (printf "tierGroups: %s not in the deployment" (join ", " (keys $place | sortAlpha))) }}{{ end }}
+{{- if $place }}{{ fail (printf "tierGroups: not in the deployment: %s" (join ", " (keys $place | sortAlpha))) }}{{ end }}
 {{- $_ := set $deployment "tiers" $tiers }}
 {{- $_ := set $deployment "plans" (printf "/etc/codecascade/plans/%s.json" $family) }}
 {{- toPrettyJson $deployment }}
 {{- end }}
 
-{{- /* The plan file as it was given, after a look at it: the server would keep a bad one out, but only at its start. */}}
+{{- /* The plan file as given, checked here because the server would refuse a bad one only at its start. */}}
 {{- define "codecascade.plans" -}}
 {{- $text := required "plans is not set: --set-file plans=plans/<family>.json" .Values.plans }}
 {{- $plans := fromJson $text }}
 {{- if hasKey $plans "Error" }}{{ fail (printf "plans is not a JSON object: %s" $plans.Error) }}{{ end }}
 {{- if ne (toString $plans.family) .Values.family }}
-{{- fail (printf "plans are of the family %v, the release's is %s" $plans.family .Values.family) }}
+{{- fail (printf "plans has the family %v, must be the release's, %s" $plans.family .Values.family) }}
 {{- end }}
 {{- $tiers := list }}
 {{- range .Values.tierGroups }}{{ $tiers = concat $tiers .tiers }}{{ end }}

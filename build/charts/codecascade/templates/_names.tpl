@@ -1,4 +1,4 @@
-{{- /* Short enough for the name of a Service with a group and -http behind it. */}}
+{{- /* Cut, so that it fits into the name of a Service with a group and -http appended. */}}
 {{- define "codecascade.fullname" -}}
 {{- include "codecascade.release" . | trunc 37 | trimSuffix "-" }}
 {{- end }}
@@ -12,12 +12,12 @@
 {{ include "codecascade.fullname" .root }}-{{ .server }}
 {{- end }}
 
-{{- /* Where one server's gRPC is reached: a name that stands for all its pods. */}}
+{{- /* The address of one server's gRPC. The name resolves to all its pods. dict "root" "server". */}}
 {{- define "codecascade.address" -}}
 {{ include "codecascade.server" . }}.{{ .root.Release.Namespace }}.svc:8001
 {{- end }}
 
-{{- /* The labels that selectors use. */}}
+{{- /* The labels that selectors use. dict "root" "server". */}}
 {{- define "codecascade.selector" -}}
 app.kubernetes.io/name: codecascade
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -32,27 +32,27 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
-{{- /* dict "root" "image". */}}
+{{- /* The reference of an image. dict "root" "image". */}}
 {{- define "codecascade.image" -}}
 {{ .image.repository }}{{ if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag | default .root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{- /* The tier groups, complete: a YAML list of each group over tierDefaults. Read it with fromYamlArray. */}}
+{{- /* The tier groups, each merged over tierDefaults: a YAML list. Read it with fromYamlArray. */}}
 {{- define "codecascade.groups" -}}
 {{- $groups := list }}
 {{- range .Values.tierGroups }}
 {{- $group := mergeOverwrite (deepCopy $.Values.tierDefaults) . }}
 {{- if has $group.name (list "cascade" "sandbox") }}
-{{- fail (printf "tierGroups: a group cannot be named %s" $group.name) }}
+{{- fail (printf "tierGroups: a group is named %s, must not be cascade or sandbox" $group.name) }}
 {{- end }}
 {{- if and (gt (int $group.ranks) 1) (ne $group.runtime "tensorrt_llm") }}
-{{- fail (printf "tierGroups: %s has ranks %d, with the runtime %s allowed is 1: it starts its own" $group.name (int $group.ranks) $group.runtime) }}
+{{- fail (printf "tierGroups: %s has ranks %d, must be 1 with the runtime %s, which starts its own ranks" $group.name (int $group.ranks) $group.runtime) }}
 {{- end }}
 {{- if and (gt (int $group.ranks) 1) (gt (len $group.tiers) 1) }}
-{{- fail (printf "tierGroups: %s splits its engine over %d GPUs and has %d tiers, allowed is 1" $group.name (int $group.ranks) (len $group.tiers)) }}
+{{- fail (printf "tierGroups: %s has ranks %d and %d tiers, must have 1 tier" $group.name (int $group.ranks) (len $group.tiers)) }}
 {{- end }}
 {{- if gt (int $group.ranks) (int $group.gpus) }}
-{{- fail (printf "tierGroups: %s splits its engine over %d GPUs and has %d" $group.name (int $group.ranks) (int $group.gpus)) }}
+{{- fail (printf "tierGroups: %s has ranks %d, must be %d or less, its gpus" $group.name (int $group.ranks) (int $group.gpus)) }}
 {{- end }}
 {{- $groups = append $groups $group }}
 {{- end }}

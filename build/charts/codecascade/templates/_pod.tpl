@@ -1,5 +1,5 @@
 {{- /*
-The Deployment of one server and what goes with it. dict:
+The Deployment of one server, its Services and its PodDisruptionBudget. dict:
   root, server (its name), settings (replicas, resources, …), image (of .Values.images), args (Triton's flags),
   env, mounts, volumes, init (YAML texts, may be empty), annotations (dict), gpus, gpuResource
 */}}
@@ -32,7 +32,7 @@ spec:
     spec:
       serviceAccountName: {{ include "codecascade.fullname" .root }}
       automountServiceAccountToken: false
-      enableServiceLinks: false # they would set variables that begin with CODECASCADE_, as settings do
+      enableServiceLinks: false # they would set variables that begin with CODECASCADE_, like settings
       terminationGracePeriodSeconds: {{ add (int $settings.drainSeconds) 20 }}
       {{- with .root.Values.images.pullSecrets }}
       imagePullSecrets:
@@ -109,7 +109,7 @@ spec:
             failureThreshold: 6
           lifecycle:
             preStop:
-              exec: {command: [sleep, "5"]} # until the Services no longer name this pod
+              exec: {command: [sleep, "5"]} # until the Services no longer list this pod
           resources:
             {{- $resources := deepCopy $settings.resources }}
             {{- if .gpus }}
@@ -130,7 +130,7 @@ spec:
       volumes:
         - name: tmp
           emptyDir: {sizeLimit: 1Gi}
-        - name: shm # tensors on their way to and from Python models
+        - name: shm # carries tensors to and from Python models
           emptyDir: {medium: Memory, sizeLimit: {{ $settings.sharedMemory }}}
         {{- with .volumes }}
         {{- . | nindent 8 }}
@@ -142,7 +142,7 @@ metadata:
   name: {{ $name }}
   labels:
     {{- include "codecascade.labels" . | nindent 4 }}
-spec: # headless: a gRPC client knows every pod and takes them in turn
+spec: # headless: a gRPC client resolves every pod and calls them in turn
   clusterIP: None
   selector:
     {{- include "codecascade.selector" . | nindent 4 }}
@@ -178,7 +178,7 @@ spec:
       {{- include "codecascade.selector" . | nindent 6 }}
 {{- end }}
 
-{{- /* Flags of a server's TLS. dict "folder" "clients" (whether clients show a certificate). A JSON list. */}}
+{{- /* Triton's flags for TLS: a JSON list. dict "folder" "clients" (whether clients need a certificate). */}}
 {{- define "codecascade.tlsFlags" -}}
 {{- $flags := list (printf "--grpc-server-cert=%s/tls.crt" .folder) (printf "--grpc-server-key=%s/tls.key" .folder) }}
 {{- if .clients }}

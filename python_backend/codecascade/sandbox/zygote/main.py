@@ -22,7 +22,7 @@ PREIMPORTED = syscalls.words(
     operator random re string struct sys time types typing zlib
     """
 )
-# At the level `sealed` no file can be opened, so programs can import these and nothing more.
+# At the level `sealed` no file can be opened, so programs can import only these and PREIMPORTED.
 _SEALED = syscalls.words(
     """
     argparse array ast base64 binascii bz2 calendar colorsys csv dataclasses decimal difflib doctest fcntl fractions graphlib

@@ -25,7 +25,7 @@ _X32_BIT = 0x40000000
 _SET_MODE_FILTER = 1
 _FLAG_SPEC_ALLOW = 4
 
-# The commands (second arguments) of these two calls that are allowed. Others could signal a process, reach a device, or change a
+# The allowed commands (second arguments) of these two calls. Others could signal a process, reach a device, or change a
 # descriptor that the next child shares.
 FCNTL = (0, 1030, 1, 2, 3)  # F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL
 IOCTL = (0x5401, 0x5451, 0x5450, 0x541B)  # TCGETS, FIOCLEX, FIONCLEX, FIONREAD

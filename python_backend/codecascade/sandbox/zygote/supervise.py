@@ -21,7 +21,7 @@ CHANNEL = 3  # where a child writes its frames
 FIRST_PRIVATE_FD = 5  # from here on descriptors belong to the zygote; 4 may be the library's folder
 
 WALL_STRETCH = 4.0  # a starved child gets this many times its limit in wall time
-_START_S = 10.0  # CPU time of a child before the candidate's first line
+_START_S = 10.0  # the limit for what a child does before the candidate's first line
 _PIPE_BYTES = 1 << 16
 _SIGKILL, _POLLHUP = int(signal.SIGKILL), select.POLLHUP
 

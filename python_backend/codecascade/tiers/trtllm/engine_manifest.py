@@ -1,7 +1,7 @@
-"""What an engine was built for, written beside it, and the check that it is what this server can run.
+"""The manifest beside an engine says what it was built for, and is checked against what this server can run.
 
-TensorRT itself says of an engine of another version or GPU that it cannot be deserialized, and an engine whose ranks do not
-match the GPUs hangs. The manifest lets a tier say which of it is wrong, before the engine is loaded.
+For an engine of another version or GPU, TensorRT itself only says that it cannot be deserialized. An engine whose ranks do not
+match the GPUs hangs. With the manifest a tier says what is wrong, before the engine is loaded.
 """
 
 from __future__ import annotations
@@ -31,56 +31,63 @@ class BuiltFile:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the weights are from. commit: what `revision` was at the download; None where the hub did not say."""
+    """Where the weights are from."""
 
     repository: str
     revision: str
     commit: str | None
+    """What `revision` was at the download; None if the hub did not say."""
     files: Mapping[str, BuiltFile]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineManifest:
-    """sm: compute capability, 90 for 9.0. limits, by name: what the engine was built to take at most.
-
-    commands: the argvs that made it. files: of the engine, by name. built: UTC, ISO 8601. rebuild: the command for a person.
-    """
+    """What an engine was built for and from."""
 
     tier: str
     family: str
     gpu: str
     sm: int
+    """Compute capability, 90 for 9.0."""
     tensorrt_llm: str
     tensorrt: str
     tensor_parallel: int
     dtype: str
     quantization: str
     limits: Mapping[str, int]
+    """The most that the engine was built to take, by name."""
     source: Source
     files: Mapping[str, BuiltFile]
+    """The engine's files, by name."""
     commands: Sequence[Sequence[str]]
+    """The argvs that made the engine."""
     built: str
+    """UTC, ISO 8601."""
     rebuild: str
+    """The command for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What an engine is to run on. sms: the compute capability of each GPU that it is given, in order."""
+    """What an engine is to run on."""
 
     tensorrt_llm: str
     tensorrt: str
     sms: Sequence[int]
+    """The compute capability of each GPU that the engine gets, in order."""
 
 
 def check_engine(folder: Path, machine: Machine) -> EngineManifest:
     """The manifest of the engine in a folder. Raises EngineError if it cannot run on this machine."""
     manifest = read_manifest(folder)
-    for what, there, here in (
+    for package, built_with, installed in (
         ("TensorRT-LLM", manifest.tensorrt_llm, machine.tensorrt_llm),
         ("TensorRT", manifest.tensorrt, machine.tensorrt),
     ):
-        if there != here:
-            raise EngineError(f"{_built(folder, manifest)} with {what} {there}, and this server has {here}; {_again(manifest)}")
+        if built_with != installed:
+            raise EngineError(
+                f"{_built(folder, manifest)} with {package} {built_with}, and this server has {installed}; {_again(manifest)}"
+            )
     if len(machine.sms) != manifest.tensor_parallel:
         raise EngineError(
             f"{_built(folder, manifest)} for a group of {manifest.tensor_parallel} GPU(s), and it is given {len(machine.sms)}; "
@@ -93,16 +100,16 @@ def check_engine(folder: Path, machine: Machine) -> EngineManifest:
             f"{_built(folder, manifest)} for {manifest.gpu} (SM {manifest.sm}), and it is given a GPU of SM {other[0]}; "
             f"{_again(manifest, this_kind=True)}"
         )
-    for name, expected in manifest.files.items():
-        found = _size(folder / name)
-        if found != expected.bytes:
-            has = "is not there" if found is None else f"has {found} bytes"
-            raise EngineError(f"The engine file {folder / name} {has}, and {expected.bytes} bytes were built; {_again(manifest)}")
+    for name, built in manifest.files.items():
+        size = _size(folder / name)
+        if size != built.bytes:
+            state = "is missing" if size is None else f"has {size} bytes"
+            raise EngineError(f"The engine file {folder / name} {state}, and {built.bytes} bytes were built; {_again(manifest)}")
     return manifest
 
 
 def read_manifest(folder: Path) -> EngineManifest:
-    """Raises EngineError if there is none or it is not whole."""
+    """Raises EngineError if the manifest is missing or incomplete."""
     path = folder / NAME
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -114,7 +121,7 @@ def read_manifest(folder: Path) -> EngineManifest:
         return _parse(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise EngineError(f"The manifest {path} is not whole: {what}; build the engine again with `make engines`.") from error
+        raise EngineError(f"The manifest {path} is invalid: {what}; build the engine again with `make engines`.") from error
 
 
 def manifest_text(manifest: EngineManifest) -> str:
@@ -123,7 +130,7 @@ def manifest_text(manifest: EngineManifest) -> str:
 
 
 def this_machine(gpu_device_ids: Sequence[int]) -> Machine:
-    """What is installed here, and the GPUs of these ids. Raises EngineError naming what is missing."""
+    """What is installed here, and the GPUs with these ids. Raises EngineError naming what is missing."""
     sms = gpu_capabilities(_compute_caps(), gpu_device_ids)
     return Machine(tensorrt_llm=_version("tensorrt_llm"), tensorrt=_version("tensorrt"), sms=sms)
 
@@ -131,19 +138,19 @@ def this_machine(gpu_device_ids: Sequence[int]) -> Machine:
 def gpu_capabilities(listing: str, gpu_device_ids: Sequence[int]) -> tuple[int, ...]:
     """The compute capabilities of some GPUs. listing: `index, 9.0` lines, as nvidia-smi prints them. Raises EngineError."""
     known = {
-        int(found["id"]): int(found["major"]) * 10 + int(found["minor"])
-        for found in re.finditer(r"^(?P<id>\d+), (?P<major>\d+)\.(?P<minor>\d)\s*$", listing, re.MULTILINE)
+        int(line["id"]): int(line["major"]) * 10 + int(line["minor"])
+        for line in re.finditer(r"^(?P<id>\d+), (?P<major>\d+)\.(?P<minor>\d)\s*$", listing, re.MULTILINE)
     }
     for gpu in gpu_device_ids:
         if gpu not in known:
-            there = f"there are {', '.join(map(str, known))}" if known else "nvidia-smi shows none"
-            raise EngineError(f"This machine has no GPU with the id {gpu}; {there}.")
+            ids = f"it has {', '.join(map(str, known))}" if known else "nvidia-smi shows none"
+            raise EngineError(f"This machine has no GPU with the id {gpu}; {ids}.")
     return tuple(known[gpu] for gpu in gpu_device_ids)
 
 
 def _parse(data: Any) -> EngineManifest:
     if data["format"] != FORMAT:
-        raise ValueError(f"its format is {data['format']!r}, and this version reads format {FORMAT}")
+        raise ValueError(f"its format is {data['format']!r}, this version reads format {FORMAT}")
     values = {field.name: data[field.name] for field in fields(EngineManifest)}
     source = values["source"]
     values["source"] = Source(source["repository"], source["revision"], source["commit"], _files(source["files"]))
@@ -152,7 +159,7 @@ def _parse(data: Any) -> EngineManifest:
         raise ValueError("it lists no file of the engine")
     for name in ("sm", "tensor_parallel"):
         if not isinstance(values[name], int):
-            raise ValueError(f"{name} is {values[name]!r}, an integer is needed")
+            raise ValueError(f"{name} is {values[name]!r}, must be an integer")
     return EngineManifest(**values)
 
 

@@ -1,8 +1,8 @@
-"""TensorRT-LLM's LLM API in this process, behind the tier contract: a checkpoint as it is on the hub, no engine to build.
+"""TensorRT-LLM's LLM API in this process, behind the tier contract: it loads a checkpoint from the hub, no engine is built.
 
-Written against the LLM API of TensorRT-LLM 1.2 and 1.3, whose signatures do not differ in what is used here. Whether a seed is
-honoured is the sampler's matter: the PyTorch sampler drew from one stream for all requests until NVIDIA/TensorRT-LLM's pull
-request 17172 (August 2026) gave each a stream of its own. Before, sampled texts differ from call to call; greedy ones do not.
+Written for the LLM API of TensorRT-LLM 1.2 and 1.3, whose signatures are the same in what is used here. The sampler decides
+whether a seed has an effect. The PyTorch sampler drew from one stream for all requests until NVIDIA/TensorRT-LLM's pull request
+17172 (August 2026) gave each request its own. Without it, sampled texts differ from call to call; greedy ones do not.
 """
 
 from __future__ import annotations
@@ -27,40 +27,41 @@ from codecascade.tiers.trtllm.tokens import (
     with_lines,
 )
 
-# What mpirun leaves in the environment of a server that it started. The LLM API starts its own ranks, which must not take it
-# for theirs.
+# Variables that mpirun sets for a server that it starts. The LLM API starts its own ranks, which must not read them.
 _MPI_JOB = ("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_SIZE", "PMIX_RANK", "PMIX_NAMESPACE", "PMIX_SERVER_", "PMI_", "ORTE_")
-_STOP_WORDS_KEPT = 256  # lists of stop words whose tokens are kept; a style of prompts has two
+_CACHED_STOP_WORDS = 256  # lists of stop words whose tokens are cached; a prompt style has two lists
 
 
 @dataclass(frozen=True, slots=True)
 class LlmApiSettings:
-    """checkpoint: a folder as on the hub. gpu_device_ids: as many as the model is split over.
-
-    max_input_tokens: of a prompt. context_tokens: prompt and completion. kv_cache_tokens: of all sequences under way, in at most
-    kv_cache_share of the memory that is free when the model is loaded.
-    """
+    """How the LLM API loads a checkpoint."""
 
     checkpoint: Path
+    """A folder with the files of the hub."""
     dtype: str
     gpu_device_ids: tuple[int, ...]
+    """The GPUs that the model is split over."""
     max_batch_size: int
     max_input_tokens: int
+    """Of a prompt."""
     context_tokens: int
+    """Prompt and completion together."""
     kv_cache_tokens: int
+    """Of all running sequences together."""
     kv_cache_share: float
+    """The most that the KV cache takes of the memory that is free after loading the model."""
 
 
 class LlmApi:
-    """Raises TierUnavailable if TensorRT-LLM cannot load the checkpoint. Make it where no CUDA call was made before."""
+    """A checkpoint loaded by TensorRT-LLM. Raises TierUnavailable if that fails. Make it before the process's first CUDA call."""
 
     def __init__(self, settings: LlmApiSettings, tokenizer: Tokenizer) -> None:
         self._settings = settings
         self._tokenizer = tokenizer
-        self._stop_sequences = lru_cache(_STOP_WORDS_KEPT)(partial(stop_sequences, tokenizer))
+        self._stop_sequences = lru_cache(_CACHED_STOP_WORDS)(partial(stop_sequences, tokenizer))
         prepare_environment(os.environ, settings.gpu_device_ids)
         try:
-            from tensorrt_llm import SamplingParams  # reads the environment: not before it is prepared
+            from tensorrt_llm import SamplingParams  # reads the environment, so it comes after prepare_environment
 
             self._sampling_params = SamplingParams
             self._llm = _load(settings)
@@ -69,10 +70,11 @@ class LlmApi:
             raise TierUnavailable(f"the checkpoint {settings.checkpoint} cannot be loaded by TensorRT-LLM: {reason}") from error
 
     async def generate(self, request: GenerateRequest) -> Generation:
-        """One sample per sequence; sequence j is drawn with a seed that follows from (request.seed, j).
+        """One sample per sequence. The seed of sequence j derives from (request.seed, j).
 
-        A sequence that has max_lines lines is aborted: what TensorRT-LLM wrote until it knew of that is neither seen nor counted.
-        Cancelling aborts the sequences that are under way. Raises InvalidRequest if the prompt is too long, TierUnavailable.
+        A sequence that has max_lines lines is aborted. Tokens that TensorRT-LLM generates before it learns of that are neither
+        read nor counted. Cancelling aborts the running sequences. Raises TierUnavailable, and InvalidRequest if the prompt is
+        too long.
         """
         ids = prompt_ids(self._tokenizer, request.text_input, self._settings.max_input_tokens)
         limit = min(request.max_tokens, self._settings.context_tokens - len(ids))
@@ -100,15 +102,15 @@ class LlmApi:
         return Generation(tuple(samples), len(ids))
 
     async def _written(self, answer: Any, max_lines: int | None) -> list[int]:
-        """The tokens of an answer, which has max_lines lines at most."""
+        """The tokens of an answer, which is aborted once it has max_lines lines."""
         if max_lines is None:
             return list((await answer).outputs[0].token_ids)
         tokens: list[int] = []
         lines = 0
-        async for so_far in answer:
-            more = so_far.outputs[0].token_ids[len(tokens) :]
-            tokens += more
-            lines += len(line_ends(self._tokenizer, more))
+        async for partial_answer in answer:
+            new = partial_answer.outputs[0].token_ids[len(tokens) :]
+            tokens += new
+            lines += len(line_ends(self._tokenizer, new))
             if lines >= max_lines:
                 answer.abort()
                 break
@@ -118,10 +120,10 @@ class LlmApi:
         self._llm.shutdown()
 
     def _sampling(self, request: GenerateRequest, limit: int, sequences: Sequence[Sequence[int]], seed: int) -> Any:
-        """Texts of stop sequences, which the LLM API turns into the same tokens again; it is told to return all of them."""
+        """Stop sequences are passed as texts, which the LLM API turns into the same tokens; it returns the stop words too."""
         drawn = engine_sampling(request.temperature, request.top_p)
         first, *others = self._tokenizer.end_ids
-        stop = [self._tokenizer.text(each) for each in sequences]
+        stop = [self._tokenizer.text(sequence) for sequence in sequences]
         return self._sampling_params(
             max_tokens=limit,
             end_id=first,
@@ -138,7 +140,7 @@ class LlmApi:
 
 
 def prepare_environment(environ: MutableMapping[str, str], gpu_device_ids: Sequence[int]) -> None:
-    """What TensorRT-LLM and the ranks that it starts see: these GPUs, and no MPI job around them."""
+    """Make TensorRT-LLM and the ranks that it starts see these GPUs, and no MPI job around them."""
     for key in [key for key in environ if key.startswith(_MPI_JOB)]:
         del environ[key]
     environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpu_device_ids))
@@ -164,5 +166,5 @@ def _load(settings: LlmApiSettings) -> Any:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of an error that came with many, or its kind if it says nothing."""
+    """The first line of an error's text, or its type if the text is empty."""
     return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint's folder, read by transformers. Needs no network."""
+"""Reads the tokenizer in a checkpoint's folder with transformers. Needs no network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codecascade.tiers.trtllm.tokens import AddedToken, Tokenizer, UnknownTokeni
 
 
 def load_tokenizer(folder: Path, end_tokens: Sequence[str]) -> Tokenizer:
-    """end_tokens: as the recipe has them. Raises TierUnavailable, naming the folder and what is wrong with it."""
+    """end_tokens: from the recipe. Raises TierUnavailable, naming the folder and what is wrong with it."""
     if not folder.is_dir():
         raise TierUnavailable(f"the tokenizer's folder {folder} does not exist")
     try:
@@ -31,9 +31,9 @@ def _tokenizer(loaded: Any, end_tokens: Sequence[str]) -> Tokenizer:
     vocabulary = loaded.get_vocab()
     absent = [token for token in end_tokens if token not in vocabulary]
     if absent:
-        raise UnknownTokenizer(f"it has no token {absent[0]!r}")
+        raise UnknownTokenizer(f"it has no token {absent[0]!r}, which the recipe names as an end token")
     ends = tuple(vocabulary[token] for token in end_tokens)
-    added = {each: AddedToken(token.content, token.special) for each, token in loaded.added_tokens_decoder.items()}
+    added = {token_id: AddedToken(token.content, token.special) for token_id, token in loaded.added_tokens_decoder.items()}
     decoder = loaded.backend_tokenizer.decoder
     kinds = frozenset(_kinds(json.loads(decoder.__getstate__()))) if decoder else frozenset()
     return Tokenizer(encode=loaded.encode, pieces=pieces(vocabulary, added, kinds, ends), end_ids=ends)

@@ -1,7 +1,7 @@
-"""Text to tokens and back, as an engine needs it: exact texts after a prompt, stop words, what was generated and why it ended.
+"""Text to tokens and back for an engine: exact completions, stop words, what was generated and why it ended.
 
-A token is its bytes. The bytes of a completion, one token after another, are its text: no space is lost where a piece begins
-with one, and a character that several tokens share comes back whole.
+A token stands for its bytes. The joined bytes of a completion's tokens are its text. So no space is lost where a token begins
+with one, and a character that several tokens share stays whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from codecascade.errors import InvalidRequest
 from codecascade.types import Sample
 
-# What may stand before a stop word and share its first token: "\n```" is one token more than ")\n```" in most vocabularies.
+# Texts that may precede a stop word and share its first token: in most vocabularies ")\n```" begins with one token for ")\n".
 _BEFORE = ("", "\n", ")", "]", "}", '"', '"""', "'", ":", "):", ",")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "\u2581"  # how SentencePiece writes one
@@ -29,29 +29,30 @@ class UnknownTokenizer(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token beside the model's own vocabulary. special: it is no part of any text."""
+    """A token outside the model's own vocabulary."""
 
     content: str
     special: bool
+    """It is not part of any text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """encode: text → ids, as a prompt begins (special tokens in the text are read as such). pieces: id → its bytes.
-
-    end_ids: tokens that end a text; the first is the engine's end_id.
-    """
+    """A tokenizer as the token path uses it."""
 
     encode: Callable[[str], Sequence[int]]
+    """A prompt's text → its ids, with the tokens that begin a prompt. Special tokens in the text are read as such."""
     pieces: tuple[bytes, ...]
+    """id → its bytes."""
     end_ids: tuple[int, ...]
+    """The tokens that end a text; the first is the engine's end_id."""
 
     def text_bytes(self, ids: Iterable[int]) -> bytes:
-        """Ids without a token (a padded vocabulary has some) stand for nothing."""
-        return b"".join(self.pieces[each] for each in ids if 0 <= each < len(self.pieces))
+        """The joined bytes. Ids without a token (a padded vocabulary has some) are skipped."""
+        return b"".join(self.pieces[token] for token in ids if 0 <= token < len(self.pieces))
 
     def text(self, ids: Iterable[int]) -> str:
-        """Without a last character that is not all there; a byte that is wrong anywhere else becomes U+FFFD."""
+        """The text, without an incomplete last character. An invalid byte anywhere else becomes U+FFFD."""
         content = self.text_bytes(ids)
         return _without_cut_character(content).decode("utf-8", "replace")
 
@@ -59,7 +60,7 @@ class Tokenizer:
 def pieces(
     vocabulary: Mapping[str, int], added: Mapping[int, AddedToken], decoders: frozenset[str], ends: Sequence[int]
 ) -> tuple[bytes, ...]:
-    """The bytes of every id. decoders: the kinds of the tokenizer's decoder. Raises UnknownTokenizer."""
+    """The bytes of every id. decoders: the types of the tokenizer's decoder and its parts. Raises UnknownTokenizer."""
     read: Callable[[str], bytes]
     if "ByteLevel" in decoders:
         read = partial(_byte_level, alphabet={character: byte for byte, character in enumerate(_byte_characters())})
@@ -67,34 +68,34 @@ def pieces(
         read = _sentence_piece
     else:
         raise UnknownTokenizer(
-            f"the tokenizer's decoder is {', '.join(sorted(decoders)) or 'absent'}, allowed are ByteLevel and ByteFallback"
+            f"the tokenizer's decoder is {', '.join(sorted(decoders)) or 'absent'}, must be ByteLevel or ByteFallback"
         )
-    found = {each: read(piece) for piece, each in vocabulary.items() if each not in added}
-    found.update({each: b"" if token.special else token.content.encode() for each, token in added.items()})
-    found.update(dict.fromkeys(ends, b""))
-    return tuple(found.get(each, b"") for each in range(max(found) + 1))
+    bytes_of = {token_id: read(piece) for piece, token_id in vocabulary.items() if token_id not in added}
+    bytes_of.update({token_id: b"" if token.special else token.content.encode() for token_id, token in added.items()})
+    bytes_of.update(dict.fromkeys(ends, b""))
+    return tuple(bytes_of.get(token_id, b"") for token_id in range(max(bytes_of) + 1))
 
 
 def stop_sequences(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """Token sequences at which an engine can stop: the end tokens but the first, and each word as texts usually come to it.
+    """Token sequences at which an engine can stop: the end tokens except the first, and each word after what usually precedes it.
 
-    An engine compares tokens, and most vocabularies join a space to what follows it: a word that ends in spaces is looked for
-    without them. What the engine misses is cut from the text afterwards (`completion`).
+    An engine compares tokens, and most vocabularies join a space to what follows it. So the sequence of a word that ends in
+    spaces leaves them out. `completion` cuts stop words that the engine misses.
     """
-    sequences: list[tuple[int, ...]] = [(each,) for each in tokenizer.end_ids[1:]]
+    sequences: list[tuple[int, ...]] = [(token,) for token in tokenizer.end_ids[1:]]
     for word in words:
         wanted = word.rstrip(" ") or word
         for before in _BEFORE:
             ids = list(tokenizer.encode(before + wanted))
-            found = _shortest_end(tokenizer, ids, wanted.encode())
-            if found and found not in sequences:
-                sequences.append(found)
+            sequence = _shortest_end(tokenizer, ids, wanted.encode())
+            if sequence and sequence not in sequences:
+                sequences.append(sequence)
     return tuple(sequences)
 
 
 def word_list(sequences: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     """(2, n) int32: all ids one after another, and where each sequence ends, padded with -1."""
-    flat = [each for sequence in sequences for each in sequence]
+    flat = [token for sequence in sequences for token in sequence]
     ends = np.cumsum([len(sequence) for sequence in sequences], dtype=np.int32)
     packed = np.full((2, max(len(flat), 1)), -1, np.int32)
     packed[0] = flat or 0
@@ -103,61 +104,62 @@ def word_list(sequences: Sequence[Sequence[int]]) -> NDArray[np.int32]:
 
 
 def sequences_of(packed: NDArray[np.int32]) -> tuple[tuple[int, ...], ...]:
-    """What `word_list` packed."""
+    """The sequences that `word_list` packed."""
     ends = [int(end) for end in packed[1] if end >= 0]
     return tuple(tuple(packed[0, start:end].tolist()) for start, end in zip([0, *ends], ends, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSampling:
-    """How TensorRT-LLM is told to draw. top_k 1: greedy; 0: from all tokens."""
+    """TensorRT-LLM's sampling parameters."""
 
     temperature: float
     top_k: int
+    """1 is greedy; 0 samples from all tokens."""
     top_p: float
 
 
 def engine_sampling(temperature: float, top_p: float) -> EngineSampling:
-    """temperature 0 and top_p 0 are greedy. An engine refuses both values, so neither is sent."""
+    """temperature 0 and top_p 0 mean greedy. An engine refuses both values, so neither is sent."""
     if temperature == 0 or top_p == 0:
         return EngineSampling(temperature=1.0, top_k=1, top_p=1.0)
     return EngineSampling(temperature, top_k=0, top_p=top_p)
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str, max_input_tokens: int) -> tuple[int, ...]:
-    """Raises InvalidRequest if there are more of them than the engine reads."""
+    """The prompt's ids. Raises InvalidRequest if there are more than max_input_tokens."""
     ids = tuple(tokenizer.encode(text))
     if len(ids) > max_input_tokens:
-        raise InvalidRequest(f"text_input has {len(ids)} tokens, allowed are at most {max_input_tokens}")
+        raise InvalidRequest(f"text_input has {len(ids)} tokens, must have {max_input_tokens} or fewer")
     return ids
 
 
 def completion(
     tokenizer: Tokenizer,
-    ids: Sequence[int],
+    ids: Sequence[int],  # as the engine returned them
     *,
-    limit: int,
+    limit: int,  # tokens that the engine was allowed to generate
     stop_words: Sequence[str],
-    sequences: Sequence[Sequence[int]],
+    sequences: Sequence[Sequence[int]],  # at which the engine was told to stop
 ) -> Sample:
-    """What an engine wrote. ids: what it returned; limit: the tokens it was allowed; sequences: those it was told to stop at.
+    """The sample that an engine generated.
 
-    completion_tokens are those that were generated: the end token and the stop word are cut from the text, and are paid for.
-    An engine keeps its end_id to itself: one that stopped early, and not at a sequence, wrote one token more than it gave.
-    A text that ends at the limit (finish_reason "length") or inside a word that it was stopped at ends before what may have
-    been the beginning of a stop word.
+    completion_tokens counts all generated tokens, including the end token and the stop word, which are cut from the text.
+    An engine does not return its end_id: if it stopped early and not at a sequence, it generated one token more than it returned.
+    If a text ends at the limit (finish_reason "length") or at one of the sequences, a possible beginning of a stop word is cut
+    from its end too.
     """
-    end = next((index for index, each in enumerate(ids) if each in tokenizer.end_ids), None)
+    end = next((index for index, token in enumerate(ids) if token in tokenizer.end_ids), None)
     if end is not None:
         return _cut(tokenizer.text(ids[:end]), stop_words, end + 1, "stop", begun=False)
-    stopped = any(tuple(ids[-len(each) :]) == tuple(each) for each in sequences)
+    stopped = any(tuple(ids[-len(sequence) :]) == tuple(sequence) for sequence in sequences)
     if stopped or len(ids) >= limit:
         return _cut(tokenizer.text(ids), stop_words, len(ids), "stop" if stopped else "length", begun=True)
     return _cut(tokenizer.text(ids), stop_words, len(ids) + 1, "stop", begun=False)
 
 
 def with_lines(tokenizer: Tokenizer, ids: Sequence[int], sample: Sample, max_lines: int | None) -> Sample:
-    """The completion of these ids with its line_tokens. max_lines: of its text, after which the engine was stopped."""
+    """The completion of these ids with its line_tokens. max_lines: lines of text after which the engine was stopped."""
     ends = line_ends(tokenizer, ids)
     if max_lines is not None and len(ends) >= max_lines:
         text = "\n".join(sample.text.split("\n")[:max_lines])
@@ -166,8 +168,8 @@ def with_lines(tokenizer: Tokenizer, ids: Sequence[int], sample: Sample, max_lin
 
 
 def line_ends(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """For every line that has ended, how many tokens there were by then."""
-    return [count for count, each in enumerate(ids, start=1) for _ in range(tokenizer.text_bytes([each]).count(b"\n"))]
+    """For every line that has ended, the number of tokens up to its end."""
+    return [count for count, token in enumerate(ids, start=1) for _ in range(tokenizer.text_bytes([token]).count(b"\n"))]
 
 
 def _cut(text: str, stop_words: Sequence[str], tokens: int, reason: str, *, begun: bool) -> Sample:
@@ -187,7 +189,7 @@ def _without_begun(text: str, stop_words: Sequence[str]) -> str:
 
 
 def _shortest_end(tokenizer: Tokenizer, ids: Sequence[int], wanted: bytes) -> tuple[int, ...]:
-    """The shortest end of `ids` that holds `wanted`; empty if not even all of them do."""
+    """The shortest end of `ids` that contains `wanted`; empty if even all of them do not."""
     for start in range(len(ids) - 1, -1, -1):
         if wanted in tokenizer.text_bytes(ids[start:]):
             return tuple(ids[start:])
@@ -217,7 +219,7 @@ def _sentence_piece(piece: str) -> bytes:
 
 
 def _byte_characters() -> list[str]:
-    """The character by which byte-level BPE writes each byte: itself where it can be seen, else one from U+0100 on."""
+    """The character by which byte-level BPE writes each byte: the byte's own if it is visible, else one from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
