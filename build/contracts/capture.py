@@ -70,15 +70,15 @@ def script_parser(script: Path) -> argparse.ArgumentParser:
         pass
 
     def stop(parser: argparse.ArgumentParser, *_: object) -> None:
-        found.append(parser)
+        value.append(parser)
         raise Stopped
 
-    found: list[argparse.ArgumentParser] = []
+    value: list[argparse.ArgumentParser] = []
     with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
         try:
             runpy.run_path(str(script), run_name="__main__")
         except Stopped:
-            return found[0]
+            return value[0]
     raise SystemExit(f"{script} parses no arguments.")
 
 
@@ -106,16 +106,16 @@ def model_of(template: str) -> dict[str, Any]:
     return {
         "backend": config.backend or config.platform,
         "inputs": {
-            each.name: {
-                "type": placeholders.get(each.name) or data_type(each.data_type),
-                "dims": list(each.dims),
-                **({"optional": True} if each.optional else {}),
+            tensor.name: {
+                "type": placeholders.get(tensor.name) or data_type(tensor.data_type),
+                "dims": list(tensor.dims),
+                **({"optional": True} if tensor.optional else {}),
             }
-            for each in config.input
+            for tensor in config.input
         },
         "outputs": {
-            each.name: {"type": placeholders.get(each.name) or data_type(each.data_type), "dims": list(each.dims)}
-            for each in config.output
+            tensor.name: {"type": placeholders.get(tensor.name) or data_type(tensor.data_type), "dims": list(tensor.dims)}
+            for tensor in config.output
         },
         "parameters": {key: config.parameters[key].string_value for key in config.parameters},
     }
@@ -126,12 +126,12 @@ def named(name: str) -> Callable[..., Any]:
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
-            found: Any = importlib.import_module(".".join(parts[:length]))
+            value: Any = importlib.import_module(".".join(parts[:length]))
         except ImportError:
             continue
         for part in parts[length:]:
-            found = getattr(found, part)
-        return found  # type: ignore[no-any-return]
+            value = getattr(value, part)
+        return value  # type: ignore[no-any-return]
     raise SystemExit(f"There is no {name}.")
 
 

@@ -15,7 +15,7 @@ def counting_checkpoint(folder: Path) -> Path:
 
     counted = string.ascii_lowercase.replace("p", "pĊ")
     others = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(counted))
-    vocabulary = {piece: each for each, piece in enumerate([*counted, *END_TOKENS, *others])}
+    vocabulary = {piece: number for number, piece in enumerate([*counted, *END_TOKENS, *others])}
     library = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()

@@ -226,7 +226,7 @@ async def test_bad_input_gets_one_sentence_and_the_server_goes_on(
     tensors, sentence = BAD_INPUTS[case]
     async with InferenceServerClient(server.grpc) as raw:
         with pytest.raises(InferenceServerException) as failure:
-            await raw.infer("cascade", [tensor(*each) for each in ({"prompt": ([PROMPT.encode()], BYTES)} | tensors).items()])
+            await raw.infer("cascade", [tensor(*item) for item in ({"prompt": ([PROMPT.encode()], BYTES)} | tensors).items()])
     assert failure.value.status() == "StatusCode.INVALID_ARGUMENT"
     said = re.sub(r"^\[request id: \S+\] ", "", failure.value.message().strip())
     assert (

@@ -104,10 +104,10 @@ def lines(answer: Answer) -> list[int]:
 def test_the_server_declares_the_tensors_of_the_table(tier: TierUnderTest) -> None:
     def declared(tensors: Any) -> list[tuple[str, str, list[int], bool]]:
         names = model_config_pb2.DataType
-        return [(each.name, names.Name(each.data_type), list(each.dims), getattr(each, "optional", False)) for each in tensors]
+        return [(item.name, names.Name(item.data_type), list(item.dims), getattr(item, "optional", False)) for item in tensors]
 
     def of_table(tensors: tuple[Tensor, ...], inputs: bool) -> list[tuple[str, str, list[int], bool]]:
-        return [(each.name, data_type(each), [each.length], inputs and not each.required) for each in tensors]
+        return [(item.name, data_type(item), [item.length], inputs and not item.required) for item in tensors]
 
     with InferenceServerClient(tier.server.grpc) as client:
         config = client.get_model_config(tier.name).config

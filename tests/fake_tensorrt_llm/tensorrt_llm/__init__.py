@@ -73,8 +73,8 @@ class LLM:
     def _words(self, params: SamplingParams) -> list[list[int]]:
         """Stop words become tokens without special ones; here every character is one."""
         texts = [params.stop] if isinstance(params.stop, str) else params.stop or []
-        words = [[self._vocabulary[{"\n": "Ċ", " ": "Ġ"}.get(each, each)] for each in text] for text in texts]
-        return words + [[each] for each in params.stop_token_ids or []]
+        words = [[self._vocabulary[{"\n": "Ċ", " ": "Ġ"}.get(part, part)] for part in text] for text in texts]
+        return words + [[part] for part in params.stop_token_ids or []]
 
 
 @dataclass

@@ -86,7 +86,7 @@ class TritonPythonModel:
             if token == end:
                 break
             ids.append(token)
-            if any(tuple(ids[-len(each) :]) == each for each in sequences):
+            if any(tuple(ids[-len(sequence) :]) == sequence for sequence in sequences):
                 break
             logits = await loop.run_in_executor(self._worker, self._step, token, cache)
         return ids

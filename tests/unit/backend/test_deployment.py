@@ -21,8 +21,8 @@ def load(tmp_path: Path, data: Any) -> Deployment:
 def test_prices_are_those_of_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD).prices == Prices({"small": TokenPrice(2.0)})
     tier = {**TIER, "prompt_price_per_mtok": 0.25}
-    found = load(tmp_path, {**GOOD, "tiers": [tier], "sandbox_price_per_cpu_s": 1e-5})
-    assert found.prices == Prices({"small": TokenPrice(2.0, 0.25)}, 1e-5)
+    deployment = load(tmp_path, {**GOOD, "tiers": [tier], "sandbox_price_per_cpu_s": 1e-5})
+    assert deployment.prices == Prices({"small": TokenPrice(2.0, 0.25)}, 1e-5)
 
 
 @pytest.mark.parametrize(

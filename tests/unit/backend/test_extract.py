@@ -104,8 +104,8 @@ def test_a_completion_goes_on_in_the_middle_of_a_line() -> None:
 
 def test_the_prompts_own_helpers_stay_when_the_model_writes_a_whole_program() -> None:
     task = Task("def twice(x):\n    return 2 * x\n\n\ndef four(x):\n    '''Four times x.'''\n", "four")
-    found = run(program("```python\ndef four(x):\n    return twice(twice(x))\n```", task, "alpaca"))
-    assert found["four"](3) == 12
+    result = run(program("```python\ndef four(x):\n    return twice(twice(x))\n```", task, "alpaca"))
+    assert result["four"](3) == 12
 
 
 def test_a_truncated_body_keeps_the_statements_that_are_whole() -> None:
@@ -141,8 +141,8 @@ def test_single_line_asserts_are_kept_up_to_the_limit() -> None:
 
 def test_lines_are_counted_whether_kept_or_not() -> None:
     completion = "(1, 2) == 3\nx = add(1, 2)\nassert x == 3\nassert add(1, 1) == 2"
-    found = asserts_of(ADD, prompts.tests_prompt("chatml", ADD, 4), completion, 4, cut=False)
-    assert {number: line.source for number, line in found.items()} == {1: "assert add(1, 2) == 3", 4: "assert add(1, 1) == 2"}
+    result = asserts_of(ADD, prompts.tests_prompt("chatml", ADD, 4), completion, 4, cut=False)
+    assert {number: line.source for number, line in result.items()} == {1: "assert add(1, 2) == 3", 4: "assert add(1, 1) == 2"}
     assert lines(completion, limit=3) == ["assert add(1, 2) == 3"]
 
 
@@ -221,9 +221,9 @@ def test_any_text_gives_a_program_that_parses_and_defines_the_entry_point(task: 
 
 @given(MODEL_TEXT, st.integers(0, 4))
 def test_any_text_gives_only_asserts_that_parse(completion: str, limit: int) -> None:
-    found = lines(completion, limit)
-    assert len(found) <= limit
-    for line in found:
+    result = lines(completion, limit)
+    assert len(result) <= limit
+    for line in result:
         assert "\n" not in line
         assert isinstance(ast.parse(line).body[0], ast.Assert)
 

@@ -75,10 +75,10 @@ async def test_the_same_prompt_and_seed_give_the_same_text_whatever_runs_before_
     ]
     expected = [await engine.generate(other) for other in others]
     given_up = asyncio.ensure_future(engine.generate(sampled(COUNTING, max_tokens=400)))
-    answers = asyncio.gather(*(engine.generate(each) for other in others[::-1] for each in (asked, other)))
+    answers = asyncio.gather(*(engine.generate(one) for other in others[::-1] for one in (asked, other)))
     await cpu_spent(0.5)
     given_up.cancel()
-    assert await answers == [each for answer in expected[::-1] for each in (alone, answer)]
+    assert await answers == [one for answer in expected[::-1] for one in (alone, answer)]
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a second slot needs a second core")

@@ -125,8 +125,8 @@ async def test_every_sequence_has_a_seed_of_its_own_and_the_same_for_the_same_re
     asked = request("a", temperature=0.8, top_p=0.95, seed=5, num_return_sequences=3)
     assert await engine.generate(asked) == await engine.generate(asked)
     told = package.LOADED[0].asked
-    assert [each.seed for each in told] == [sequence_seed(5, sequence) for sequence in range(3)] * 2
-    assert {(each.temperature, each.top_k, each.top_p) for each in told} == {(0.8, None, 0.95)}
+    assert [item.seed for item in told] == [sequence_seed(5, sequence) for sequence in range(3)] * 2
+    assert {(item.temperature, item.top_k, item.top_p) for item in told} == {(0.8, None, 0.95)}
 
 
 async def test_greedy_is_top_k_1_and_no_value_that_is_refused(engine: LlmApi, package: Any) -> None:
@@ -168,7 +168,7 @@ async def test_a_request_that_fails_is_one_sentence_and_takes_its_other_sequence
 
 
 async def test_requests_run_side_by_side(engine: LlmApi) -> None:
-    answers = await asyncio.gather(*(engine.generate(request(each)) for each in "abc"))
+    answers = await asyncio.gather(*(engine.generate(request(item)) for item in "abc"))
     assert [answer.samples[0].text for answer in answers] == ["bcdefg", "cdefgh", "defghi"]
 
 

@@ -31,8 +31,8 @@ DOCUMENTED = 'import math\n\n\ndef area(r):\n    """Of a circle.\n\n  >>> area(0
     ],
 )
 def test_a_prompt_is_closed_where_its_last_block_is_open(prompt: str, closed: str, indent: str) -> None:
-    found = outline(prompt)
-    assert (found.closed, found.indent) == (closed, indent)
+    result = outline(prompt)
+    assert (result.closed, result.indent) == (closed, indent)
 
 
 def test_the_functions_of_a_prompt_are_those_at_top_level() -> None:

@@ -138,7 +138,7 @@ def test_an_engine_is_told_to_stop_at_the_other_end_tokens_and_at_each_way_to_co
 def test_every_stop_sequence_holds_its_word_without_the_spaces_at_its_end() -> None:
     sequences = stop_sequences(TOKENIZER, ("\ndef ", "\nclass "))[1:]
     assert tuple(ids(b"\n", b"def")) in sequences
-    assert all(b"\ndef" in TOKENIZER.text_bytes(each) or b"\nclass" in TOKENIZER.text_bytes(each) for each in sequences)
+    assert all(b"\ndef" in TOKENIZER.text_bytes(part) or b"\nclass" in TOKENIZER.text_bytes(part) for part in sequences)
 
 
 def test_a_stop_word_of_spaces_is_itself() -> None:
@@ -152,7 +152,7 @@ def test_a_word_list_is_what_tensorrt_llm_reads(sequences: list[list[int]]) -> N
     assert packed.shape[0] == 2
     assert packed.shape[1] > 0  # an empty tensor has no buffer
     assert as_tensorrt_llm_reads(packed.reshape(-1).tolist()) == sequences
-    assert [list(each) for each in sequences_of(packed)] == sequences
+    assert [list(part) for part in sequences_of(packed)] == sequences
 
 
 def as_tensorrt_llm_reads(flat: list[int]) -> list[list[int]]:
@@ -187,8 +187,8 @@ def test_byte_level_pieces_are_bytes() -> None:
 def test_sentencepiece_pieces_keep_their_leading_spaces() -> None:
     vocabulary = {"▁def": 0, "<0x0A>": 1, "<0xE6>": 2, "▁▁": 3, "</s>": 4, "é": 6}
     added = {4: AddedToken("</s>", special=True)}
-    found = pieces(vocabulary, added, frozenset({"Sequence", "Replace", "ByteFallback", "Fuse", "Strip"}), [4])
-    assert found == (b" def", b"\n", b"\xe6", b"  ", b"", b"", "é".encode())
+    result = pieces(vocabulary, added, frozenset({"Sequence", "Replace", "ByteFallback", "Fuse", "Strip"}), [4])
+    assert result == (b" def", b"\n", b"\xe6", b"  ", b"", b"", "é".encode())
 
 
 def test_an_end_token_is_no_text_even_where_the_tokenizer_calls_it_an_ordinary_one() -> None:

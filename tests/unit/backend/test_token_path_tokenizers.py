@@ -80,8 +80,8 @@ def _ordinary_bytes(serialized: str) -> str:
 
 @pytest.fixture(params=["byte_level", "sentence_piece"])
 def folder(request: pytest.FixtureRequest) -> Path:
-    found: Path = request.getfixturevalue(request.param)
-    return found
+    result: Path = request.getfixturevalue(request.param)
+    return result
 
 
 @pytest.fixture
@@ -110,13 +110,13 @@ def test_the_text_after_a_prompt_is_exactly_what_was_written(tokenizer: Tokenize
 def test_it_says_what_transformers_says_of_prompt_and_text_together(folder: Path, tokenizer: Tokenizer, text: str) -> None:
     theirs: Any = AutoTokenizer.from_pretrained(folder)
     prompt, after = tokenizer.encode("def f(x):"), tokenizer.encode(text)
-    after = [each for each in after if tokenizer.pieces[each]]  # without <s>
+    after = [token for token in after if tokenizer.pieces[token]]  # without <s>
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     assert theirs.decode(prompt, **options) + tokenizer.text(after) == theirs.decode([*prompt, *after], **options)
 
 
 def test_every_byte_of_a_long_character_may_be_a_token_of_its_own(tokenizer: Tokenizer) -> None:
-    fox = [each for each in tokenizer.encode("🦊") if tokenizer.pieces[each].strip()]
+    fox = [token for token in tokenizer.encode("🦊") if tokenizer.pieces[token].strip()]
     assert len(fox) == 4
     for given in range(4):
         sample = completion(tokenizer, fox[:given], limit=given, stop_words=(), sequences=())
@@ -133,7 +133,7 @@ def test_special_tokens_are_read_in_a_prompt_and_are_no_text(folder: Path, token
 def test_stop_sequences_are_found_in_what_a_model_writes(tokenizer: Tokenizer) -> None:
     for before in ("return x", "f(1)", "\n"):
         ids = tuple(tokenizer.encode(f"{before}\ndef"))
-        assert any(ids[-len(each) :] == each for each in stop_sequences(tokenizer, ("\ndef ",)))
+        assert any(ids[-len(token) :] == token for token in stop_sequences(tokenizer, ("\ndef ",)))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
