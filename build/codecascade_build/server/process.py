@@ -190,8 +190,13 @@ def _wait_until_ready(server: RunningServer, timeout_s: float) -> None:
 
 
 def _is_ready(server: RunningServer) -> bool:
+    """Triton opens the port of its metrics last, a moment after it says that it is ready."""
+    return _answers(f"http://{server.http}/v2/health/ready") and _answers(f"http://{server.metrics}/metrics")
+
+
+def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{server.http}/v2/health/ready", timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False
