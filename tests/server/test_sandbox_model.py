@@ -116,10 +116,8 @@ async def test_what_the_other_server_refuses_is_refused_here(sandbox: RemoteSand
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-    sandbox = RemoteSandbox(address)
-    with pytest.raises(SandboxUnavailable, match=address):
+    sandbox = RemoteSandbox("127.0.0.1:1")
+    with pytest.raises(SandboxUnavailable, match=r"127\.0\.0\.1:1\b"):
         await sandbox.run(SOURCES, LINES)
     await sandbox.close()
 

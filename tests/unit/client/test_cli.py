@@ -126,10 +126,8 @@ def test_a_refusal_is_one_sentence_and_exit_code_1(command: Command, prompt_file
 
 
 def test_an_absent_server_is_one_sentence_and_exit_code_1(command: Command, prompt_file: Path) -> None:
-    with serving(lambda _: Answer()) as server:
-        address = server.address
-    run = command("complete", "--prompt-file", prompt_file, "--url", address)
-    assert (run.code, run.out, run.err) == (1, "", f"error: no server answers at {address}: is it running? (UNAVAILABLE)\n")
+    run = command("complete", "--prompt-file", prompt_file, "--url", "127.0.0.1:1")
+    assert (run.code, run.out, run.err) == (1, "", "error: no server answers at 127.0.0.1:1: is it running? (UNAVAILABLE)\n")
 
 
 @pytest.mark.parametrize(
