@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import symtable
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from codecascade.texts.syntax import tree
 
 from codecascade_client.errors import DatasetError
 
 TESTS_CPU_S = 10.0  # CPU seconds that all tests of one task may take
+_CHECK = "check"  # the name of the function that a task's test defines
+_CHECK_HEADER = re.compile(rf"^((?:async[ \t]+)?def[ \t]+){_CHECK}\b", re.MULTILINE)
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +26,34 @@ class BenchmarkTask:
     task_id: str
     prompt: str
     entry_point: str
-    canonical_solution: str
+    canonical_solution: str  # the body that follows the prompt, or a whole program; empty if the set has none
     test: str
+    setup: str = ""  # runs before an answer: what the benchmark's own harness provides
 
     def check_program(self, completion: str) -> str:
-        """A program that ends without an exception exactly if `completion` (a whole program) passes the task's tests."""
-        return f"{completion}\n\n{self.test}\n\ncheck({self.entry_point})\n"
+        """A program that ends without an exception exactly if `completion` (a whole program) passes the task's tests.
+
+        A `check` that the completion itself defines, as a solution (MBPP/56) or as a helper, stays what it is: the test's
+        own `check` gets another name then.
+        """
+        test, check = self.test, _CHECK
+        if self.entry_point == _CHECK or _binds(completion, _CHECK):
+            check = _free_name(completion + test)
+            test = _CHECK_HEADER.sub(rf"\g<1>{check}", test)
+        program = _with_setup(self.setup, completion) if self.setup else completion
+        return f"{program}\n\n{test}\n\n{check}({self.entry_point})\n"
+
+    def own_program(self) -> str | None:
+        """The canonical solution as a whole program. None if the set has none."""
+        own = self.canonical_solution
+        if not own.strip():
+            return None
+        if _binds(own, self.entry_point):
+            before = next((text for text in (self.prompt, f"{self.prompt}    pass\n") if tree(text)), "")
+            whole = f"{before}\n\n{own}"
+            return whole if _compiles(whole) else own
+        programs = (self.prompt + own, self.prompt + textwrap.indent(textwrap.dedent(own), " " * 4))
+        return next((program for program in programs if tree(program)), programs[0])
 
 
 def humaneval() -> Mapping[str, BenchmarkTask]:
@@ -43,3 +74,38 @@ def humaneval_task(task_id: str) -> BenchmarkTask:
     if task_id not in tasks:
         raise DatasetError(f"there is no task {task_id!r}, the tasks are HumanEval/0 to HumanEval/{len(tasks) - 1}")
     return tasks[task_id]
+
+
+def _binds(program: str, name: str) -> bool:
+    """Whether a program binds a global name: by def, class, import, assignment or loop. False if it does not parse."""
+    if name not in program:
+        return False
+    try:
+        table = symtable.symtable(program, "<program>", "exec")
+    except _UNREADABLE:
+        return False
+    return any(symbol.get_name() == name and (symbol.is_assigned() or symbol.is_imported()) for symbol in table.get_symbols())
+
+
+def _free_name(text: str) -> str:
+    name = "check_answer"
+    while name in text:
+        name += "_"
+    return name
+
+
+def _with_setup(setup: str, completion: str) -> str:
+    """The setup before the completion, but below its `from __future__` imports, which must come first."""
+    module = tree(completion)
+    future = [node for node in module.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"] if module else []
+    lines = completion.split("\n")
+    end = (future[-1].end_lineno or 0) if future else 0
+    return "\n".join([*lines[:end], setup.rstrip("\n"), *lines[end:]])
+
+
+def _compiles(program: str) -> bool:
+    try:
+        compile(program, "<program>", "exec", dont_inherit=True)
+    except _UNREADABLE:
+        return False
+    return True
