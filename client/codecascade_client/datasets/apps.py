@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import keyword
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +93,14 @@ def _folder(folder: Path) -> Mapping[str, Any] | ValueError:
         return ValueError(reason(error))
 
 
-def _cases(input_output: Any) -> tuple[Sequence[Any], Sequence[Any], str | None]:
+def _cases(input_output: Any) -> tuple[list[Any], list[Any], str | None]:
     """Inputs, outputs and the function's name. Raises ValueError."""
     if input_output is None or (isinstance(input_output, str) and not input_output.strip()):
         raise ValueError("it has no tests")
     cases = read_json(input_output) if isinstance(input_output, str) else input_output
     if not isinstance(cases, Mapping):
         raise ValueError(f"its input_output is {str(cases)[:40]!r}, it must be a JSON object")
-    inputs, outputs, name = cases.get("inputs"), cases.get("outputs"), cases.get("fn_name")
-    for what, values in (("inputs", inputs), ("outputs", outputs)):
-        if not isinstance(values, list):
-            raise ValueError(f"its {what} are {str(values)[:40]}, they must be a list")
+    inputs, outputs, name = _values(cases, "inputs"), _values(cases, "outputs"), cases.get("fn_name")
     if len(inputs) != len(outputs):
         raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, there must be as many of both")
     if not inputs:
@@ -111,6 +108,13 @@ def _cases(input_output: Any) -> tuple[Sequence[Any], Sequence[Any], str | None]
     if name is not None and not (isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)):
         raise ValueError(f"its fn_name is {name!r}, it must be a function's name")
     return inputs, outputs, name
+
+
+def _values(cases: Mapping[str, Any], what: str) -> list[Any]:
+    values = cases.get(what)
+    if not isinstance(values, list):
+        raise ValueError(f"its {what} are {str(values)[:40]}, they must be a list")
+    return values
 
 
 def _check(check: str, cases: Iterable[tuple[Any, Any]]) -> str:

@@ -16,6 +16,8 @@ from codecascade_client.errors import DatasetError
 TESTS_CPU_S = 10.0  # CPU seconds that all tests of one task may take
 _CHECK = "check"  # the name of the function that a task's test defines
 _CHECK_HEADER = re.compile(rf"^((?:async[ \t]+)?def[ \t]+){_CHECK}\b", re.MULTILINE)
+_HEADER = re.compile(r"^def\b.*\n", re.MULTILINE)
+_MARGIN = re.compile(r"^[ \t]+(?=[^\s#])", re.MULTILINE)
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
@@ -52,7 +54,7 @@ class BenchmarkTask:
             before = next((text for text in (self.prompt, f"{self.prompt}    pass\n") if tree(text)), "")
             whole = f"{before}\n\n{own}"
             return whole if _compiles(whole) else own
-        programs = (self.prompt + own, self.prompt + textwrap.indent(textwrap.dedent(own), " " * 4))
+        programs = (self.prompt + own, _indented_as(own, self.prompt) + own)
         return next((program for program in programs if tree(program)), programs[0])
 
 
@@ -101,6 +103,16 @@ def _with_setup(setup: str, completion: str) -> str:
     lines = completion.split("\n")
     end = (future[-1].end_lineno or 0) if future else 0
     return "\n".join([*lines[:end], setup.rstrip("\n"), *lines[end:]])
+
+
+def _indented_as(body: str, prompt: str) -> str:
+    """The prompt with what is below its last header indented as the body is: some bodies have tabs or two blanks a step."""
+    margin = _MARGIN.search(body)
+    headers = list(_HEADER.finditer(prompt))
+    if not (margin and headers):
+        return prompt
+    end = headers[-1].end()
+    return prompt[:end] + textwrap.indent(textwrap.dedent(prompt[end:]), margin.group())
 
 
 def _compiles(program: str) -> bool:

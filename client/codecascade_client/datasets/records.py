@@ -87,4 +87,5 @@ def _integer(digits: str) -> int:
     if digits.startswith("-"):
         return -_integer(digits[1:])
     half = len(digits) // 2
-    return _integer(digits[:half]) * 10 ** (len(digits) - half) + _integer(digits[half:])
+    shift: int = 10 ** (len(digits) - half)
+    return _integer(digits[:half]) * shift + _integer(digits[half:])
