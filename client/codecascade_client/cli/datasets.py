@@ -49,6 +49,10 @@ def check(
     print(f"{loaded.name}: {len(loaded.tasks):,} tasks read, {len(loaded.left_out):,} left out")
     for name, why in loaded.left_out.items():
         print(f"  {name}: {why}")
+    if shortened := [task.tests_left_out for task in loaded.tasks.values() if task.tests_left_out]:
+        print(
+            f"{sum(shortened):,} tests of {len(shortened):,} tasks are left out: they do not fit into a program for the sandbox"
+        )
     print(f"own solutions: {len(verdicts) - len(wrong):,} of {len(verdicts):,} pass, {_without(loaded, verdicts)} have none")
     for task_id, verdict in wrong.items():
         print(f"  {task_id}: {verdict.name.lower()}")

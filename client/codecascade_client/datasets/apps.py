@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import keyword
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from codecascade.sandbox.pool import MAX_SOURCE_BYTES
+from codecascade.texts.syntax import tree
 
 from codecascade_client.datasets.apps_harness import (
     CALL_CHECK,
@@ -21,7 +23,8 @@ from codecascade_client.datasets.apps_harness import (
 )
 from codecascade_client.datasets.docstrings import docstring
 from codecascade_client.datasets.humaneval import BenchmarkTask
-from codecascade_client.datasets.records import read_json, read_text, records
+from codecascade_client.datasets.python_source import parse
+from codecascade_client.datasets.records import read_json, read_text, records, text_of
 from codecascade_client.datasets.signatures import Header, header
 from codecascade_client.errors import reason
 
@@ -43,7 +46,7 @@ def apps_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | ValueErr
         yield from records(path, APPS_COLUMNS)
         return
     for folder in sorted(folder for folder in path.iterdir() if any((folder / name).is_file() for name in _FILES)):
-        yield folder.name, _folder(folder)
+        yield f"APPS/{folder.name}", _folder(folder)
 
 
 def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
@@ -58,18 +61,18 @@ def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
         return None
     inputs, outputs, name = _cases(record["input_output"])
     task_id = f"APPS/{apps_id(record)}"
-    question = record["question"].strip()
+    question = text_of(record, "question").strip()
     if name is None:
         head = f"def {STDIN_ENTRY_POINT}(text: str) -> str:"
         question = f"{question}\n\nThe argument is the whole input; what would be printed is returned."
-        test = _check(STDIN_CHECK, map(texts_of_case, inputs, outputs))
+        test, left_out = _check(STDIN_CHECK, map(texts_of_case, inputs, outputs))
         own = _own_solution(record, _STDIN_PROGRAM)
-        return BenchmarkTask(task_id, f"{head}\n{docstring(question)}", STDIN_ENTRY_POINT, own, test, SETUP)
+        return BenchmarkTask(task_id, f"{head}\n{docstring(question)}", STDIN_ENTRY_POINT, own, test, SETUP, left_out)
     found = _header(record.get("starter_code") or "", name)
     prompt = f"{found.above}def {name}({found.parameters}):\n{docstring(question)}"
-    test = _check(CALL_CHECK, map(values_of_case, inputs, outputs))
+    test, left_out = _check(CALL_CHECK, map(values_of_case, inputs, outputs))
     own = _own_solution(record, f"\n\ndef {name}(*arguments):\n    return Solution().{name}(*arguments)\n")
-    return BenchmarkTask(task_id, prompt, name, own, test, SETUP)
+    return BenchmarkTask(task_id, prompt, name, own, test, SETUP, left_out)
 
 
 def apps_id(record: Mapping[str, Any]) -> object:
@@ -117,32 +120,20 @@ def _values(cases: Mapping[str, Any], what: str) -> list[Any]:
     return values
 
 
-def _check(check: str, cases: Iterable[tuple[Any, Any]]) -> str:
-    """The test, with as many cases as fit. Raises ValueError if none does."""
-    kept: list[str] = []
-    size = 0
-    for given, wanted in cases:
-        case = f"({literal(given)}, {literal(wanted)})"
-        case_bytes = len(case) + 2  # a literal is ASCII
-        if case_bytes > _MAX_CASE_BYTES:
-            continue
-        size += case_bytes
-        if size > _MAX_CASES_BYTES and kept:
-            break
-        kept.append(case)
-    if not kept:
-        raise ValueError(
-            f"each of its tests has more than {_MAX_CASE_BYTES:,} bytes, which leaves no room in a program for the sandbox"
-        )
-    return check.replace("CASES", f"[{', '.join(kept)}]")
+def _check(check: str, cases: Iterable[tuple[Any, Any]]) -> tuple[str, int]:
+    """The test with as many cases as fit, and how many do not. Raises ValueError if none fits."""
+    literals = [f"({literal(given)}, {literal(wanted)})" for given, wanted in cases]
+    fitting = [case for case in literals if len(case) <= _MAX_CASE_BYTES]  # a literal is ASCII
+    if not fitting:
+        raise ValueError(f"each of its tests has more than {_MAX_CASE_BYTES:,} bytes, too many for a program in the sandbox")
+    sizes = itertools.accumulate(len(case) + 2 for case in fitting)
+    kept = [case for case, size in zip(fitting, sizes, strict=True) if size <= _MAX_CASES_BYTES] or fitting[:1]
+    return check.replace("CASES", f"[{', '.join(kept)}]"), len(literals) - len(kept)
 
 
 def _header(starter: str, name: str) -> Header:
     """The header of the function in the starter code, whose body is missing. Without starter code, any parameters."""
-    try:
-        module = ast.parse(starter.rstrip() + "\n" + _indent_after(starter) + "pass\n")
-    except SyntaxError as error:
-        raise ValueError(f"its starter code is not Python 3: {reason(error)}") from error
+    module = parse(starter.rstrip() + "\n" + _indent_after(starter) + "pass\n", "starter code")
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
@@ -179,7 +170,7 @@ def _own_solution(record: Mapping[str, Any], adapter: str) -> str:
     try:
         solutions = record.get("solutions") or []
         solutions = read_json(solutions) if isinstance(solutions, str) else solutions
-        source = next((text for text in solutions if isinstance(text, str) and _parses(text)), "")
+        source = next((text for text in solutions if isinstance(text, str) and tree(text)), "")
     except (ValueError, TypeError, RecursionError):
         return ""
     if not source:
@@ -187,11 +178,3 @@ def _own_solution(record: Mapping[str, Any], adapter: str) -> str:
     if adapter is _STDIN_PROGRAM:
         return f"PROGRAM = {source!r}\n{adapter}"
     return source + adapter if "class Solution" in source else source
-
-
-def _parses(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True

@@ -93,8 +93,8 @@ def values_of_case(given: Any, wanted: Any) -> tuple[list[Any], Any]:
 
     Raises ValueError for arguments that are no list.
     """
-    if isinstance(given, str):
-        given = list(given)
+    if isinstance(given, (str, dict)):
+        given = list(given)  # which is what `candidate(*given)` makes of it
     if not isinstance(given, list):
         raise ValueError(f"one of its inputs is {str(given)[:40]}, it must be a list of arguments")
     if given and isinstance(given[0], dict) and (keyed := _integer_keys(given[0])) is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import symtable
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codecascade.texts.syntax import tree
 
+from codecascade_client.datasets.python_source import binds_globally
 from codecascade_client.errors import DatasetError
 
 TESTS_CPU_S = 10.0  # CPU seconds that all tests of one task may take
@@ -18,7 +18,6 @@ _CHECK = "check"  # the name of the function that a task's test defines
 _CHECK_HEADER = re.compile(rf"^((?:async[ \t]+)?def[ \t]+){_CHECK}\b", re.MULTILINE)
 _HEADER = re.compile(r"^def\b.*\n", re.MULTILINE)
 _MARGIN = re.compile(r"^[ \t]+(?=[^\s#])", re.MULTILINE)
-_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,7 @@ class BenchmarkTask:
     canonical_solution: str  # the body that follows the prompt, or a whole program; empty if the set has none
     test: str
     setup: str = ""  # runs before an answer: what the benchmark's own harness provides
+    tests_left_out: int = 0  # how many of its tests are not part of `test`, which they would make too large for the sandbox
 
     def check_program(self, completion: str) -> str:
         """A program that ends without an exception exactly if `completion` (a whole program) passes the task's tests.
@@ -39,7 +39,7 @@ class BenchmarkTask:
         own `check` gets another name then.
         """
         test, check = self.test, _CHECK
-        if self.entry_point == _CHECK or _binds(completion, _CHECK):
+        if (self.entry_point == _CHECK or binds_globally(completion, _CHECK)) and _CHECK_HEADER.search(test):
             check = _free_name(completion + test)
             test = _CHECK_HEADER.sub(rf"\g<1>{check}", test)
         program = _with_setup(self.setup, completion) if self.setup else completion
@@ -50,10 +50,9 @@ class BenchmarkTask:
         own = self.canonical_solution
         if not own.strip():
             return None
-        if _binds(own, self.entry_point):
-            before = next((text for text in (self.prompt, f"{self.prompt}    pass\n") if tree(text)), "")
-            whole = f"{before}\n\n{own}"
-            return whole if _compiles(whole) else own
+        if binds_globally(own, self.entry_point):
+            prompts = ("",) if _future_imports(own) else (self.prompt, f"{self.prompt}    pass\n", "")
+            return next(f"{prompt}\n\n{own}" for prompt in prompts if tree(prompt) is not None)
         programs = (self.prompt + own, _indented_as(own, self.prompt) + own)
         return next((program for program in programs if tree(program)), programs[0])
 
@@ -78,17 +77,6 @@ def humaneval_task(task_id: str) -> BenchmarkTask:
     return tasks[task_id]
 
 
-def _binds(program: str, name: str) -> bool:
-    """Whether a program binds a global name: by def, class, import, assignment or loop. False if it does not parse."""
-    if name not in program:
-        return False
-    try:
-        table = symtable.symtable(program, "<program>", "exec")
-    except _UNREADABLE:
-        return False
-    return any(symbol.get_name() == name and (symbol.is_assigned() or symbol.is_imported()) for symbol in table.get_symbols())
-
-
 def _free_name(text: str) -> str:
     name = "check_answer"
     while name in text:
@@ -98,11 +86,16 @@ def _free_name(text: str) -> str:
 
 def _with_setup(setup: str, completion: str) -> str:
     """The setup before the completion, but below its `from __future__` imports, which must come first."""
-    module = tree(completion)
-    future = [node for node in module.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"] if module else []
+    future = _future_imports(completion)
     lines = completion.split("\n")
     end = (future[-1].end_lineno or 0) if future else 0
     return "\n".join([*lines[:end], setup.rstrip("\n"), *lines[end:]])
+
+
+def _future_imports(program: str) -> list[ast.ImportFrom]:
+    module = tree(program)
+    nodes = module.body if module else []
+    return [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
 
 
 def _indented_as(body: str, prompt: str) -> str:
@@ -113,11 +106,3 @@ def _indented_as(body: str, prompt: str) -> str:
         return prompt
     end = headers[-1].end()
     return prompt[:end] + textwrap.indent(textwrap.dedent(prompt[end:]), margin.group())
-
-
-def _compiles(program: str) -> bool:
-    try:
-        compile(program, "<program>", "exec", dont_inherit=True)
-    except _UNREADABLE:
-        return False
-    return True

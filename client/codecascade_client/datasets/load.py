@@ -95,7 +95,7 @@ def _published(
                 continue
             if task:
                 _add(task, tasks, left_out)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DatasetError(f"dataset {path} cannot be read: {reason(error)}") from error
     return _checked(Dataset(name, tasks, left_out), path)
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from codecascade_client.datasets.docstrings import docstring
 from codecascade_client.datasets.humaneval import BenchmarkTask
-from codecascade_client.datasets.signatures import binds_within, header, reads
+from codecascade_client.datasets.python_source import binds_within, parse, reads
+from codecascade_client.datasets.records import text_of, texts_of
+from codecascade_client.datasets.signatures import header
 
 # Columns that are read from the Parquet files on Hugging Face: google-research-datasets/mbpp, full and sanitized.
 MBPP_COLUMNS = ("task_id", "text", "prompt", "code", "test_imports", "test_setup_code", "test_list")
@@ -19,25 +21,27 @@ _CALLED = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 
 
 def mbpp_task(record: Mapping[str, Any]) -> BenchmarkTask:
-    """A task from a record of mbpp.jsonl, of sanitized-mbpp.json or of Hugging Face's copies.
+    """A task from a record of mbpp.jsonl (full), of sanitized-mbpp.json or of Hugging Face's copies of either.
 
     The record's text becomes a docstring. Its tests run as MBPP is evaluated (google-research/mbpp/README.md: the record's
     code, its test_setup_code, then its tests, all in one module), so the setup comes after the answer. What tests, defaults and
     annotations use of the reference's own top level, like a class whose objects are arguments, is above the header.
     Raises KeyError or ValueError for a record of another form.
     """
-    module = ast.parse(record["code"])
-    text = _text(record)
-    setup = (record.get("test_setup_code") or "").strip()
-    tests = "\n".join(record["test_list"]).replace("\r\n", "\n").replace("\r", "\n")
+    code = text_of(record, "code")
+    module = parse(code, "code")
+    text = text_of(record, "text" if record.get("text") and not record.get("prompt") else "prompt")
+    setup = text_of(record, "test_setup_code").strip() if record.get("test_setup_code") else ""
+    tests = "\n".join(texts_of(record, "test_list")).replace("\r\n", "\n").replace("\r", "\n")
     if not tests.strip():
         raise ValueError("it has no tests")
     defined = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     name = next((called for called in _CALLED.findall(tests) if called in defined), None)
     if name is None:
         raise ValueError("its tests call no function that its code defines")
-    imports = "".join(f"{line}\n" for line in record.get("test_imports") or [])
-    imported, preparation, asserts = ast.parse(imports), ast.parse(setup), ast.parse(tests)
+    test_imports = texts_of(record, "test_imports") if record.get("test_imports") else []
+    imports = "".join(f"{line}\n" for line in test_imports)
+    imported, preparation, asserts = parse(imports, "test_imports"), parse(setup, "test_setup_code"), parse(tests, "test_list")
     prepared = binds_within(preparation) | binds_within(asserts)
     used = (reads(preparation) | reads(asserts)) - prepared - {name}
     head = header(defined[name], module, used=used, known=binds_within(imported))
@@ -45,19 +49,9 @@ def mbpp_task(record: Mapping[str, Any]) -> BenchmarkTask:
         task_id=f"MBPP/{record['task_id']}",
         prompt=f"{imports}{head.above}def {name}({head.parameters}):\n{docstring(text)}",
         entry_point=name,
-        canonical_solution=record["code"],
+        canonical_solution=code,
         test=(f"{setup}\n\n" if setup else "") + f"def check(candidate):\n{_indented(tests)}",
     )
-
-
-def _text(record: Mapping[str, Any]) -> str:
-    """What is asked for: `prompt` in sanitized MBPP, `text` in full MBPP."""
-    text = record.get("prompt") or record.get("text")
-    if not text:
-        raise KeyError("prompt")
-    if not isinstance(text, str):
-        raise ValueError(f"its prompt is {text!r}, it must be a text")
-    return text
 
 
 def _indented(source: str) -> str:

@@ -35,6 +35,22 @@ def json_lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def text_of(record: Mapping[str, Any], name: str) -> str:
+    """A field that holds a text. Raises KeyError, ValueError."""
+    value = record[name]
+    if not isinstance(value, str):
+        raise ValueError(f"its {name} is {str(value)[:40]}, it must be a text")
+    return value
+
+
+def texts_of(record: Mapping[str, Any], name: str) -> list[str]:
+    """A field that holds a list of texts. Raises KeyError, ValueError."""
+    value = record[name]
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"its {name} is {str(value)[:40]}, it must be a list of texts")
+    return value
+
+
 def records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | ValueError]]:
     """The records of a file or of a folder of Parquet files, each with its place; a ValueError for what is no record.
 

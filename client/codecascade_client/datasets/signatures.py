@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
-import symtable
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+from codecascade_client.datasets.python_source import binds, reads
 
 _BUILTINS = frozenset(dir(builtins))
 _NO_NAMES: Mapping[str, str] = {}
@@ -40,9 +41,9 @@ def header(
     defaults = set().union(*(reads(node) for node in (*function.args.defaults, *function.args.kw_defaults) if node))
     wanted = defaults.union(used, *(reads(argument.annotation) for argument in annotations if argument.annotation))
     wanted -= {*known, *_BUILTINS}
-    above = _statements(module, function, wanted)
+    above, looked_for = _statements(module, function, wanted, {*known, *_BUILTINS})
     given = set().union(_BUILTINS, known, *(binds(statement) for statement in above))
-    imports = sorted({provided[name] for name in wanted - given if name in provided})
+    imports = sorted({provided[name] for name in looked_for - given if name in provided})
     given.update(provided)
     stars = [node for node in module.body if _is_star(node)] if wanted - given else []
     if not stars:
@@ -56,35 +57,10 @@ def header(
     return Header("".join(f"{line}\n" for line in lines), ast.unparse(function.args))
 
 
-def reads(code: ast.AST) -> set[str]:
-    """The global names that code reads and does not bind itself."""
-    module = symtable.symtable(ast.unparse(code), "<dataset>", "exec")
-    bound = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    return {name for name in _globals_read(module) if name not in bound}
-
-
-def binds(statement: ast.stmt) -> set[str]:
-    """The names that a statement of the top level binds."""
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return {statement.name}
-    return binds_within(statement)
-
-
-def binds_within(node: ast.AST) -> set[str]:
-    """The names that code binds anywhere in it."""
-    names: set[str] = set()
-    for part in ast.walk(node):
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-            names.add(part.id)
-        elif isinstance(part, (ast.Import, ast.ImportFrom)):
-            names.update(alias.asname or alias.name.partition(".")[0] for alias in part.names if alias.name != "*")
-        elif isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(part.name)
-    return names
-
-
-def _statements(module: ast.Module, function: ast.FunctionDef, wanted: set[str]) -> list[ast.stmt]:
-    """The statements that bind the wanted names, and those that these need in turn, in order."""
+def _statements(
+    module: ast.Module, function: ast.FunctionDef, wanted: set[str], known: set[str]
+) -> tuple[list[ast.stmt], set[str]]:
+    """The statements that bind the wanted names, and those that these need in turn, in order; and all names looked for."""
     candidates = [node for node in module.body if not (isinstance(node, ast.FunctionDef) and node.name == function.name)]
     chosen: list[ast.stmt] = []
     looking = set(wanted)
@@ -93,18 +69,10 @@ def _statements(module: ast.Module, function: ast.FunctionDef, wanted: set[str])
         for node in new:
             runs_now = not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
             if runs_now and function.name in reads(node):
-                raise ValueError(
-                    f"its header needs {', '.join(sorted(binds(node)))}, which is computed with {function.name!r} itself"
-                )
-            looking |= reads(node) - _BUILTINS - {function.name}
-    return [node for node in module.body if node in chosen]
-
-
-def _globals_read(table: symtable.SymbolTable) -> Iterator[str]:
-    top = table.get_type() == "module"
-    yield from (symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced() and (top or symbol.is_global()))
-    for child in table.get_children():
-        yield from _globals_read(child)
+                names = ", ".join(sorted(binds(node)))
+                raise ValueError(f"its header needs {names}, which is computed with {function.name!r} itself")
+            looking |= reads(node) - known - {function.name}
+    return [node for node in module.body if node in chosen], looking
 
 
 def _arguments(arguments: ast.arguments) -> list[ast.arg]:
