@@ -157,7 +157,8 @@ def solve(text):
     given, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            exec(PROGRAM, {**globals(), "__name__": "__main__", "open": lambda *_: sys.stdin})
+            exits = {"exit": sys.exit, "quit": sys.exit}
+            exec(PROGRAM, {**globals(), **exits, "__name__": "__main__", "open": lambda *_: sys.stdin})
     finally:
         sys.stdin = given
     printed.flush()

@@ -18,6 +18,8 @@ def parse(source: str, what: str) -> ast.Module:
         warnings.simplefilter("ignore")
         try:
             return ast.parse(source)
+        except SyntaxError as error:
+            raise ValueError(f"its {what} is not Python 3: {error.msg}, line {error.lineno}") from error
         except _UNREADABLE as error:
             raise ValueError(f"its {what} is not Python 3: {reason(error)}") from error
 
