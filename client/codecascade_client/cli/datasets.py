@@ -49,11 +49,10 @@ def check(
     print(f"{loaded.name}: {len(loaded.tasks):,} tasks read, {len(loaded.left_out):,} left out")
     for name, why in loaded.left_out.items():
         print(f"  {name}: {why}")
-    if shortened := [task.tests_left_out for task in loaded.tasks.values() if task.tests_left_out]:
-        print(
-            f"{sum(shortened):,} tests of {len(shortened):,} tasks are left out: they do not fit into a program for the sandbox"
-        )
-    print(f"own solutions: {len(verdicts) - len(wrong):,} of {len(verdicts):,} pass, {_without(loaded, verdicts)} have none")
+    if cut := [task.tests_left_out for task in loaded.tasks.values() if task.tests_left_out]:
+        print(f"tests left out, too large for a program in the sandbox: {sum(cut):,} (of {len(cut):,} tasks)")
+    without = len(loaded.tasks) - len(verdicts)
+    print(f"own solutions: {len(verdicts) - len(wrong):,} of {len(verdicts):,} pass; tasks without one: {without:,}")
     for task_id, verdict in wrong.items():
         print(f"  {task_id}: {verdict.name.lower()}")
     raise typer.Exit(1 if wrong else 0)
@@ -63,7 +62,3 @@ def print_left_out(dataset: Dataset) -> None:
     """Print one line on stderr if tasks are left out."""
     if sentence := dataset.left_out_sentence:
         print(sentence, file=sys.stderr)
-
-
-def _without(dataset: Dataset, verdicts: dict[str, Verdict]) -> str:
-    return f"{len(dataset.tasks) - len(verdicts):,} tasks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import keyword
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from codecascade_client.datasets.apps_harness import (
     SETUP,
     STDIN_CHECK,
     literal,
+    method_as_function,
+    script_as_function,
     texts_of_case,
     values_of_case,
 )
@@ -66,12 +68,12 @@ def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
         head = f"def {STDIN_ENTRY_POINT}(text: str) -> str:"
         question = f"{question}\n\nThe argument is the whole input; what would be printed is returned."
         test, left_out = _check(STDIN_CHECK, map(texts_of_case, inputs, outputs))
-        own = _own_solution(record, _STDIN_PROGRAM)
+        own = _own_solution(record, script_as_function)
         return BenchmarkTask(task_id, f"{head}\n{docstring(question)}", STDIN_ENTRY_POINT, own, test, SETUP, left_out)
     found = _header(record.get("starter_code") or "", name)
     prompt = f"{found.above}def {name}({found.parameters}):\n{docstring(question)}"
     test, left_out = _check(CALL_CHECK, map(values_of_case, inputs, outputs))
-    own = _own_solution(record, f"\n\ndef {name}(*arguments):\n    return Solution().{name}(*arguments)\n")
+    own = _own_solution(record, lambda source: method_as_function(source, name))
     return BenchmarkTask(task_id, prompt, name, own, test, SETUP, left_out)
 
 
@@ -146,27 +148,7 @@ def _indent_after(starter: str) -> str:
     return " " * (len(last) - len(last.lstrip()) + 4) if last.endswith(":") else ""
 
 
-_STDIN_PROGRAM = """
-
-def solve(text):
-    import contextlib
-    import io
-    import sys
-
-    printed = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="")
-    given, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
-    try:
-        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            exits = {"exit": sys.exit, "quit": sys.exit}
-            exec(PROGRAM, {**globals(), **exits, "__name__": "__main__", "open": lambda *_: sys.stdin})
-    finally:
-        sys.stdin = given
-    printed.flush()
-    return printed.buffer.getvalue().decode()
-"""
-
-
-def _own_solution(record: Mapping[str, Any], adapter: str) -> str:
+def _own_solution(record: Mapping[str, Any], adapted: Callable[[str], str]) -> str:
     """The first solution that Python 3 reads, as the task asks for it; empty if there is none."""
     try:
         solutions = record.get("solutions") or []
@@ -174,8 +156,4 @@ def _own_solution(record: Mapping[str, Any], adapter: str) -> str:
         source = next((text for text in solutions if isinstance(text, str) and tree(text)), "")
     except (ValueError, TypeError, RecursionError):
         return ""
-    if not source:
-        return ""
-    if adapter is _STDIN_PROGRAM:
-        return f"PROGRAM = {source!r}\n{adapter}"
-    return source + adapter if "class Solution" in source else source
+    return adapted(source) if source else ""

@@ -85,6 +85,24 @@ def check(candidate):
         assert agrees(candidate(given), wanted)
 """
 
+# A script as `solve(text)`: it reads standard input, or opens it as the file 0, and prints.
+_SCRIPT = """
+
+def solve(text):
+    import contextlib, io, sys
+
+    printed = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="")
+    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
+    names = {"__name__": "__main__", "open": lambda *_: sys.stdin, "exit": sys.exit, "quit": sys.exit}
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            exec(SCRIPT, {**globals(), **names})
+    finally:
+        sys.stdin = before
+    printed.flush()
+    return printed.buffer.getvalue().decode()
+"""
+
 _DECIMAL = 10**600  # integers beyond it are written in hexadecimal, whose length Python does not limit
 
 
@@ -108,6 +126,18 @@ def values_of_case(given: Any, wanted: Any) -> tuple[list[Any], Any]:
 def texts_of_case(given: Any, wanted: Any) -> tuple[str, str]:
     """Standard input and output of one run: each may be a list of lines. Raises ValueError for anything else."""
     return _text("inputs", given), _text("outputs", wanted)
+
+
+def script_as_function(source: str) -> str:
+    """A solution that reads standard input and prints, as the function of the whole input that tasks ask for."""
+    return f"SCRIPT = {source!r}\n{_SCRIPT}"
+
+
+def method_as_function(source: str, name: str) -> str:
+    """A solution that may be a method of `class Solution`, as a function. The harness calls it the same way."""
+    if "class Solution" not in source:
+        return source
+    return f"{source}\n\ndef {name}(*arguments):\n    return Solution().{name}(*arguments)\n"
 
 
 def literal(value: Any) -> str:

@@ -55,6 +55,7 @@ async def test_a_header_runs_whatever_its_annotations_name(tmp_path: Path, param
         return
     task = only_task("apps", tmp_path, record)
     assert header in task.prompt
+    exec(task.prompt, {})  # a cascade runs it without the harness's imports
     assert functions(task.prompt) == ("f",)
     assert await judge(task, f"{task.prompt}    return x\n", f"{task.prompt}    return 5\n") == [PASS, FAIL]
 

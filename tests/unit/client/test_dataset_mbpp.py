@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from codecascade.texts.extract import functions
 from codecascade.types import Verdict
+from codecascade_client.datasets.load import load_dataset
 
 from tests.unit.client.dataset_records import judge, load, only_task
 
@@ -35,6 +38,13 @@ async def test_full_mbpp_has_its_setup_and_the_classes_that_its_tests_use(tmp_pa
     own = task.own_program()
     assert own is not None
     assert await judge(task, own) == [PASS]
+
+
+def test_full_mbpp_as_parquet_is_what_it_is_as_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "full" / "test-00000-of-00001.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist([{**FULL, "challenge_test_list": ["assert 1"]}]), path)
+    assert load_dataset(f"mbpp:{path.parent}").sha256 == load("mbpp", tmp_path, [FULL]).sha256
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,10 @@ def own_set(folder: Path, solutions: dict[str, str], **odd: str) -> Path:
 
 def test_every_task_that_passes_is_exit_code_0(tmp_path: Path) -> None:
     ran = codecascade("datasets", "check", own_set(tmp_path, {"a": "    return 2 * x\n", "b": ""}))
-    assert (ran.returncode, ran.stdout) == (0, "own: 2 tasks read, 0 left out\nown solutions: 1 of 1 pass, 1 tasks have none\n")
+    assert (ran.returncode, ran.stdout) == (
+        0,
+        "own: 2 tasks read, 0 left out\nown solutions: 1 of 1 pass; tasks without one: 1\n",
+    )
     assert "checking 1/1" in ran.stderr
 
 
@@ -41,7 +44,7 @@ def test_tasks_that_do_not_pass_and_tasks_left_out_are_named(tmp_path: Path) -> 
     assert ran.stdout.splitlines() == [
         "own: 4 tasks read, 1 left out",
         "  e: its tests import numpy, the sandbox has the standard library alone",
-        "own solutions: 1 of 4 pass, 0 tasks have none",
+        "own solutions: 1 of 4 pass; tasks without one: 0",
         "  b: fail",
         "  c: timeout",
         "  d: error",
@@ -66,8 +69,8 @@ def test_json_sets_are_checked_without_pyarrow(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stdout.splitlines()[1:]) == (
         0,
         [
-            "1 tests of 1 tasks are left out: they do not fit into a program for the sandbox",
-            "own solutions: 1 of 1 pass, 0 tasks have none",
+            "tests left out, too large for a program in the sandbox: 1 (of 1 tasks)",
+            "own solutions: 1 of 1 pass; tasks without one: 0",
         ],
     )
 
