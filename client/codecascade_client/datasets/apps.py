@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import keyword
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from codecascade_client.datasets.apps_harness import (
 from codecascade_client.datasets.docstrings import docstring
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.python_source import parse
-from codecascade_client.datasets.records import read_json, read_text, records, text_of
+from codecascade_client.datasets.records import BYTE_ORDER_MARK, read_json, read_text, records, text_of
 from codecascade_client.datasets.signatures import Header, header
 from codecascade_client.errors import reason
 
@@ -36,6 +37,7 @@ STDIN_ENTRY_POINT = "solve"
 APPS_COLUMNS = ("problem_id", "question", "input_output", "difficulty", "starter_code", "solutions")
 _MAX_CASES_BYTES = 32_000  # in the cases of one task; a program is judged with as many as fit, and with one at least
 _MAX_CASE_BYTES = MAX_SOURCE_BYTES - 16_000  # a larger case leaves no room for a prompt and an answer
+_BLOCK_HEADER = re.compile(r"^([ \t]*)[^#\s].*:[ \t]*(?:#.*)?$", re.MULTILINE)  # its indentation
 _FILES = {"question.txt": "question", "input_output.json": "input_output"}
 
 
@@ -135,7 +137,7 @@ def _check(check: str, cases: Iterable[tuple[Any, Any]]) -> tuple[str, int]:
 
 def _header(starter: str, name: str) -> Header:
     """The header of the function in the starter code, whose body is missing. Without starter code, any parameters."""
-    module = parse(starter.rstrip() + "\n" + _indent_after(starter) + "pass\n", "starter code")
+    module = _starter_module(starter)
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
@@ -143,9 +145,13 @@ def _header(starter: str, name: str) -> Header:
     return Header("", "*arguments")
 
 
-def _indent_after(starter: str) -> str:
-    last = starter.rstrip().splitlines()[-1] if starter.strip() else ""
-    return " " * (len(last) - len(last.lstrip()) + 4) if last.endswith(":") else ""
+def _starter_module(starter: str) -> ast.Module:
+    """The starter code, with a body where its last block has none or a comment alone. Raises ValueError."""
+    code = starter.strip(BYTE_ORDER_MARK).rstrip() + "\n"
+    if tree(code):
+        return parse(code, "starter code")
+    headers = _BLOCK_HEADER.findall(code)
+    return parse(f"{code}{headers[-1]}    pass\n" if headers else code, "starter code")
 
 
 def _own_solution(record: Mapping[str, Any], adapted: Callable[[str], str]) -> str:

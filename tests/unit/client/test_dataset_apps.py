@@ -67,6 +67,27 @@ async def test_a_header_sees_what_its_starter_code_defines(tmp_path: Path) -> No
     assert await judge(task, f"{task.prompt}    return y\n") == [PASS]
 
 
+@pytest.mark.parametrize(
+    ("starter", "parameters"),
+    [
+        ("class Solution:\n    def f(self, x: int) -> int:", "x: int"),
+        ("class Solution:\n    def f(self, x: int) -> int:\n        \n", "x: int"),
+        ("class Solution:\n\tdef f(self, x):\n\t\t", "x"),
+        ('class Solution(object):\n    def f(self, x):\n        """\n        :type x: int\n        """\n', "x"),
+        ("def f(x):\n    # your code here", "x"),
+        ("def f(x): # your code here: now", "x"),
+        ("def f(\n    x,\n    y=2\n):\n", "x, y=2"),
+        ("\ufeffdef f(x):\n\tpass", "x"),
+        ("def g(x):\n    return x\n\ndef f(*x, **y):\n\t", "*x, **y"),
+        ("# def f(x):", "*arguments"),
+        ("", "*arguments"),
+    ],
+)
+def test_a_header_is_read_from_starter_code_without_a_body(tmp_path: Path, starter: str, parameters: str) -> None:
+    task = only_task("apps", tmp_path, called([[1]], [1], starter))
+    assert f"def f({parameters}):\n" in task.prompt
+
+
 async def test_an_answer_sees_the_names_that_the_harness_imports(tmp_path: Path) -> None:
     task = only_task("apps", tmp_path, called([[[3, 1, 1]]], [[1, 2]]))
     names = "def f(x):\n    heapify(x)\n    Counter(x), math.pi, gcd(2, 4), list(product(x)), random.random, itertools.count\n"
