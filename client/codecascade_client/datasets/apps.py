@@ -27,7 +27,7 @@ from codecascade_client.datasets.apps_harness import (
 from codecascade_client.datasets.docstrings import docstring
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.python_source import parse
-from codecascade_client.datasets.records import BYTE_ORDER_MARK, read_json, read_text, records, text_of
+from codecascade_client.datasets.records import BYTE_ORDER_MARK, optional_text_of, read_json, read_text, records, shown, text_of
 from codecascade_client.datasets.signatures import Header, header
 from codecascade_client.errors import reason
 
@@ -72,7 +72,7 @@ def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
         test, left_out = _check(STDIN_CHECK, map(texts_of_case, inputs, outputs))
         own = _own_solution(record, script_as_function)
         return BenchmarkTask(task_id, f"{head}\n{docstring(question)}", STDIN_ENTRY_POINT, own, test, SETUP, left_out)
-    found = _header(record.get("starter_code") or "", name)
+    found = _header(optional_text_of(record, "starter_code"), name)
     prompt = f"{found.above}def {name}({found.parameters}):\n{docstring(question)}"
     test, left_out = _check(CALL_CHECK, map(values_of_case, inputs, outputs))
     own = _own_solution(record, lambda source: method_as_function(source, name))
@@ -104,9 +104,12 @@ def _cases(input_output: Any) -> tuple[list[Any], list[Any], str | None]:
     """Inputs, outputs and the function's name. Raises ValueError."""
     if input_output is None or (isinstance(input_output, str) and not input_output.strip()):
         raise ValueError("it has no tests")
-    cases = read_json(input_output) if isinstance(input_output, str) else input_output
+    try:
+        cases = read_json(input_output) if isinstance(input_output, str) else input_output
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its input_output is not JSON: {error}") from error
     if not isinstance(cases, Mapping):
-        raise ValueError(f"its input_output is {str(cases)[:40]!r}, it must be a JSON object")
+        raise ValueError(f"its input_output is {shown(cases)}, it must be a JSON object")
     inputs, outputs, name = _values(cases, "inputs"), _values(cases, "outputs"), cases.get("fn_name")
     if len(inputs) != len(outputs):
         raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, there must be as many of both")
@@ -120,7 +123,7 @@ def _cases(input_output: Any) -> tuple[list[Any], list[Any], str | None]:
 def _values(cases: Mapping[str, Any], what: str) -> list[Any]:
     values = cases.get(what)
     if not isinstance(values, list):
-        raise ValueError(f"its {what} are {str(values)[:40]}, they must be a list")
+        raise ValueError(f"its {what} are {shown(values)}, they must be a list")
     return values
 
 

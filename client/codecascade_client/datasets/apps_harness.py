@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from codecascade_client.datasets.records import shown
+
 # What runs before an answer. The harness also imports NumPy, which the sandbox does not have, and only List and Tuple of
 # typing. It was written for a Python that reads and prints integers of any length.
 SETUP = """\
@@ -114,7 +116,7 @@ def values_of_case(given: Any, wanted: Any) -> tuple[list[Any], Any]:
     if isinstance(given, (str, dict)):
         given = list(given)  # which is what `candidate(*given)` makes of it
     if not isinstance(given, list):
-        raise ValueError(f"one of its inputs is {str(given)[:40]}, it must be a list of arguments")
+        raise ValueError(f"one of its inputs is {shown(given)}, it must be a list of arguments")
     if given and isinstance(given[0], dict) and (keyed := _integer_keys(given[0])) is not None:
         given = [keyed]
     for result in (wanted, wanted[0] if isinstance(wanted, list) and wanted else None):
@@ -164,7 +166,7 @@ def _text(what: str, value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(map(str, value))
     if not isinstance(value, str):
-        raise ValueError(f"one of its {what} is {str(value)[:40]}, it must be a text or a list of lines")
+        raise ValueError(f"one of its {what} is {shown(value)}, it must be a text or a list of lines")
     return value
 
 

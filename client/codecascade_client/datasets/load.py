@@ -110,6 +110,7 @@ def _add(task: BenchmarkTask, tasks: dict[str, BenchmarkTask], left_out: dict[st
 
 
 def _unused(label: str, place: str, left_out: Mapping[str, str]) -> str:
+    label = label.encode("utf-8", "backslashreplace").decode()
     return f"{label} ({place})" if label in left_out else label
 
 

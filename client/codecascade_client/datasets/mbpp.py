@@ -12,7 +12,7 @@ from typing import Any
 from codecascade_client.datasets.docstrings import docstring
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.python_source import binds_within, parse, reads
-from codecascade_client.datasets.records import text_of, texts_of
+from codecascade_client.datasets.records import optional_text_of, text_of, texts_of
 from codecascade_client.datasets.signatures import header
 
 # Columns that are read from the Parquet files on Hugging Face: google-research-datasets/mbpp, full and sanitized.
@@ -31,7 +31,7 @@ def mbpp_task(record: Mapping[str, Any]) -> BenchmarkTask:
     code = text_of(record, "code")
     module = parse(code, "code")
     text = text_of(record, "text" if record.get("text") and not record.get("prompt") else "prompt")
-    setup = text_of(record, "test_setup_code").strip() if record.get("test_setup_code") else ""
+    setup = optional_text_of(record, "test_setup_code").strip()
     tests = "\n".join(texts_of(record, "test_list")).replace("\r\n", "\n").replace("\r", "\n")
     if not tests.strip():
         raise ValueError("it has no tests")

@@ -11,6 +11,7 @@ from codecascade_client.errors import DatasetError
 
 BYTE_ORDER_MARK = "\ufeff"
 _DIGITS = 600  # that Python reads at once, whatever its limit is set to (at least 640)
+_SHOWN = 40  # characters of a value that is not what it must be
 _BATCH = 256  # records in memory at a time: a file of APPS has more than a gigabyte of tests
 
 
@@ -39,16 +40,30 @@ def text_of(record: Mapping[str, Any], name: str) -> str:
     """A field that holds a text. Raises KeyError, ValueError."""
     value = record[name]
     if not isinstance(value, str):
-        raise ValueError(f"its {name} is {str(value)[:40]}, it must be a text")
+        raise ValueError(f"its {name} is {shown(value)}, it must be a text")
     return value
+
+
+def optional_text_of(record: Mapping[str, Any], name: str) -> str:
+    """A field that holds a text; empty where there is none. Raises ValueError."""
+    return text_of(record, name) if record.get(name) else ""
 
 
 def texts_of(record: Mapping[str, Any], name: str) -> list[str]:
     """A field that holds a list of texts. Raises KeyError, ValueError."""
     value = record[name]
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ValueError(f"its {name} is {str(value)[:40]}, it must be a list of texts")
+        raise ValueError(f"its {name} is {shown(value)}, it must be a list of texts")
     return value
+
+
+def shown(value: Any) -> str:
+    """The start of a value, for an error."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more than 4,300 digits, or a deep list
+        return f"a large {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | ValueError]]:
@@ -94,7 +109,7 @@ def _parquet_rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Map
 
 
 def _record(value: Any) -> Mapping[str, Any] | ValueError:
-    return value if isinstance(value, Mapping) else ValueError(f"not a JSON object, but {str(value)[:40]!r}")
+    return value if isinstance(value, Mapping) else ValueError(f"not a JSON object, but {shown(value)}")
 
 
 def _integer(digits: str) -> int:

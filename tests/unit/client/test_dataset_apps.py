@@ -183,7 +183,7 @@ async def test_integers_of_any_length_are_read_and_printed(tmp_path: Path) -> No
     [
         ({"input_output": None}, "it has no tests"),
         ({"input_output": " "}, "it has no tests"),
-        ({"input_output": "[1]"}, "its input_output is '[1]', it must be a JSON object"),
+        ({"input_output": "[1]"}, "its input_output is [1], it must be a JSON object"),
         ({"input_output": '{"inputs": null, "outputs": []}'}, "its inputs are None, they must be a list"),
         ({"input_output": '{"inputs": ["1"]}'}, "its outputs are None, they must be a list"),
         (printed(["1", "2"], ["1"]), "it has 2 inputs and 1 outputs, there must be as many of both"),

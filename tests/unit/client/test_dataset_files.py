@@ -163,7 +163,11 @@ def test_the_datasets_hash_follows_what_is_asked_and_what_is_right(tmp_path: Pat
         ("mbpp", [{"task_id": 1}], "'code' is missing"),
         ("mbpp", [{**MBPP, "code": "def ("}], "(MBPP/7: its code is not Python 3: invalid syntax, line 1)"),
         ("mbpp", [{**MBPP, "test_list": ["assert other(1)"]}], "its tests call no function that its code defines"),
-        ("apps", [{**CALLED, "input_output": "{"}], "holds no task that can be used (APPS/4: Expecting"),
+        (
+            "apps",
+            [{**CALLED, "input_output": "{"}],
+            "holds no task that can be used (APPS/4: its input_output is not JSON: Expecting",
+        ),
         ("apps", [{**CALLED, "difficulty": "interview"}], "holds no task"),
     ],
 )

@@ -127,7 +127,7 @@ async def test_a_task_named_check_is_judged_like_any_other(tmp_path: Path) -> No
         ({"test_list": ["assert depth(root) == 2"]}, "its tests call no function that its code defines"),
         ({"test_setup_code": "import numpy as np"}, "its tests import numpy, the sandbox has the standard library alone"),
         ({"test_imports": ["import numpy.linalg"]}, "its prompt imports numpy, the sandbox has the standard library alone"),
-        ({"test_imports": "import math"}, "its test_imports is import math, it must be a list of texts"),
+        ({"test_imports": "import math"}, "its test_imports is 'import math', it must be a list of texts"),
         (
             {"code": "def g():\n    return height(1)\nN = height(1)\ndef height(x, n=N):\n    return x"},
             "its header needs N, which is",
