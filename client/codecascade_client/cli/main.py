@@ -19,6 +19,7 @@ from codecascade.errors import CascadeError, InvalidSetting
 from codecascade.plans import load_plans
 from codecascade.types import Plan
 
+from codecascade_client.cli.datasets import datasets
 from codecascade_client.cli.doctor import examine
 from codecascade_client.cli.plan_gpus import run_planner
 from codecascade_client.cli.tables import comparison, print_plans, print_results, print_trace
@@ -177,6 +178,8 @@ async def _print_recorded(results: Sequence[Result], plan: Plan, path: Path, see
         same += (recorded.answer.tier, tokens, recorded.correct) == live
     print(f"as recorded (tier, tokens, tests): {same} of {len(results)}")
 
+
+app.add_typer(datasets, name="datasets")
 
 if find_spec("pyarrow"):  # the extra `offline`
     from codecascade_client.cli import offline

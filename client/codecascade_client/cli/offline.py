@@ -14,8 +14,9 @@ from codecascade.deployment import Deployment, load_deployment
 from codecascade.plans import load_plans
 from codecascade.sandbox import SandboxPool
 
+from codecascade_client.cli.datasets import print_left_out
 from codecascade_client.cli.offline_tables import print_bench, print_replayed, print_search
-from codecascade_client.datasets.load import HUMANEVAL, load_dataset
+from codecascade_client.datasets.load import HUMANEVAL, Dataset, load_dataset
 from codecascade_client.errors import RecordingError
 from codecascade_client.files import write_whole
 from codecascade_client.live.bench import bench_plans
@@ -67,7 +68,7 @@ def record(
     """Ask every tier everything once, as a live cascade would. What is in the folder is not asked again."""
     deployed = load_deployment(deployment)
     tiers = _tiers(deployed, tier)
-    tasks = load_dataset(dataset)
+    tasks = _tasks(dataset)
     settings = RecordSettings(k, lines_asked, seed)
     servers = endpoints_from_settings(url)
     store = resume_recording(folder, manifest_for(deployment, tasks, settings))
@@ -106,12 +107,19 @@ def _tiers(deployed: Deployment, wanted: list[str] | None) -> list[str]:
     return wanted or list(deployed.tiers)
 
 
+def _tasks(name: str) -> Dataset:
+    """A dataset; what it leaves out is told on stderr."""
+    dataset = load_dataset(name)
+    print_left_out(dataset)
+    return dataset
+
+
 def verdicts(folder: Folder, dataset: DatasetName = HUMANEVAL) -> None:
     """Judge a recording's solutions. They run on all cores, against the recording's test lines and the benchmark's own tests.
 
     Solutions that were judged before are not run again.
     """
-    tasks = load_dataset(dataset)
+    tasks = _tasks(dataset)
     store = open_recording(folder)
 
     async def run() -> None:
@@ -215,7 +223,7 @@ def bench(
             read_settings(url),
             load_plans(plans),
             plan,
-            load_dataset(dataset),
+            _tasks(dataset),
             limit=limit,
             concurrency=concurrency,
             seed=seed,

@@ -135,12 +135,12 @@ def test_an_apps_problem_that_nothing_tests_is_left_out(tmp_path: Path, untested
 def test_parquet_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path) -> None:
     truncated = tmp_path / "cut.parquet"
     truncated.write_bytes(parquet(tmp_path / "whole.parquet", [MBPP_HUB]).read_bytes()[:-9])
-    full = parquet(tmp_path / "full.parquet", [{"task_id": 1, "text": "x", "code": "def f(): pass", "test_list": ["assert f()"]}])
+    other = parquet(tmp_path / "other.parquet", [{"task_id": 1, "code": "def f(): pass", "test_list": ["assert f()"]}])
     for number in range(2):
         parquet(tmp_path / "twice" / f"{number}.parquet", [MBPP_HUB])
     for path, sentence in (
         (truncated, "cannot be read: Parquet magic bytes not found"),
-        (full, "'prompt' is missing"),
+        (other, "holds no task that can be used (MBPP/1: 'prompt' is missing)"),
         (tmp_path / "twice", "task 'MBPP/7' is there twice"),
         (tmp_path / "no.parquet", "No such file or directory"),
     ):
@@ -161,9 +161,13 @@ def test_the_datasets_hash_follows_what_is_asked_and_what_is_right(tmp_path: Pat
     ("form", "records", "sentence"),
     [
         ("mbpp", [{"task_id": 1}], "'code' is missing"),
-        ("mbpp", [{**MBPP, "code": "def ("}], "cannot be read: invalid syntax"),
+        ("mbpp", [{**MBPP, "code": "def ("}], "(MBPP/7: its code is not Python 3: invalid syntax, line 1)"),
         ("mbpp", [{**MBPP, "test_list": ["assert other(1)"]}], "its tests call no function that its code defines"),
-        ("apps", [{**CALLED, "input_output": "{"}], "cannot be read: Expecting"),
+        (
+            "apps",
+            [{**CALLED, "input_output": "{"}],
+            "holds no task that can be used (APPS/4: its input_output is not JSON: Expecting",
+        ),
         ("apps", [{**CALLED, "difficulty": "interview"}], "holds no task"),
     ],
 )
