@@ -263,10 +263,7 @@ DRY = "`make engines DRY_RUN=1` prints the commands without running them."
 @pytest.mark.parametrize(
     ("machine", "sentence"),
     [
-        (
-            image(missing=["typer"]),
-            r"python3 cannot import typer, which build steps need: use the image of build/images/\S+, which",
-        ),
+        (image(missing=["typer"]), "python3 cannot import typer, which build steps need: use the image of build/images/"),
         (image(version="1.1.0"), f"TensorRT-LLM 1.1.0 is installed here, and the recipes are for 1.2.1: use the image {IMAGE}."),
         (image(listing=""), f"nvidia-smi shows no GPU here .*; engines are built on the GPU they run on; {DRY}"),
         (

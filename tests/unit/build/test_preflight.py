@@ -34,9 +34,9 @@ ARCHITECTURES = {
 
 
 def config_of(kind: str) -> dict[str, Any]:
-    gpt = {"n_layer": 2, "n_embd": 64, "n_head": 8, "n_inner": None, "layer_norm_epsilon": 1e-5}
+    gpt: dict[str, Any] = {"n_layer": 2, "n_embd": 64, "n_head": 8, "n_inner": None, "layer_norm_epsilon": 1e-5}
     gpt |= {"vocab_size": 40, "n_positions": 32}
-    llama = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 8}
+    llama: dict[str, Any] = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 8}
     llama |= {"intermediate_size": 96, "vocab_size": 40, "max_position_embeddings": 32}
     llama |= {"hidden_act": "silu", "rope_theta": 1e6, "rope_scaling": None}
     rotary = {"rotary_dim": 4, "activation_function": "gelu_new", "eos_token_id": 39}
