@@ -194,14 +194,6 @@ def test_the_cascade_reads_the_deployment(runtime: Runtime, tmp_path: Path) -> N
         assert deployed.prompt_price_per_mtok == tier.gpu.prompt_price_per_mtok
 
 
-def test_tiers_without_an_engine_are_left_out(tmp_path: Path) -> None:
-    recipe = load_recipe("qwen2.5-coder")
-    some = dict(list(engines(recipe, "h100").items())[1:3])
-    rendered = render_engines(recipe, "h100", some, tmp_path)
-    assert list(load_deployment(rendered.deployment).tiers) == list(some)
-    assert {path.name for path in rendered.repository.iterdir()} == {f"{name}{part}" for name in some for part in PARTS}
-
-
 @pytest.mark.parametrize("family", ON_THE_LLM_API)
 def test_a_tier_of_the_llm_api_is_one_model(family: str, tmp_path: Path) -> None:
     recipe = load_recipe(family)
