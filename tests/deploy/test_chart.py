@@ -439,6 +439,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "not deployed": ({"deployment": deployment_with(tiers=TIERS[:-1])}, "tierGroups: qwen2.5-coder-32b not in the deployment"),
     "no plans": ({"plans": ""}, "plans is not set: --set-file plans="),
+    "plans that are no JSON": ({"plans": "{"}, "plans is not a JSON object: "),
     "plans of another family": ({"plans": '{"family": "x"}'}, "plans are of the family x, the release's is qwen2.5-coder"),
     "a plan of another tier": (
         {"plans": '{"family": "qwen2.5-coder", "plans": {"p": {"steps": [{"tier": "huge"}]}}}'},

@@ -13,7 +13,7 @@ from codecascade.texts.prompts import STYLES
 from codecascade.tiers.trtllm.engine_manifest import Machine, check_engine, manifest_text
 from codecascade_build.checkpoints.calibration import texts
 from codecascade_build.engine.steps import EngineBuild, Places, Step, engine_build, relative, steps, tier_steps
-from codecascade_build.engines import downloaded_commit, dry_run_text, engine_manifest
+from codecascade_build.engines import downloaded_commit, dry_run_text, engine_manifest, render
 from codecascade_build.errors import BuildError
 from codecascade_build.gpu_plan.memory import BLOCK_TOKENS, tier_memory, usable_bytes
 from codecascade_build.gpu_plan.placement import Copy
@@ -187,6 +187,15 @@ def test_the_manifest_says_what_was_built_and_a_server_of_that_kind_takes_it(cod
     assert list(made.source.files) == ["config.json"]
     assert made.rebuild == "make engines FAMILY=codegen-mono TIER=codegen-16b-mono GPU=rtx3090"
     assert [argv[0] for argv in made.commands] == ["hf", "env", "env", "trtllm-build"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "sentence"),
+    [("tensorrt_llm", r"on 8 × .* these tiers take more than one server"), ("vllm", r"The runtime 'vllm' is not one of")],
+)
+def test_what_one_server_cannot_run_is_not_rendered(runtime: str, sentence: str) -> None:
+    with pytest.raises(BuildError, match=f"^{sentence}"):
+        render("wizardcoder-python", "rtx3090", runtime=runtime, gpus=8)
 
 
 def test_a_download_of_two_commits_has_no_commit(tmp_path: Path) -> None:

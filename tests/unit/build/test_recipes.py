@@ -97,7 +97,7 @@ def test_every_shipped_plan_names_tiers_of_its_recipe(family: str) -> None:
         ("slots = 2", 'slots = "two"', "tiers.0.llama_cpp.slots is 'two': should be a valid integer"),
         ("price_per_mtok = 0.5", "price_per_mtok = -1", "price_per_mtok is -1: should be greater than or equal to 0"),
         ("price_per_mtok = 0.5", "price_per_mtok = nan", "price_per_mtok is nan: should be a finite number"),
-        ("max_completion_tokens = 512", "max_completion_tokens = 2048", "leaves no room in context_tokens 2048"),
+        ("completion_tokens = 512\nslots", "completion_tokens = 2048\nslots", "2048 leaves no room in context_tokens 2048"),
         ('style = "chatml"', 'style = "poem"', "style 'poem' is not one of base, alpaca, chatml"),
         ("tiny.gguf", "../tiny.gguf", "tiers.0.llama_cpp.weights.file is '../tiny.gguf'"),
         ("bytes = 1000", "bytes = ", "cannot be read"),
