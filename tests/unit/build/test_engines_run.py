@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from codecascade_build.engine.runner import Runner, check_disk, contents, exclusively, stamp_path
 from codecascade_build.engine.steps import IMAGE, Places, Step
-from codecascade_build.engine.toolchain import Toolchain, check_quantizer, toolchain
+from codecascade_build.engine.toolchain import Toolchain, check_quantizer, count_gpus, toolchain
 from codecascade_build.errors import BuildError
 from codecascade_build.gpus import gpu
 from codecascade_build.progress import Progress
@@ -288,6 +288,14 @@ def test_this_project_s_python_is_not_the_image_s() -> None:
     sentence = f"cannot import tensorrt_llm: engines are built inside the image {IMAGE} or one made from it; {DRY}"
     with pytest.raises(BuildError, match=sentence):
         toolchain(gpu("h100"), Places(python=sys.executable))
+    with pytest.raises(BuildError, match=rf"^no-such-python does not run \(.*\); {DRY}"):
+        toolchain(gpu("h100"), Places(python="no-such-python"))
+
+
+def test_a_machine_without_nvidia_smi_has_no_gpus_to_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BuildError, match=r"^nvidia-smi shows no GPU here .*; say how many the server has: GPUS=…"):
+        count_gpus()
 
 
 def test_quantizing_what_the_gpus_cannot_hold_is_refused(chain: Steps, tmp_path: Path) -> None:

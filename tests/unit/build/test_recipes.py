@@ -175,3 +175,5 @@ def test_a_kind_of_gpu_has_settings_of_its_own(tmp_path: Path) -> None:
     assert (tier.name, tier.style, tier.llama_cpp.context_tokens) == ("tiny-1b", "chatml", 2048)
     assert (tier.gpu.on_gpu("l40s").quantization, tier.gpu.on_gpu("l40s").tensor_parallel) == ("fp8", 1)
     assert tier.gpu.on_gpu("h100").quantization == "none"
+    with pytest.raises(BuildError, match=r"^Tier tiny-1b has no settings for a GPU in its recipe\.$"):
+        read(tmp_path, GOOD).tiers[0].on_gpu("h100")
