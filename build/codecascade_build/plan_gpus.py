@@ -1,6 +1,6 @@
 """Which tiers of a family fit on which GPUs, with how large a KV cache, in which servers: before anything is built.
 
-docs/placement.md explains the arithmetic, the search and what is assumed.
+docs/placement.md explains the search and what is assumed, gpu_plan/memory.py the arithmetic.
 """
 
 from __future__ import annotations

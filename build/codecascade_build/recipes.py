@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from codecascade.texts.prompts import STYLES
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -23,11 +23,9 @@ else:
     import tomli as tomllib
 
 _STRICT = ConfigDict(extra="forbid")
-_NAME = r"^[a-z0-9][a-z0-9._-]*$"
-_FILE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
-Name = Annotated[str, Field(pattern=_NAME)]
-FileName = Annotated[str, Field(pattern=_FILE)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -301,16 +299,11 @@ def load_recipe(family: str) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Read and check one recipe file. Raises BuildError naming the file, the key, its value and what is allowed."""
     try:
-        return parse_recipe(tomllib.loads(path.read_text(encoding="utf-8")))
+        return TypeAdapter(Recipe).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise BuildError(f"The recipe {path} cannot be used: {_sentence(error)}.") from error
     except (OSError, ValueError) as error:
         raise BuildError(f"The recipe {path} cannot be read: {error}.") from error
-
-
-def parse_recipe(document: dict[str, Any]) -> Recipe:
-    """Raises pydantic.ValidationError."""
-    return TypeAdapter(Recipe).validate_python(document)
 
 
 def _sentence(error: ValidationError) -> str:

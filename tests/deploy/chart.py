@@ -23,11 +23,6 @@ def values(family: str, /, **more: Any) -> dict[str, Any]:
     """values-<family>.yaml with a deployment, plans and a claim for the engines. more: dotted key → value."""
     chosen: dict[str, Any] = yaml.safe_load((CHART / f"values-{family}.yaml").read_text())
     chosen |= {"deployment": json.dumps(deployment(family)), "plans": plans(family), "models": {"claim": "engines"}}
-    return with_values(chosen, more)
-
-
-def with_values(chosen: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """more: dotted key → value."""
     for key, value in more.items():
         *path, last = key.split(".")
         place = chosen
@@ -50,27 +45,21 @@ def plans(family: str) -> str:
         return path.read_text()
     first, *_, last = (tier.name for tier in load_recipe(family).tiers)
     steps = [{"tier": first, "k": 3, "lines_per_sample": 2, "threshold": 0.75}, {"tier": last, "k": 0}]
-    document = {
-        "format": 1,
-        "family": family,
-        "provenance": {"method": "by hand"},
-        "default": "two",
-        "plans": {"two": {"steps": steps}},
-    }
-    return json.dumps(document)
+    two = {"default": "two", "plans": {"two": {"steps": steps}}}
+    return json.dumps({"format": 1, "family": family, "provenance": {"method": "by hand"}, **two})
 
 
-def rendered(given: Mapping[str, Any]) -> list[Object]:
+def rendered(given: Mapping[str, Any], name: str = RELEASE) -> list[Object]:
     """The objects of a release. Raises helm_python.HelmError."""
-    return [json.loads(text) for text in _rendered(json.dumps(given, sort_keys=True))]
+    return [json.loads(text) for text in _rendered(json.dumps(given, sort_keys=True), name)]
 
 
 @cache
-def _rendered(given: str) -> list[str]:
+def _rendered(given: str, name: str) -> list[str]:
     chosen = json.loads(given)
     with helm_python.Chart.load(CHART) as chart:
         chart.validate_schema(chosen)
-        texts = chart.render(chosen, name=RELEASE, namespace=NAMESPACE)
+        texts = chart.render(chosen, name=name, namespace=NAMESPACE)
     documents = [document for path, text in texts.items() if path.endswith(".yaml") for document in yaml.safe_load_all(text)]
     return [json.dumps(document) for document in documents if document]
 

@@ -86,8 +86,11 @@ def check_checkpoint(folder: Path, architecture: Architecture, *, end_tokens_as_
     _check_numbers(path, config, kind, architecture)
     _check_behaviour(path, config, kind, architecture)
     _check_weights(folder, kind, architecture)
-    tokens = _read_tokenizer(folder, architecture.vocab)
-    _check_ends(folder, config, architecture, tokens, end_tokens_as_stop_words)
+    ids, complete = _read_tokenizer(folder, architecture.vocab)
+    unknown = [word for word in end_tokens_as_stop_words if complete and word not in ids]
+    if unknown:
+        raise BuildError(f"The stop word {unknown[0]!r} is no token of {folder}.")
+    _check_ends(folder, config, architecture, ids, end_tokens_as_stop_words)
 
 
 def _kind(path: Path, config: Mapping[str, Any], model_class: str) -> _Kind:
@@ -115,14 +118,14 @@ def _check_numbers(path: Path, config: Mapping[str, Any], kind: _Kind, architect
     tied = config.get("tie_word_embeddings", kind.tied)
     if tied != architecture.tied_embeddings:
         raise BuildError(
-            f"{path} has tie_word_embeddings {_json(tied)}; the recipe's architecture has tied_embeddings "
-            f"{_json(architecture.tied_embeddings)}."
+            f"{path} has tie_word_embeddings {json.dumps(tied)}; the recipe's architecture has tied_embeddings "
+            f"{json.dumps(architecture.tied_embeddings)}."
         )
 
 
 def _check_gpt_heads(path: Path, config: Mapping[str, Any], kind: _Kind, architecture: Architecture) -> None:
     if kind.model_type == "gpt_bigcode" and config.get("multi_query") is not True:
-        raise BuildError(f"{path} has multi_query {_json(config.get('multi_query'))}; only true can be built.")
+        raise BuildError(f"{path} has multi_query {json.dumps(config.get('multi_query'))}; only true can be built.")
     kv_heads = 1 if kind.model_type == "gpt_bigcode" else architecture.heads
     if architecture.kv_heads != kv_heads:
         raise BuildError(f"{path} means {kv_heads} kv_heads; the recipe's architecture has {architecture.kv_heads}.")
@@ -191,16 +194,8 @@ def expected_tensors(model_type: str, architecture: Architecture) -> Shapes:
     return llama_shapes(*numbers, queries, keys, biased=model_type == "qwen2")
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """The tokens that text files name; a SentencePiece model is none."""
-
-    ids: Mapping[str, int]
-    complete: bool
-    """Whether these are all tokens."""
-
-
-def _read_tokenizer(folder: Path, vocab: int) -> _Tokens:
+def _read_tokenizer(folder: Path, vocab: int) -> tuple[dict[str, int], bool]:
+    """The ids of the tokens that text files name, and whether these are all tokens; a SentencePiece model is no text file."""
     ids: dict[str, int] = {}
     try:
         if (folder / "tokenizer.json").is_file():
@@ -227,19 +222,16 @@ def _read_tokenizer(folder: Path, vocab: int) -> _Tokens:
         raise BuildError(
             f"The tokenizer of {folder} has the token {largest[0]!r} with id {largest[1]}; the model has {vocab} tokens."
         )
-    return _Tokens(ids, complete)
+    return ids, complete
 
 
 def _check_ends(
-    folder: Path, config: Mapping[str, Any], architecture: Architecture, tokens: _Tokens, stop_words: Sequence[str]
+    folder: Path, config: Mapping[str, Any], architecture: Architecture, ids: Mapping[str, int], stop_words: Sequence[str]
 ) -> None:
     """All end tokens but one must be stop words: an engine takes one end_id."""
-    unknown = [word for word in stop_words if tokens.complete and word not in tokens.ids]
-    if unknown:
-        raise BuildError(f"The stop word {unknown[0]!r} is no token of {folder}.")
-    ends = _end_tokens(folder, config, tokens)
+    ends = _end_tokens(folder, config, ids)
     if architecture.model_class == "QWenForCausalLM":
-        ends |= {token: None for token in _QWEN_ENDS if token in tokens.ids}
+        ends |= {token: None for token in _QWEN_ENDS if token in ids}
     if not ends:
         raise BuildError(f"Neither generation_config.json nor config.json of {folder} has an eos_token_id.")
     open_ends = [token for token in ends if token not in stop_words]
@@ -250,7 +242,7 @@ def _check_ends(
         )
 
 
-def _end_tokens(folder: Path, config: Mapping[str, Any], tokens: _Tokens) -> dict[str, None]:
+def _end_tokens(folder: Path, config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, None]:
     """The names of the tokens that end a text, in the order of the checkpoint's files."""
     ends = None
     if (folder / "generation_config.json").is_file():
@@ -258,9 +250,5 @@ def _end_tokens(folder: Path, config: Mapping[str, Any], tokens: _Tokens) -> dic
     if ends is None:
         ends = config.get("eos_token_id")
     numbers = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    names = {number: token for token, number in tokens.ids.items()}
+    names = {number: token for token, number in ids.items()}
     return {names.get(number, f"token {number}"): None for number in numbers}
-
-
-def _json(value: object) -> str:
-    return json.dumps(value)

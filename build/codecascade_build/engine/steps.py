@@ -19,7 +19,7 @@ from codecascade_build.gpu_plan.placement import Copy
 from codecascade_build.gpus import Gpu
 from codecascade_build.paths import ROOT, VAR, cache_dir
 from codecascade_build.quantization import AWQ_GROUP, check_settings
-from codecascade_build.recipes import Checkpoint, GpuTier, Quantization, Recipe, Runtime
+from codecascade_build.recipes import GpuTier, Quantization, Recipe, Runtime
 from codecascade_build.render.gpu import EngineTier, check_llm_api
 
 IMAGE = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
@@ -32,10 +32,8 @@ _CALIBRATION_SAMPLES = {"fp8": 512, "int4_awq": 32, "int8": 32}
 _CALIBRATION_TOKENS = 1024
 _CALIBRATION_BYTES = 1_000_000
 # TensorRT-LLM takes a model, or a data set, for another one where its path has such a name in it, even inside a word.
-_MISREAD_MODELS = ("mpt", "vila", "llava", "exaone")
 _MISREAD = {
-    "--model_dir": _MISREAD_MODELS,
-    "--model-dir": _MISREAD_MODELS,
+    **dict.fromkeys(("--model_dir", "--model-dir"), ("mpt", "vila", "llava", "exaone")),
     "--calib_dataset": ("cnn_dailymail", "scienceqa", "science_qa"),
 }
 _CHECKPOINTS = ROOT / "build" / "codecascade_build" / "checkpoints"
@@ -84,9 +82,6 @@ class Places:
     quantize: Path = QUANTIZE
     """ModelOpt's script, which the image has."""
 
-    def download(self, checkpoint: Checkpoint) -> Path:
-        return self.downloads / checkpoint.repository.replace("/", "--")
-
 
 @dataclass(frozen=True, slots=True)
 class EngineBuild:
@@ -99,7 +94,7 @@ class EngineBuild:
     places: Places = field(default_factory=Places)
 
     def download(self, tier: GpuTier) -> Path:
-        return self.places.download(tier.checkpoint)
+        return self.places.downloads / tier.checkpoint.repository.replace("/", "--")
 
     def engine(self, tier: GpuTier) -> Path:
         return self.places.engines / self.family / self.gpu.name / tier.name / "engine"

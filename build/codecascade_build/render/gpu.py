@@ -13,14 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.tiers.contract import SEQUENCE_INPUTS, SEQUENCE_OUTPUTS
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from codecascade_build.errors import BuildError
 from codecascade_build.gpu_plan.memory import KV_CACHE_FRACTION
 from codecascade_build.paths import RENDERED_MODELS
-from codecascade_build.recipes import Checkpoint, GpuRuntime, GpuTier, Recipe, Runtime
-from codecascade_build.render.repository import Rendered, add_contract, data_type, model_source, tiers_document, write
+from codecascade_build.recipes import GpuTier, Recipe, Runtime
+from codecascade_build.render.repository import (
+    Rendered,
+    config_text,
+    contract_model,
+    data_type,
+    model_source,
+    python_model,
+    tiers_document,
+    with_parameters,
+    write,
+)
 
 CANCELLATION_CHECK_PERIOD_MS = 100
 _LLM_API_CLASSES = ("LLaMAForCausalLM", "QWenForCausalLM")
@@ -88,7 +97,7 @@ def render_engines(
 
 def tier_files(tier: GpuTier, engine: EngineTier, runtime: Runtime) -> dict[str, str]:
     """Path inside the repository → content, of one tier's models. Raises BuildError."""
-    checkpoint, settings = tier.checkpoint, tier.settings
+    settings = tier.settings
     if len(engine.gpu_device_ids) != settings.tensor_parallel:
         raise BuildError(
             f"Tier {tier.name} has the GPUs {', '.join(map(str, engine.gpu_device_ids)) or 'none'}, "
@@ -101,18 +110,18 @@ def tier_files(tier: GpuTier, engine: EngineTier, runtime: Runtime) -> dict[str,
         )
     if runtime == "llm_api":
         check_llm_api(tier)
-        return _model(llm_api_config(tier.name, checkpoint, settings, engine), "llm_api")
+        return _model(llm_api_config(tier, engine), "llm_api")
     if runtime != "tensorrt_llm":
         raise BuildError(f"No engine is of the runtime {runtime}; allowed are tensorrt_llm and llm_api.")
     ensemble = ensemble_config(tier.name)
     return {
-        **_model(tier_config(tier.name, settings, engine), "tensorrt_llm"),
-        f"{ensemble.name}/config.pbtxt": _text(ensemble),
+        **_model(tier_config(tier, engine), "tensorrt_llm"),
+        f"{ensemble.name}/config.pbtxt": config_text(ensemble),
         f"{ensemble.name}/1/README": "The steps of an ensemble are in its config.pbtxt; Triton wants a folder per version.\n",
-        **_model(preprocessing_config(tier.name, checkpoint, settings, engine), "preprocessing"),
-        f"{tier.name}-tensorrt_llm/config.pbtxt": _text(engine_config(tier.name, settings, engine)),
+        **_model(preprocessing_config(tier, engine), "preprocessing"),
+        f"{tier.name}-tensorrt_llm/config.pbtxt": config_text(engine_config(tier, engine)),
         f"{tier.name}-tensorrt_llm/1/README": "The engine is where config.pbtxt says; Triton wants a folder per version.\n",
-        **_model(postprocessing_config(tier.name, checkpoint, engine), "postprocessing"),
+        **_model(postprocessing_config(tier, engine), "postprocessing"),
     }
 
 
@@ -125,54 +134,42 @@ def check_llm_api(tier: GpuTier) -> None:
         )
 
 
-def tier_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
+def tier_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
     """The model that meets the tier contract."""
-    config = _python_model(name)
-    add_contract(config)
-    return _with(
-        config,
+    return contract_model(
+        tier.name,
         engine=engine.engine,
         gpu_device_ids=_ids(engine),
-        ensemble=f"{name}-ensemble",
-        engine_model=f"{name}-tensorrt_llm",
-        max_completion_tokens=settings.max_completion_tokens,
+        ensemble=f"{tier.name}-ensemble",
+        engine_model=f"{tier.name}-tensorrt_llm",
+        max_completion_tokens=tier.settings.max_completion_tokens,
     )
 
 
-def preprocessing_config(
-    name: str, checkpoint: Checkpoint, settings: GpuRuntime, engine: EngineTier
-) -> model_config_pb2.ModelConfig:
-    config = _python_model(f"{name}-preprocessing", max_batch_size=1)
+def preprocessing_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
+    config = python_model(f"{tier.name}-preprocessing", max_batch_size=1)
     _inputs(config, _REQUEST, needed=["text_input"])
     _outputs(config, _ENGINE_INPUTS)
-    return _with(
-        config,
-        tokenizer=engine.tokenizer,
-        end_tokens=json.dumps(checkpoint.end_tokens),
-        max_input_tokens=settings.max_input_tokens,
-        context_tokens=settings.context_tokens,
-        max_completion_tokens=settings.max_completion_tokens,
-    )
+    return with_parameters(config, **_tokens(tier, engine), **_limits(tier))
 
 
-def postprocessing_config(name: str, checkpoint: Checkpoint, engine: EngineTier) -> model_config_pb2.ModelConfig:
-    config = _python_model(f"{name}-postprocessing", max_batch_size=1)
+def postprocessing_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
+    config = python_model(f"{tier.name}-postprocessing", max_batch_size=1)
     read = _ENGINE_OUTPUTS | {tensor: _ENGINE_INPUTS[tensor] for tensor in _REREAD}
     _inputs(config, read | {"stop_words": _REQUEST["stop_words"]}, needed=read)
     _outputs(config, _ANSWER)
-    return _with(config, tokenizer=engine.tokenizer, end_tokens=json.dumps(checkpoint.end_tokens))
+    return with_parameters(config, **_tokens(tier, engine))
 
 
-def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
+def engine_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
     """TensorRT-LLM's own model, with the part of its template that is used here and nothing left to fill in.
 
     The three empty parameters must be there: the backend reads them without a default.
     """
-    config = model_config_pb2.ModelConfig(
-        name=f"{name}-tensorrt_llm", backend="tensorrtllm", max_batch_size=settings.max_batch_size
-    )
+    batch = tier.settings.max_batch_size
+    config = ModelConfig(name=f"{tier.name}-tensorrt_llm", backend="tensorrtllm", max_batch_size=batch)
     config.model_transaction_policy.decoupled = False
-    config.dynamic_batching.preferred_batch_size.append(settings.max_batch_size)
+    config.dynamic_batching.preferred_batch_size.append(batch)
     config.dynamic_batching.max_queue_delay_microseconds = 0
     config.dynamic_batching.default_queue_policy.max_queue_size = 0
     _inputs(config, _ENGINE_INPUTS | {"stop": ("TYPE_BOOL", _ONE)}, needed=["input_lengths", "request_output_len"])
@@ -182,7 +179,7 @@ def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_
             tensor.reshape.SetInParent()
     _outputs(config, _ENGINE_OUTPUTS | _LOGITS)
     config.instance_group.add(kind="KIND_CPU", count=1)
-    return _with(
+    return with_parameters(
         config,
         FORCE_CPU_ONLY_INPUT_TENSORS="no",
         batch_scheduler_policy="guaranteed_no_evict",
@@ -205,9 +202,9 @@ def engine_config(name: str, settings: GpuRuntime, engine: EngineTier) -> model_
     )
 
 
-def ensemble_config(name: str) -> model_config_pb2.ModelConfig:
+def ensemble_config(name: str) -> ModelConfig:
     """Writes one sequence: a prompt in, a text out. Triton passes the tensors from model to model."""
-    config = model_config_pb2.ModelConfig(name=f"{name}-ensemble", platform="ensemble", max_batch_size=1)
+    config = ModelConfig(name=f"{name}-ensemble", platform="ensemble", max_batch_size=1)
     _inputs(config, _REQUEST, needed=["text_input"])
     _outputs(config, _ANSWER)
     first, engine, last = (
@@ -224,23 +221,18 @@ def ensemble_config(name: str) -> model_config_pb2.ModelConfig:
     return config
 
 
-def llm_api_config(name: str, checkpoint: Checkpoint, settings: GpuRuntime, engine: EngineTier) -> model_config_pb2.ModelConfig:
+def llm_api_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
     """The only model of a tier that the LLM API runs."""
-    config = _python_model(name)
-    add_contract(config)
-    return _with(
-        config,
+    return contract_model(
+        tier.name,
         checkpoint=engine.engine,
-        tokenizer=engine.tokenizer,
-        end_tokens=json.dumps(checkpoint.end_tokens),
-        dtype=settings.dtype,
+        dtype=tier.settings.dtype,
         gpu_device_ids=_ids(engine),
         kv_cache_tokens=engine.kv_cache_tokens,
         kv_cache_share=KV_CACHE_FRACTION,
-        max_batch_size=settings.max_batch_size,
-        max_input_tokens=settings.max_input_tokens,
-        context_tokens=settings.context_tokens,
-        max_completion_tokens=settings.max_completion_tokens,
+        max_batch_size=tier.settings.max_batch_size,
+        **_tokens(tier, engine),
+        **_limits(tier),
     )
 
 
@@ -248,18 +240,20 @@ def _ids(engine: EngineTier) -> str:
     return ",".join(map(str, engine.gpu_device_ids))
 
 
-def _python_model(name: str, max_batch_size: int = 0) -> model_config_pb2.ModelConfig:
-    config = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=max_batch_size)
-    config.instance_group.add(kind="KIND_CPU", count=1)
-    return config
+def _tokens(tier: GpuTier, engine: EngineTier) -> dict[str, object]:
+    return {"tokenizer": engine.tokenizer, "end_tokens": json.dumps(tier.checkpoint.end_tokens)}
 
 
-def _inputs(config: model_config_pb2.ModelConfig, tensors: Tensors, needed: Collection[str]) -> None:
+def _limits(tier: GpuTier) -> dict[str, object]:
+    return {name: getattr(tier.settings, name) for name in ("max_input_tokens", "context_tokens", "max_completion_tokens")}
+
+
+def _inputs(config: ModelConfig, tensors: Tensors, needed: Collection[str]) -> None:
     for name, (kind, dims) in tensors.items():
         config.input.add(name=name, data_type=kind, dims=dims, optional=name not in needed)
 
 
-def _outputs(config: model_config_pb2.ModelConfig, tensors: Tensors) -> None:
+def _outputs(config: ModelConfig, tensors: Tensors) -> None:
     for name, (kind, dims) in tensors.items():
         config.output.add(name=name, data_type=kind, dims=dims)
 
@@ -270,15 +264,5 @@ def _connect(connections: Any, names: Any, prefix: str = "") -> None:
         connections[name] = prefix + name
 
 
-def _with(config: model_config_pb2.ModelConfig, **parameters: object) -> model_config_pb2.ModelConfig:
-    for key, value in parameters.items():
-        config.parameters[key].string_value = str(value)
-    return config
-
-
-def _model(config: model_config_pb2.ModelConfig, module: str) -> dict[str, str]:
-    return {f"{config.name}/config.pbtxt": _text(config), f"{config.name}/1/model.py": model_source(module)}
-
-
-def _text(config: model_config_pb2.ModelConfig) -> str:
-    return str(text_format.MessageToString(config))
+def _model(config: ModelConfig, module: str) -> dict[str, str]:
+    return {f"{config.name}/config.pbtxt": config_text(config), f"{config.name}/1/model.py": model_source(module)}

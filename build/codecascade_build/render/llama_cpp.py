@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
-
 from codecascade_build.errors import BuildError
 from codecascade_build.paths import RENDERED_MODELS
 from codecascade_build.recipes import LlamaCpp, Recipe, Runtime
-from codecascade_build.render.repository import Rendered, add_contract, model_source, tiers_document, write
+from codecascade_build.render.repository import Rendered, config_text, contract_model, model_source, tiers_document, write
 
 
 def render(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path], into: Path = RENDERED_MODELS) -> Rendered:
@@ -20,17 +17,11 @@ def render(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path], into: 
 
     weights: tier name → its verified file. Replaces what an earlier rendering left. Raises BuildError.
     """
-    files = repository_files(recipe, runtime, weights)
-    return write(f"{recipe.family}-{runtime}", files, deployment(recipe, runtime), into)
-
-
-def repository_files(recipe: Recipe, runtime: Runtime, weights: Mapping[str, Path]) -> dict[str, str]:
-    """Path inside the repository → content."""
     files = {}
     for name, tier in settings(recipe, runtime).items():
         files[f"{name}/config.pbtxt"] = tier_config(name, tier, weights[name])
         files[f"{name}/1/model.py"] = model_source(runtime)
-    return files
+    return write(f"{recipe.family}-{runtime}", files, deployment(recipe, runtime), into)
 
 
 def settings(recipe: Recipe, runtime: Runtime) -> dict[str, LlamaCpp]:
@@ -52,15 +43,11 @@ def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
 
 def tier_config(name: str, tier: LlamaCpp, weights: Path) -> str:
     """The config.pbtxt of one tier."""
-    config = model_config_pb2.ModelConfig(name=name, backend="python", max_batch_size=0)
-    add_contract(config)
-    config.instance_group.add(kind="KIND_CPU", count=1)
-    parameters = {
-        "weights": weights,
-        "context_tokens": tier.context_tokens,
-        "max_completion_tokens": tier.max_completion_tokens,
-        "slots": tier.slots,
-    }
-    for key, value in parameters.items():
-        config.parameters[key].string_value = str(value)
-    return str(text_format.MessageToString(config))
+    config = contract_model(
+        name,
+        weights=weights,
+        context_tokens=tier.context_tokens,
+        max_completion_tokens=tier.max_completion_tokens,
+        slots=tier.slots,
+    )
+    return config_text(config)

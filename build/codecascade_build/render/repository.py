@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.tiers.contract import INPUTS, OUTPUTS, Tensor
-from tritonclient.grpc import model_config_pb2
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from codecascade_build.paths import PLANS
 from codecascade_build.recipes import GpuRuntime, LlamaCpp, Recipe, Runtime
@@ -64,7 +65,30 @@ def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaC
     }
 
 
-def add_contract(config: model_config_pb2.ModelConfig) -> None:
+def contract_model(name: str, **parameters: object) -> ModelConfig:
+    """A Python model that meets the tier contract."""
+    config = python_model(name)
+    add_contract(config)
+    return with_parameters(config, **parameters)
+
+
+def python_model(name: str, max_batch_size: int = 0) -> ModelConfig:
+    config = ModelConfig(name=name, backend="python", max_batch_size=max_batch_size)
+    config.instance_group.add(kind="KIND_CPU", count=1)
+    return config
+
+
+def with_parameters(config: ModelConfig, **parameters: object) -> ModelConfig:
+    for key, value in parameters.items():
+        config.parameters[key].string_value = str(value)
+    return config
+
+
+def config_text(config: ModelConfig) -> str:
+    return str(text_format.MessageToString(config))
+
+
+def add_contract(config: ModelConfig) -> None:
     """The tensors of the tier contract."""
     for tensor in INPUTS:
         config.input.add(name=tensor.name, data_type=data_type(tensor), dims=[tensor.length], optional=not tensor.required)

@@ -146,15 +146,12 @@ def test_the_type_is_kept_or_changed_when_asked_to(tmp_path: Path) -> None:
     codegen = random_codegen(LAYOUTS[0])
     convert(save(codegen, tmp_path / "float32", "bin"), tmp_path / "to bfloat16", "bfloat16")
     convert(save(codegen.half(), tmp_path / "float16", "sharded bin"), tmp_path / "kept float16")
+    source = torch.load(tmp_path / "float32" / "pytorch_model.bin")["lm_head.weight"]
     for folder, dtype in {"to bfloat16": torch.bfloat16, "kept float16": torch.float16}.items():
         weights = load_file(tmp_path / folder / "model.safetensors")
         assert {tensor.dtype for tensor in weights.values()} == {dtype}
-        wte = codegen.state_dict()["transformer.wte.weight"] if dtype is torch.float16 else weights["transformer.wte.weight"]
-        assert torch.equal(weights["transformer.wte.weight"], wte)
+        assert torch.equal(weights["lm_head.weight"], source.to(dtype))
         assert f"torch.{json.loads((tmp_path / folder / 'config.json').read_text())['torch_dtype']}" == str(dtype)
-    source = torch.load(tmp_path / "float32" / "pytorch_model.bin")
-    bfloat16 = load_file(tmp_path / "to bfloat16" / "model.safetensors")
-    assert torch.equal(bfloat16["lm_head.weight"], source["lm_head.weight"].bfloat16())
 
 
 def test_the_config_and_the_tokenizer_come_along(tmp_path: Path) -> None:
@@ -212,14 +209,11 @@ def edit_zip(**changes: bytes) -> Callable[[Path], object]:
     return change
 
 
-def cut(name: str, form: str) -> Callable[[Path], object]:
-    def change(source: Path) -> None:
-        save(random_codegen(LAYOUTS[0], layers=1), source, form)
-        (source / "model.safetensors").unlink()
-        (path,) = source.glob(name)
-        os.truncate(path, path.stat().st_size - 100)
-
-    return change
+def cut_shard(source: Path) -> None:
+    save(random_codegen(LAYOUTS[0], layers=1), source, "sharded bin")
+    (source / "model.safetensors").unlink()
+    (path,) = source.glob("pytorch_model-00002-of-*.bin")
+    os.truncate(path, path.stat().st_size - 100)
 
 
 class Command:
@@ -266,12 +260,9 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda source: os.truncate(source / "model.safetensors", 90_000),
         r"model\.safetensors is truncated, damaged or no safetensors file: .*not fully covered",
     ),
-    "a truncated header": (lambda source: os.truncate(source / "model.safetensors", 90), r"model\.safetensors is truncated"),
-    "no header": (lambda source: (source / "model.safetensors").write_text("no"), r"model\.safetensors is truncated, damaged"),
     "another zip archive": (edit_zip(), r"pytorch_model\.bin is damaged, or was not written by torch\.save"),
     "a storage that is not whole": (edit_zip(_0=b"1234"), r"pytorch_model\.bin does not hold all of its tensors"),
-    "truncated bin": (cut("pytorch_model.bin", "bin"), r"pytorch_model\.bin is truncated"),
-    "a truncated shard": (cut("pytorch_model-00002-of-*.bin", "sharded bin"), r"00002-of-\d+\.bin is truncated"),
+    "a truncated shard": (cut_shard, r"00002-of-\d+\.bin is truncated"),
     "a tensor alone": (as_bin(torch.zeros(2)), r"holds no dictionary of tensors"),
     "not tensors": (as_bin({"lm_head.weight": [1.0]}), r"holds lm_head\.weight, which is no tensor"),
     "a command": (as_bin({"lm_head.weight": Command()}), r"pytorch_model\.bin holds something else than tensors\.$"),
@@ -301,13 +292,6 @@ def test_refuses_a_number_that_the_type_cannot_hold(good: Path, tmp_path: Path) 
     with pytest.raises(BuildError, match=r"lm_head.bias holds a number that is not finite as float16"):
         convert(source, tmp_path / "gptj", "float16")
     convert(source, tmp_path / "gptj", "bfloat16")
-
-
-def test_refuses_a_target_that_exists(good: Path, tmp_path: Path) -> None:
-    (tmp_path / "gptj").mkdir()
-    with pytest.raises(BuildError, match="gptj exists already; remove it or name another"):
-        convert(good, tmp_path / "gptj")
-    assert not list((tmp_path / "gptj").iterdir())
 
 
 def test_a_target_that_cannot_be_written_is_named(good: Path, tmp_path: Path) -> None:
@@ -350,15 +334,13 @@ def test_the_index_and_its_files_must_agree(tmp_path: Path) -> None:
         read_checkpoint(source)
 
 
-def python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def python(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
 KILLED_HALFWAY = """
 import os, signal, sys
 from pathlib import Path
-from codecascade_build.checkpoints import shards
 from codecascade_build.checkpoints.codegen_gptj import convert
 
 def report(done, total):
@@ -370,7 +352,7 @@ convert(Path(sys.argv[1]), Path(sys.argv[2]), report=report)
 
 
 def test_a_killed_run_leaves_nothing_that_looks_whole_and_can_be_repeated(good: Path, tmp_path: Path) -> None:
-    killed = python(KILLED_HALFWAY, good, tmp_path / "gptj")
+    killed = python("-c", KILLED_HALFWAY, good, tmp_path / "gptj")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["gptj.partial"]
     assert not (tmp_path / "gptj.partial" / "config.json").exists()
@@ -380,22 +362,11 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_can_be_repeated(good: 
 
 
 def test_the_command_converts_and_says_in_one_sentence_what_stands_in_the_way(good: Path, tmp_path: Path) -> None:
-    def run() -> subprocess.CompletedProcess[str]:
-        command: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "codecascade_build.checkpoints.codegen_gptj",
-            good,
-            tmp_path / "gptj",
-            "--dtype",
-            "float16",
-        ]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    first = run()
+    command = ("-m", "codecascade_build.checkpoints.codegen_gptj", good, tmp_path / "gptj", "--dtype", "float16")
+    first = python(*command)
     assert (first.returncode, first.stdout) == (0, "")
     assert {tensor.dtype for tensor in read_checkpoint(tmp_path / "gptj").values()} == {"float16"}
-    second = run()
+    second = python(*command)
     assert second.returncode == 1
     assert second.stderr == f"error: The target {tmp_path / 'gptj'} exists already; remove it or name another.\n"
 
@@ -404,7 +375,6 @@ MEMORY = """
 import json, sys
 from pathlib import Path
 import safetensors.torch, torch
-from codecascade_build.checkpoints import shards
 from codecascade_build.checkpoints.codegen_gptj import convert
 
 torch.set_num_threads(1)
@@ -433,7 +403,7 @@ def test_memory_is_that_of_one_file_whatever_the_size_of_the_model(tmp_path: Pat
     shutil.copytree(whole, sharded, ignore=shutil.ignore_patterns("*.bin"))
     model.save_pretrained(sharded, safe_serialization=False, max_shard_size="13MB")
     assert len(list(sharded.glob("*.bin"))) >= 12
-    measured = python(MEMORY, sharded, whole, tmp_path)
+    measured = python("-c", MEMORY, sharded, whole, tmp_path)
     assert measured.returncode == 0, measured.stderr
     kib = json.loads(measured.stdout)
     assert kib["loaded"] > size_kib / 2, "the measure does not see the weights"

@@ -190,18 +190,8 @@ def test_the_cascade_reads_the_deployment(runtime: Runtime, tmp_path: Path) -> N
         deployed = read.tiers[tier.name]
         assert (deployed.style, deployed.context_tokens) == (tier.style, tier.gpu.context_tokens)
         assert deployed.max_completion_tokens == tier.gpu.max_completion_tokens
-        assert (deployed.price_per_mtok, deployed.prompt_price_per_mtok) == (
-            tier.gpu.price_per_mtok,
-            tier.gpu.prompt_price_per_mtok,
-        )
-
-
-def test_tiers_without_an_engine_are_left_out(tmp_path: Path) -> None:
-    recipe = load_recipe("qwen2.5-coder")
-    some = dict(list(engines(recipe, "h100").items())[1:3])
-    rendered = render_engines(recipe, "h100", some, tmp_path)
-    assert list(load_deployment(rendered.deployment).tiers) == list(some)
-    assert {path.name for path in rendered.repository.iterdir()} == {f"{name}{part}" for name in some for part in PARTS}
+        assert deployed.price_per_mtok == tier.gpu.price_per_mtok
+        assert deployed.prompt_price_per_mtok == tier.gpu.prompt_price_per_mtok
 
 
 @pytest.mark.parametrize("family", ON_THE_LLM_API)
@@ -223,30 +213,25 @@ def test_a_tier_of_the_llm_api_is_one_model(family: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("family", sorted(set(families()) - set(ON_THE_LLM_API)))
 def test_a_model_that_the_llm_api_does_not_run_is_refused_by_name(family: str, tmp_path: Path) -> None:
     recipe = load_recipe(family)
-    with pytest.raises(
-        BuildError,
-        match=r"Tier \S+ is a GPT\w*ForCausalLM, which the LLM API does not run; it runs LLaMAForCausalLM and QWenForCausalLM\.",
-    ):
+    with pytest.raises(BuildError, match=r"is a GPT\w*ForCausalLM, .* it runs LLaMAForCausalLM and QWenForCausalLM\.$"):
         render_engines(recipe, "h100", engines(recipe, "h100"), tmp_path, runtime="llm_api")
     assert not list(tmp_path.iterdir())
 
 
-def refusal(changes: dict[str, Any], gpu: str = "h100", runtime: Runtime = "tensorrt_llm") -> str:
-    recipe = load_recipe("qwen2.5-coder")
-    placed = engines(recipe, gpu)
-    name = "qwen2.5-coder-14b"
-    with pytest.raises(BuildError) as raised:
-        render_engines(recipe, gpu, placed | {name: replace(placed[name], **changes)}, Path("/nowhere"), runtime=runtime)
-    return str(raised.value)
-
-
-def test_engines_that_do_not_fit_the_recipe_are_refused() -> None:
-    assert refusal({"gpu_device_ids": (0, 1)}) == "Tier qwen2.5-coder-14b has the GPUs 0, 1, its tensor_parallel is 1."
-    assert refusal({"gpu_device_ids": ()}, "rtx3090") == "Tier qwen2.5-coder-14b has the GPUs none, its tensor_parallel is 2."
-    assert refusal({"kv_cache_tokens": 4095}) == (
-        "Tier qwen2.5-coder-14b has a KV cache of 4095 tokens, one sequence alone may have 4096."
-    )
-    assert refusal({}, runtime="llama_cpp") == "No engine is of the runtime llama_cpp; allowed are tensorrt_llm and llm_api."
+@pytest.mark.parametrize(
+    ("changes", "runtime", "sentence"),
+    [
+        ({"gpu_device_ids": (0, 1)}, "tensorrt_llm", "Tier qwen2.5-coder-14b has the GPUs 0, 1, its tensor_parallel is 1."),
+        ({"gpu_device_ids": ()}, "tensorrt_llm", "Tier qwen2.5-coder-14b has the GPUs none, its tensor_parallel is 1."),
+        ({"kv_cache_tokens": 4095}, "tensorrt_llm", "a KV cache of 4095 tokens, one sequence alone may have 4096."),
+        ({}, "llama_cpp", "No engine is of the runtime llama_cpp; allowed are tensorrt_llm and llm_api."),
+    ],
+)
+def test_engines_that_do_not_fit_the_recipe_are_refused(changes: dict[str, Any], runtime: Runtime, sentence: str) -> None:
+    recipe, name = load_recipe("qwen2.5-coder"), "qwen2.5-coder-14b"
+    placed = {name: replace(engines(recipe, "h100")[name], **changes)}
+    with pytest.raises(BuildError, match=f"{sentence}$"):
+        render_engines(recipe, "h100", placed, Path("/nowhere"), runtime=runtime)
 
 
 def test_a_tier_that_the_family_lacks_is_refused(tmp_path: Path) -> None:

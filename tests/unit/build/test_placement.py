@@ -36,7 +36,7 @@ from codecascade_build.gpus import GPUS
 from codecascade_build.paths import ROOT
 from codecascade_build.plan_gpus import main as planner
 from codecascade_build.plan_gpus import render_plan, url_of, wishes
-from codecascade_build.recipes import Architecture, Recipe, families, load_recipe
+from codecascade_build.recipes import Architecture, families, load_recipe
 from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,12 +196,6 @@ def test_what_is_placed_fits_and_is_the_best(needs: list[Need], gpus: int, gib: 
             assert full or need.load == 0 or copy.kv_cache_tokens == need.most_kv_cache_tokens, "no memory is wasted"
 
 
-def test_tiers_are_spread_by_load() -> None:
-    placement = placed([need("a", 1, load=5), need("b", 1, load=3), need("c", 1, load=2)], 2, 20)
-    assert placement.of("a")[0].gpus != placement.of("b")[0].gpus == placement.of("c")[0].gpus
-    assert placement.busy == (5, 5)
-
-
 def test_a_tie_leaves_the_fullest_gpu_most_memory() -> None:
     placement = placed([need("a", 8, load=0), need("b", 8, load=0), need("c", 2, load=0)], 2, 40)
     assert placement.of("a")[0].gpus != placement.of("b")[0].gpus
@@ -241,24 +235,19 @@ def test_every_family_is_placed(family: str, gpus: str) -> None:
     assert sorted(held, key=str) == sorted(plan.placement.copies, key=str)
 
 
-def test_tiers_on_one_gpu_each_are_one_server() -> None:
-    plan = on("wizardcoder-python", "2xa100")
-    assert [server.ranks for server in plan.servers] == [0]
-    assert servers_in_words(plan).startswith("One server")
-
-
-def test_a_tensor_parallel_tier_has_a_server_of_its_own() -> None:
-    plan = on("wizardcoder-python", "8xrtx3090")
-    assert [(server.ranks, [copy.tier for copy in server.copies]) for server in plan.servers] == [
-        (0, ["wizardcoder-python-7b"]),
-        (2, ["wizardcoder-python-13b"]),
-        (4, ["wizardcoder-python-34b"]),
-    ]
-
-
-def test_further_copies_of_a_gpu_share_a_server() -> None:
-    plan = on("wizardcoder", "2xa100")
-    assert [{copy.gpus for copy in server.copies} for server in plan.servers] == [{(0,)}, {(1,)}]
+@pytest.mark.parametrize(
+    ("family", "gpus", "servers"),
+    [
+        ("wizardcoder-python", "2xa100", [(0, {(0,), (1,)})]),  # tiers on one GPU each share one server
+        ("wizardcoder-python", "8xrtx3090", [(0, {(6,)}), (2, {(4, 5)}), (4, {(0, 1, 2, 3)})]),  # tensor-parallel ones do not
+        ("wizardcoder", "2xa100", [(0, {(0,)}), (0, {(1,)})]),  # further copies of a GPU share one
+    ],
+)
+def test_servers_hold_what_can_run_together(family: str, gpus: str, servers: list[tuple[int, set[tuple[int, ...]]]]) -> None:
+    """servers: ranks, and the GPUs of the copies."""
+    plan = on(family, gpus)
+    assert [(server.ranks, {copy.gpus for copy in server.copies}) for server in plan.servers] == servers
+    assert servers_in_words(plan).startswith("One server," if len(servers) == 1 else f"{len(servers)} servers: server-1 holds ")
 
 
 def test_a_tier_that_more_requests_reach_gets_more_copies() -> None:
@@ -266,46 +255,20 @@ def test_a_tier_that_more_requests_reach_gets_more_copies() -> None:
     assert len(often.placement.of("wizardcoder-python-34b")) > len(rare.placement.of("wizardcoder-python-34b"))
 
 
-def changed(family: str, name: str, **gpu_settings: Any) -> Recipe:
-    recipe = load_recipe(family)
-    tiers = [
-        replace(tier, gpu=replace(tier.gpu, on={}, **gpu_settings)) if tier.name == name and tier.gpu else tier
-        for tier in recipe.tiers
-    ]
-    return replace(recipe, tiers=tuple(tiers))
-
-
 @pytest.mark.parametrize(
-    ("recipe", "gpus", "sentence"),
+    ("settings", "sentence"),
     [
-        (
-            load_recipe("qwen2.5-coder"),
-            "1xh100",
-            "Tier qwen2.5-coder-7b does not fit on 1 × H100 SXM 80 GB: it needs 13.0 GiB of a GPU beside qwen2.5-coder-32b "
-            "(40.3 GiB of a GPU) and qwen2.5-coder-14b (24.4 GiB of a GPU); the GPUs have 1 × 75.7 GiB to give.",
-        ),
-        (
-            changed("wizardcoder", "wizardcoder-15b", tensor_parallel=2),
-            "1xa100",
-            "Tier wizardcoder-15b does not fit on 1 × A100 80 GB: it needs 19.9 GiB of each of 2 GPUs for itself; "
-            "the GPUs have 1 × 76.0 GiB to give.",
-        ),
-        (
-            changed("wizardcoder", "wizardcoder-15b", quantization="fp8"),
-            "1xh100",
-            "Tier wizardcoder-15b: TensorRT-LLM has no quantization fp8 for GPTForCausalLM; it has none, int8.",
-        ),
-        (
-            changed("wizardcoder", "wizardcoder-15b", tensor_parallel=5),
-            "8xa100",
-            "Tier wizardcoder-15b: tensor_parallel 5: 48 heads cannot be shared evenly; possible here: 1, 2, 4, 8.",
-        ),
+        ({"tensor_parallel": 2}, " does not fit on 1 × A100 80 GB: it needs 19.9 GiB of each of 2 GPUs for itself; the GPUs .*"),
+        ({"quantization": "fp8"}, ": TensorRT-LLM has no quantization fp8 for GPTForCausalLM; it has none, int8."),
     ],
 )
-def test_refusals(recipe: Recipe, gpus: str, sentence: str) -> None:
-    with pytest.raises(BuildError) as refused:
-        plan_gpus(recipe, parse_fleet(gpus), Wishes())
-    assert str(refused.value) == sentence
+def test_refusals(settings: dict[str, Any], sentence: str) -> None:
+    recipe = load_recipe("wizardcoder")
+    *others, last = recipe.tiers
+    assert last.gpu
+    changed = replace(last, gpu=replace(last.gpu, on={}, **settings))
+    with pytest.raises(BuildError, match=f"^Tier wizardcoder-15b{sentence}$"):
+        plan_gpus(replace(recipe, tiers=(*others, changed)), parse_fleet("1xa100"), Wishes())
 
 
 @pytest.mark.parametrize("text", ["", "h100", "2", "0xh100", "17xh100", "-1xh100", "²xh100", "2 x h100", "2xh200"])
@@ -318,10 +281,8 @@ def test_gpus_that_are_no_fleet_are_refused(text: str) -> None:
 # --- load
 
 
-BALANCED = Plan(
-    "balanced",
-    (PlanStep("wizardcoder-1b", k=3, lines_per_sample=2, threshold=0.9), PlanStep("wizardcoder-15b", k=0)),
-)
+STEPS = (PlanStep("wizardcoder-1b", k=3, lines_per_sample=2, threshold=0.9), PlanStep("wizardcoder-15b", k=0))
+BALANCED = Plan("balanced", STEPS)
 
 
 def demands(plan: GpuPlan) -> dict[str, tuple[float, str]]:
@@ -369,15 +330,10 @@ def test_what_nobody_says_is_assumed_and_said_to_be() -> None:
 
 
 def test_requests_per_second_are_those_of_the_busiest_gpu() -> None:
+    figures = {"reach": (1.0, 0.5), "tokens": (600, 100), "speed": (3000, 500)}
     tiers = ("wizardcoder-1b", "wizardcoder-15b")
-    plan = on(
-        "wizardcoder",
-        "1xh100",
-        tiers=tiers,
-        reach={tiers[0]: 1.0, tiers[1]: 0.5},
-        tokens={tiers[0]: 600, tiers[1]: 100},
-        speed={tiers[0]: 3000, tiers[1]: 500},
-    )
+    given = {name: dict(zip(tiers, pair, strict=True)) for name, pair in figures.items()}
+    plan = on("wizardcoder", "1xh100", tiers=tiers, **given)
     assert document(plan)["requests_per_s"] == pytest.approx(1 / (600 / 3000 + 0.5 * 100 / 500))
     assert document(plan)["assumptions"] == []
 
@@ -425,8 +381,10 @@ def test_the_command_prints_the_tables_of_the_documentation_or_json() -> None:
 def test_the_command_hands_on_what_the_planner_refuses() -> None:
     done = plan_gpus_command("--gpus", "1xh100")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: Tier qwen2.5-coder-7b does not fit on 1 × H100 SXM 80 GB: ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == (
+        "error: Tier qwen2.5-coder-7b does not fit on 1 × H100 SXM 80 GB: it needs 13.0 GiB of a GPU beside qwen2.5-coder-32b "
+        "(40.3 GiB of a GPU) and qwen2.5-coder-14b (24.4 GiB of a GPU); the GPUs have 1 × 75.7 GiB to give.\n"
+    )
 
 
 @pytest.mark.parametrize(
