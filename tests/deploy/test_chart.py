@@ -442,7 +442,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no JSON": ({"deployment": "{"}, "deployment is not a JSON object: "),
     "another family": (
         {"deployment": deployment_with(family="x")},
-        "deployment has the family x, must be the release's, qwen2.5-coder",
+        "deployment has the family x, must be the release's",
     ),
     "a tier in no group": (
         {"deployment": deployment_with(tiers=[*TIERS, {"name": "more"}])},
@@ -451,7 +451,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "not deployed": ({"deployment": deployment_with(tiers=TIERS[:-1])}, "tierGroups: not in the deployment: qwen2.5-coder-32b"),
     "no plans": ({"plans": ""}, "plans is not set: --set-file plans="),
     "plans that are no JSON": ({"plans": "{"}, "plans is not a JSON object: "),
-    "plans of another family": ({"plans": '{"family": "x"}'}, "plans has the family x, must be the release's, qwen2.5-coder"),
+    "plans of another family": ({"plans": '{"family": "x"}'}, "plans has the family x, must be the release's"),
     "a plan of another tier": (
         {"plans": '{"family": "qwen2.5-coder", "plans": {"p": {"steps": [{"tier": "huge"}]}}}'},
         "plan p names tier huge, which is not deployed",
