@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TEST = "def check(candidate):\n    assert candidate(2) == 4\n"
 
 
@@ -37,6 +39,7 @@ def test_every_task_that_passes_is_exit_code_0(tmp_path: Path) -> None:
     assert "checking 1/1" in ran.stderr
 
 
+@pytest.mark.slow  # one task takes all of its 10 CPU seconds
 def test_tasks_that_do_not_pass_and_tasks_left_out_are_named(tmp_path: Path) -> None:
     solutions = {"a": "    return 2 * x\n", "b": "    return x\n", "c": "    while 1: pass\n", "d": "    return y\n"}
     ran = codecascade("datasets", "check", own_set(tmp_path, solutions, e=f"import numpy\n{TEST}"))
