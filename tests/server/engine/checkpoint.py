@@ -13,14 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 
 def checkpoint(gguf: Path, sha256: str, cache: Path) -> Path:
     """The converted folder, made once: cache/<sha256>."""
     folder = cache / sha256
     if not folder.exists():
-        subprocess.run([sys.executable, __file__, str(gguf), str(folder)], check=True)
+        argv = [sys.executable, __file__, str(gguf), str(folder)]
+        subprocess.run(argv, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=True)
     return folder
 
 
