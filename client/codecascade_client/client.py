@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
+from codecascade.triton.calls.remote import infer_inputs
 from codecascade.triton.calls.tls import Tls
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -71,17 +71,17 @@ class CascadeClient:
         entry_point: the function under test (default: the last that the prompt defines). plan: a plan's name (default: the
         server's default plan). Raises RequestFailed.
         """
-        inputs = [_texts("prompt", prompt), _integer("seed", "UINT64", seed, low=0)]
+        inputs = {"prompt": _text("prompt", prompt), "seed": _integer("seed", "UINT64", seed, low=0)}
         if entry_point is not None:
-            inputs.append(_texts("entry_point", entry_point))
+            inputs["entry_point"] = _text("entry_point", entry_point)
         if plan is not None:
-            inputs.append(_texts("plan", plan))
+            inputs["plan"] = _text("plan", plan)
         if max_tokens is not None:
-            inputs.append(_integer("max_tokens", "INT32", max_tokens, low=1))
+            inputs["max_tokens"] = _integer("max_tokens", "INT32", max_tokens, low=1)
         if return_trace:
-            inputs.append(_tensor("return_trace", "BOOL", np.array([True])))
+            inputs["return_trace"] = np.array([True])
         try:
-            result = await self._triton.infer(MODEL, inputs, client_timeout=timeout_s)
+            result = await self._triton.infer(MODEL, infer_inputs(inputs), client_timeout=timeout_s)
         except InferenceServerException as error:
             raise self._failed(error, timeout_s) from None
         completion, tier, trace = (result.as_numpy(name)[0].decode() for name in ("completion", "tier", "trace"))
@@ -115,26 +115,20 @@ class CascadeClient:
         return f"no connection to {self.url}: {refused[1]}" if refused else None
 
 
-def _texts(name: str, text: str) -> InferInput:
+def _text(name: str, text: str) -> NDArray[Any]:
     try:
-        return _tensor(name, "BYTES", np.array([text.encode()], dtype=np.object_))
+        return np.array([text.encode()], dtype=np.object_)
     except UnicodeEncodeError as error:
         raise _refused(f"{name} has half a surrogate pair at character {error.start}, it must be valid Unicode") from None
 
 
-def _integer(name: str, datatype: str, value: int, low: int) -> InferInput:
+def _integer(name: str, datatype: str, value: int, low: int) -> NDArray[Any]:
     """Raises RequestFailed if the type cannot hold the value. The server judges the rest."""
     dtype = _INTEGERS[datatype]
     bounds = np.iinfo(dtype)
     if not bounds.min <= value <= bounds.max:
         raise _refused(f"{name} is {value}, it must be {low} to {bounds.max}")
-    return _tensor(name, datatype, np.array([value], dtype))
-
-
-def _tensor(name: str, datatype: str, values: NDArray[Any]) -> InferInput:
-    tensor = InferInput(name, list(values.shape), datatype)
-    tensor.set_data_from_numpy(values)
-    return tensor
+    return np.array([value], dtype)
 
 
 def _refused(sentence: str) -> RequestFailed:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from codecascade.errors import InvalidSetting
 from codecascade.triton.calls.tls import Tls
+from codecascade.triton.settings import PREFIX, invalid_setting
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_URL = "127.0.0.1:8001"
-PREFIX = "CODECASCADE_"
 _ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
 
 
@@ -58,7 +58,7 @@ def read_settings(url: str | None = None) -> Settings:
         problem = error.errors()[0]
         if problem["loc"] == ("url",):
             raise InvalidSetting(str(problem["ctx"]["error"])) from error
-        raise InvalidSetting(f"{PREFIX}{str(problem['loc'][0]).upper()} is {problem['input']!r}: {problem['msg']}") from error
+        raise invalid_setting(error) from error
     except OSError as error:
         raise InvalidSetting(f"{error.filename} cannot be read for TLS: {error.strerror}") from error
     return settings

@@ -54,8 +54,13 @@ def read_server_settings() -> ServerSettings:
     try:
         return ServerSettings()
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidSetting(f"{PREFIX}{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
+        raise invalid_setting(error) from error
+
+
+def invalid_setting(error: ValidationError) -> InvalidSetting:
+    """The first thing that is wrong, as a sentence that names the variable and its value."""
+    first = error.errors()[0]
+    return InvalidSetting(f"{PREFIX}{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}")
 
 
 def _tls(server: str, ca: Path | None, certificate: Path | None, key: Path | None) -> Tls | None:
