@@ -95,9 +95,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Runnable code: a whole program that defines the task's function."""
+    """One answer of a model."""
 
     source: str
+    """A whole program that defines the task's function: the prompt's code and the model's."""
+    inserted: str = ""
+    """What the completion adds to the prompt."""
+    problem: str | None = None
+    """Why the source is no program here, in words; None: it is one."""
+    cut: bool = False
+    """Whether the token limit ended the answer before the code was whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 from codecascade.sandbox import SandboxPool
-from codecascade.texts.extract import candidate, extract_test_lines
+from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import solution_prompt, tests_prompt
+from codecascade.texts.test_lines import extract_test_lines
 from codecascade.types import Candidate, Task, TestLine, Verdict
 
 from codecascade_client.datasets.humaneval import TESTS_CPU_S

@@ -81,6 +81,11 @@ def parsing_start(source: str) -> str:
     return ""
 
 
+def reads(node: ast.AST, names: set[str]) -> bool:
+    """Whether any of the names is read in it."""
+    return any(isinstance(part, ast.Name) and part.id in names and isinstance(part.ctx, ast.Load) for part in ast.walk(node))
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
     """What a prompt is as Python."""
@@ -112,6 +117,11 @@ def outline(prompt: str) -> Outline:
                 return Outline(code, closed, _function_names(module), indent)
         del lines[min(error_line(whole) or 1, len(lines)) - 1 :]
     return Outline(code, None, (), "")
+
+
+def functions(prompt_text: str) -> tuple[str, ...]:
+    """The names of the top-level functions that the prompt defines or opens, in order; none if it is not Python."""
+    return outline(prompt_text).functions
 
 
 def _body_indent(module: ast.Module, lines: list[str]) -> str:

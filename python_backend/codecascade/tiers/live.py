@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest
-from codecascade.texts.extract import candidate, extract_test_lines
+from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
+from codecascade.texts.test_lines import extract_test_lines
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.types import Plan, PlanStep, Task, TestLine, TierSamples
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from codecascade.texts import prompts
-from codecascade.texts.extract import candidate
-from codecascade.texts.extract import extract_test_lines as asserts_of
+from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, solution_prompt
+from codecascade.texts.test_lines import extract_test_lines as asserts_of
 from codecascade.types import Task
 
 OUTPUTS = json.loads((Path(__file__).parent / "model_output" / "outputs.json").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from codecascade.sandbox.pool import MAX_SOURCE_BYTES
-from codecascade.texts.extract import functions
+from codecascade.texts.syntax import functions
 from codecascade.types import Verdict
 from codecascade_client.datasets.load import load_dataset
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from codecascade.sandbox import SandboxPool
-from codecascade.texts.extract import functions
+from codecascade.texts.syntax import functions
 from codecascade.types import Verdict
 from codecascade_build.paths import ROOT
 from codecascade_client.datasets.humaneval import BenchmarkTask

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from codecascade.texts.extract import functions
+from codecascade.texts.syntax import functions
 from codecascade.types import Verdict
 from codecascade_client.datasets.load import load_dataset
 

@@ -13,7 +13,7 @@ from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
 from codecascade.errors import InvalidRequest, InvalidSetting
 from codecascade.plans import PlanStore
-from codecascade.texts.extract import functions
+from codecascade.texts.syntax import functions
 from codecascade.tiers.live import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers

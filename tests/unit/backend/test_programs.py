@@ -1,4 +1,4 @@
-"""Extraction: programs and test lines out of what models write."""
+"""Programs out of what models write."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import ast
 from typing import Any
 
 import pytest
-from codecascade.texts import prompts
-from codecascade.texts.extract import candidate, functions
-from codecascade.texts.extract import extract_test_lines as asserts_of
+from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import STYLES, solution_prompt
+from codecascade.texts.syntax import functions
 from codecascade.types import Task
 from hypothesis import given
 from hypothesis import strategies as st
 
-ADD = Task('import math\n\n\ndef add(a: int, b: int) -> int:\n    """The sum."""\n', "add")
+from tests.unit.backend.model_texts import ADD, HOSTILE, MODEL_TEXT
+
 BARE = Task("def add(a, b):\n", "add")
 WHOLE = "def add(a, b):\n    return a + b\n"
 
@@ -31,12 +31,6 @@ def run(source: str) -> dict[str, Any]:
 
 def defines_add(source: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "add" for node in ast.parse(source).body)
-
-
-def lines(completion: str, limit: int = 4, style: str = "chatml") -> list[str]:
-    return [
-        line.source for line in asserts_of(ADD, prompts.tests_prompt(style, ADD, limit), completion, limit, cut=False).values()
-    ]
 
 
 @pytest.mark.parametrize("style", ["base", "chatml"])
@@ -134,98 +128,9 @@ def test_functions_are_the_prompts() -> None:
     assert functions("Add two numbers.") == ()
 
 
-def test_single_line_asserts_are_kept_up_to_the_limit() -> None:
-    completion = "(1, 2) == 3\nassert add(0, 0) == 0\nassert add(1, 1) == 2\n"
-    assert lines(completion, limit=2) == ["assert add(1, 2) == 3", "assert add(0, 0) == 0"]
-
-
-def test_lines_are_counted_whether_kept_or_not() -> None:
-    completion = "(1, 2) == 3\nx = add(1, 2)\nassert x == 3\nassert add(1, 1) == 2"
-    result = asserts_of(ADD, prompts.tests_prompt("chatml", ADD, 4), completion, 4, cut=False)
-    assert {number: line.source for number, line in result.items()} == {1: "assert add(1, 2) == 3", 4: "assert add(1, 1) == 2"}
-    assert lines(completion, limit=3) == ["assert add(1, 2) == 3"]
-
-
-def test_duplicates_are_kept() -> None:
-    assert lines("(1, 2) == 3\nassert add(1, 2) == 3") == ["assert add(1, 2) == 3"] * 2
-
-
-@pytest.mark.parametrize(
-    "dropped",
-    [
-        "assert add(1,",
-        "assert add([1,\n  2], [3]) == 4",
-        "assert add(1, 2) == (",
-        "assert True",
-        "assert adder(1, 2) == 3",
-        "assert 'add(1, 2)' == 3",
-        "assert candidate(1, 2) == 3",
-        "assert add(1, 2) == 3; import os",
-        "if add(1, 2): pass",
-        "print(add(1, 2))",
-        "    assert add(x, 2) == 3",
-        "# assert add(1, 2) == 3",
-        "assertion = add(1, 2)",
-        "assert add(1, 2) == " + "1" * 3000,
-        "assert add(" + "(" * 500,
-        "assert add",
-        "assert add, 'no call'",
-        "assert add is not None",
-    ],
-)
-def test_what_is_not_one_assert_about_the_entry_point_is_dropped(dropped: str) -> None:
-    assert lines(f"(1, 2) == 3\n{dropped}\nassert add(2, 2) == 4") == ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
-
-
-@pytest.mark.parametrize(
-    "kept",
-    [
-        "assert add(1, 2) == 3  # three",
-        'assert add(1, 2) == 3, "wrong"',
-        "assert not add(0, 0)",
-        "assert (add(1, 2) == 3)",
-        "assert math.isclose(add(1, 2), 3)",
-        r"assert add('\d', '') == '\d'",
-        "assert all(add(i, i) == 2 * i for i in range(3))",
-    ],
-)
-def test_other_forms_of_an_assert_are_kept(kept: str) -> None:
-    assert lines("(1, 2) == 3\n" + kept) == ["assert add(1, 2) == 3", kept]
-
-
-@pytest.mark.parametrize("style", ["base", "alpaca", "chatml"])
-def test_the_primed_beginning_belongs_to_the_first_assert(style: str) -> None:
-    completion = "add(1, 2) == 3" if style == "base" else "(1, 2) == 3"
-    assert lines(completion, style=style) == ["assert add(1, 2) == 3"]
-
-
-def test_asserts_are_found_in_chatter_fences_and_any_line_ends() -> None:
-    completion = "(1, 2) == 3\r\nThen:\r\n```python\r\nassert add(2, 2) == 4\r\n```\r\nThese are tests."
-    assert lines(completion) == ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]
-
-
-MODEL_TEXT = st.lists(
-    st.sampled_from(
-        ["    return a + b\n", "def add(a, b):\n", "```", "python\n", "assert add(1, 2) == 3\n", "'''", "(", "\t", "\r\n", "\0"]
-    )
-    | st.text(max_size=20)
-    | st.characters(categories=["Cs"]),
-    max_size=20,
-).map("".join)
-
-
 @given(st.sampled_from([ADD, BARE]), st.sampled_from(STYLES), MODEL_TEXT)
 def test_any_text_gives_a_program_that_parses_and_defines_the_entry_point(task: Task, style: str, completion: str) -> None:
     assert defines_add(program(completion, task, style))
-
-
-@given(MODEL_TEXT, st.integers(0, 4))
-def test_any_text_gives_only_asserts_that_parse(completion: str, limit: int) -> None:
-    result = lines(completion, limit)
-    assert len(result) <= limit
-    for line in result:
-        assert "\n" not in line
-        assert isinstance(ast.parse(line).body[0], ast.Assert)
 
 
 STATEMENT = st.sampled_from(
@@ -246,27 +151,7 @@ def test_a_clean_body_is_kept_as_it_is(task: Task, style: str, statements: str) 
     assert program(body, task, style) == task.prompt + body
 
 
-HOSTILE = {
-    "open brackets": "(" * 60_000,
-    "nested brackets": "    return " + "[" * 199 + "]" * 199,
-    "nested blocks": "\n".join("    " + " " * depth + "if 1:" for depth in range(300)),
-    "unary": "    return " + "-" * 60_000 + "1",
-    "lambdas": "    return " + "lambda:" * 8_000 + "1",
-    "sum": "    return " + "1+" * 30_000 + "1",
-    "calls": "    return f" + "()" * 30_000,
-    "decorators": "@a\n" * 20_000,
-    "errors": "    x = = 1\n" * 5_000,
-    "quotes": "'''" * 20_000,
-    "fences": "```python\nx\n```\n" * 4_000,
-    "tabs": "\t" * 20_000 + "\n" + "\tx\n" * 5_000,
-    "NUL": "\0" * 60_000,
-    "surrogates": "\ud800" * 60_000,
-    "digits": "    return " + "9" * 60_000,
-}
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("style", STYLES)
 def test_hostile_text_still_gives_a_program(name: str, style: str) -> None:
     assert defines_add(program(HOSTILE[name], style=style))
-    assert all(isinstance(ast.parse(line).body[0], ast.Assert) for line in lines(HOSTILE[name], style=style))
