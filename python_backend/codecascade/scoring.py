@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,12 @@ def untested(candidates: int, pairs: int = 0) -> Score:
 def accepts(agreement: Any, pairs: Any, threshold: float) -> Any:
     """Whether a score is convincing: agreement ≥ threshold · pairs. Without a single test line there is no evidence.
 
+    Compares whole numbers: 55 of 100 reach 0.55, which they do not in floating point. The threshold is the decimal number that
+    a plan file says, to 9 digits.
     agreement, pairs: int, or arrays of one shape. Returns bool, or an array of bool.
     """
-    return (pairs > 0) & (agreement >= threshold * pairs)
+    share = Fraction(repr(float(threshold))).limit_denominator(10**9)
+    return (pairs > 0) & (agreement * share.denominator >= share.numerator * pairs)
 
 
 def decide(score: Score, step: PlanStep) -> Decision:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from codecascade.scoring import decide, score_candidates
+from codecascade.scoring import accepts, decide, score_candidates
 from codecascade.types import Decision, PlanStep, Score, Verdict, VerdictMatrix
 
 PASS, FAIL, ERROR, TIMEOUT = Verdict
@@ -40,6 +40,15 @@ def test_accepts_at_the_threshold_and_not_below_it() -> None:
     step = PlanStep("small", k=3, lines_per_sample=2, threshold=0.7)
     assert decide(Score(best=0, agreement=7, pairs=10), step) is Decision.ACCEPT
     assert decide(Score(best=0, agreement=6, pairs=10), step) is Decision.ESCALATE
+
+
+@pytest.mark.parametrize("hundredths", range(1, 101))
+@pytest.mark.parametrize("scale", [1, 7, 100])
+def test_a_threshold_is_the_decimal_number_that_a_plan_says(hundredths: int, scale: int) -> None:
+    agreement, pairs, threshold = hundredths * scale, 100 * scale, float(f"0.{hundredths:02}" if hundredths < 100 else "1")
+    assert accepts(agreement, pairs, threshold)
+    assert not accepts(agreement - 1, pairs, threshold)
+    assert list(accepts(np.array([agreement, agreement - 1]), np.array([pairs, pairs]), threshold)) == [True, False]
 
 
 def test_no_test_line_is_no_evidence_even_at_threshold_zero() -> None:
