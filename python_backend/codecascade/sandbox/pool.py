@@ -165,7 +165,7 @@ class SandboxPool:
     async def _judge_chunk(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
         job = {
             "sources": sources,
-            "lines": [[line.mode != TICK, line.sent] for line in lines],
+            "lines": [[line.how, line.sent] for line in lines],
             "line_s": limits.line_s,
             "cpu_s": limits.cpu_s,
         }
