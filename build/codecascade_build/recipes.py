@@ -269,6 +269,8 @@ class Recipe:
     format: Literal[1]
     family: Name
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
+    sandbox_modules: tuple[str, ...] = ()
+    """Packages that generated programs may import. They must be installed where the sandbox runs."""
 
     def __post_init__(self) -> None:
         names = [tier.name for tier in self.tiers]

@@ -59,9 +59,13 @@ class Deployment:
     """By name, small to large."""
     sandbox_price_per_cpu_s: float = 0.0
     """US dollars per CPU second of generated programs."""
+    sandbox_modules: tuple[str, ...] = ()
+    """Packages that generated programs and their tests may import, besides the standard library."""
 
     def __post_init__(self) -> None:
         _ = self.prices  # raises ValueError
+        if not all(isinstance(name, str) and name.isidentifier() for name in self.sandbox_modules):
+            raise ValueError(f"sandbox_modules is {self.sandbox_modules!r}, must be names of packages, without dots")
 
     @property
     def prices(self) -> Prices:
@@ -93,4 +97,7 @@ def _parse(data: Any) -> Deployment:
     tiers = {tier["name"]: Tier(**tier) for tier in data["tiers"]}
     if not tiers:
         raise ValueError("tiers is empty, must hold at least one")
-    return Deployment(data["family"], Path(data["plans"]), tiers, data.get("sandbox_price_per_cpu_s", 0.0))
+    modules = data.get("sandbox_modules", [])
+    if not isinstance(modules, list):
+        raise ValueError(f"sandbox_modules is {modules!r}, must be a list of names of packages")
+    return Deployment(data["family"], Path(data["plans"]), tiers, data.get("sandbox_price_per_cpu_s", 0.0), tuple(modules))
