@@ -68,7 +68,7 @@ def _line(text: str, statement: ast.Assert | None, blind: bool) -> Line:
         hole = find_hole(statement.test)
         if hole is None:
             return Line(TICK, text)
-        how = SEARCHED if is_searched(statement.test, hole) else ASKED
+        how = SEARCHED if "in" in text and is_searched(statement.test, hole) else ASKED
         return Line(BLIND, _source(hole, text), how, judge_of(statement.test, hole))
     except RecursionError:
         return Line(TICK, text)

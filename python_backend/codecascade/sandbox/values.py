@@ -94,7 +94,7 @@ def decode(text: str) -> Any:
     """The value: exact builtin objects, or a Typed. Raises NotAValue, Unknown."""
     try:
         node = json.loads(text)
-        if isinstance(node, list) and node and node[0] == "k":
+        if isinstance(node, list) and node[:1] == ["k"]:
             _, kinds, inner = node
             return Typed(_untagged(inner, 0), tuple([BUILTIN_TYPES[kind] for kind in kinds]))
         return _untagged(node, 0)

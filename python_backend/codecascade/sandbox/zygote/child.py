@@ -54,8 +54,8 @@ def run(source: str, lines: list[list[Any]], start: int, nonce: bytes, channel: 
         else:
             status, payload = _evaluate(text, line_space, how == SEARCHED)
             frame = _pack(nonce, position + FIRST_LINE, status, len(payload)) + payload
-            while frame := frame[write(channel, frame) :]:
-                pass
+            while (written := write(channel, frame)) < len(frame):  # larger than the channel holds
+                frame = frame[written:]
 
 
 def _execute(text: str, space: dict[str, Any]) -> int:

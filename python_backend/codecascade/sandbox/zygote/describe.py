@@ -73,31 +73,27 @@ class _TooLarge(Exception):
 
 def describe(value: Any, searched: bool) -> bytes:
     """searched: the line asks whether something is in the value. Raises ValueError where nothing can be sent."""
-    text = _text(value, type(value), searched).encode()
-    if len(text) > USUAL_VALUE_BYTES:
-        _large_bytes_left[0] -= len(text)
-        if _large_bytes_left[0] < 0:
-            raise ValueError("too many large values")
-    return text
-
-
-def _text(value: Any, kind: type, searched: bool) -> str:
+    kind = type(value)
     try:
         if kind in _EXACT:
-            return _within(_dumps(_tagged(value, [_MAX_NODES], 0)))
-        if searched and _compares_as(kind) is None and _is_searched_by_its_items(kind):
-            return _beginning(value, kind)
-        return _within(_dumps(["k", _kinds(kind), _tagged(value, [_MAX_NODES], 0)]))
+            text = _dumps(_tagged(value, [_MAX_NODES], 0))
+        elif searched and _compares_as(kind) is None and _is_searched_by_its_items(kind):
+            text = _beginning(value, kind)
+        else:
+            text = _dumps(["k", _kinds(kind), _tagged(value, [_MAX_NODES], 0)])
+        if len(text) <= USUAL_VALUE_BYTES:
+            return text.encode()
+        if len(text) > MAX_VALUE_BYTES:
+            raise _TooLarge
     except (_TooLarge, RecursionError):
         if searched and kind is not str:
-            return _beginning(value, kind)
-        return _dumps(["k", _kinds(kind), ["?", _truth(value), [_ORDER, _CONTAIN, _NUMBER]]])
-
-
-def _within(text: str) -> str:
-    if len(text) > MAX_VALUE_BYTES:
-        raise _TooLarge
-    return text
+            text = _beginning(value, kind)
+        else:
+            text = _dumps(["k", _kinds(kind), ["?", _truth(value), [_ORDER, _CONTAIN, _NUMBER]]])
+    _large_bytes_left[0] -= len(text)
+    if _large_bytes_left[0] < 0:
+        raise ValueError("too many large values")
+    return text.encode()
 
 
 def _tagged(value: Any, nodes_left: list[int], depth: int) -> Any:

@@ -33,10 +33,7 @@ def abi() -> int:
 
 
 def restrict(readable: list[int], writable: list[int]) -> None:
-    """Allow only these files and those beneath these folders to be opened from now on. Raises OSError.
-
-    They are open descriptors, and are closed.
-    """
+    """Allow only these files and those beneath these folders (open descriptors) to be opened from now on. Raises OSError."""
     version = abi()
     handled = (1 << _FS_RIGHTS_BY_ABI.get(version, 16)) - 1
     net = 0b11 if version >= 4 else 0  # TCP bind, connect
@@ -49,7 +46,6 @@ def restrict(readable: list[int], writable: list[int]) -> None:
             meaningful = handled if stat.S_ISDIR(os.fstat(opened).st_mode) else _OF_FILES
             rule = _PathBeneath(rights & handled & meaningful, opened)
             system.syscall("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
-            os.close(opened)
     system.syscall("landlock_restrict_self", ruleset, 0)
     os.close(ruleset)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import importlib.util
 import json
 import os
 import random
@@ -34,12 +32,8 @@ _SEALED = syscalls.words(
     _struct _zoneinfo
     """
 )
-# Extension modules that may need a shared library from outside the library's folder, and its name. Then a child could not
-# load it.
-_NEEDS_OUTSIDE = {
-    "_bz2": b"libbz2.so", "_decimal": b"libmpdec.so", "_lzma": b"liblzma.so", "_sqlite3": b"libsqlite3.so",
-    "pyexpat": b"libexpat.so",
-}  # fmt: skip
+# Extension modules that may need a shared library from outside the library's folder.
+_NEED_OUTSIDE = syscalls.words("_bz2 _crypt _decimal _hashlib _lzma _sqlite3 _uuid pyexpat")
 # zoneinfo's data. It is public, and the same on every machine.
 _TIME_ZONES = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")
 
@@ -95,10 +89,12 @@ def _lock_down(level: str, limits: dict[str, Any], packages: dict[str, Any], con
     library = os.path.dirname(os.path.realpath(os.__file__))
     mapped = [_in_memory(library)] if level == "sealed" else []
     _set_limits(limits)
-    _prepare_interpreter([*PREIMPORTED, *(_SEALED if level == "sealed" else _needing_outside())], packages)
+    _prepare_interpreter([*PREIMPORTED, *(_SEALED if level == "sealed" else [])], packages)
     if level == "none":
         return supervise.Supervisor(control, [], supervise.CHANNEL + 1)
-    readable = [path for path in (*packages["readable"], *_TIME_ZONES) if os.path.exists(path)]
+    readable = [*packages["readable"], *filter(os.path.exists, _TIME_ZONES)]
+    if level != "sealed":
+        readable += [path for path in _shared_libraries() if not path.startswith(library + os.sep)]
     folders = 0  # that children keep open
     if level == "namespaces":
         _leave_namespaces(library, readable, limits)
@@ -133,17 +129,19 @@ def _leave_namespaces(library: str, readable: list[str], limits: dict[str, Any])
     sys.path[:] = [library, library + "/lib-dynload"]
     system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
     with suppress(OSError):  # an older kernel; the mount namespace holds nothing else anyway
-        landlock.restrict(_open([library, *readable]), _open([namespaces.SCRATCH]))
+        allowed = _open([library, *readable, namespaces.SCRATCH])
+        landlock.restrict(allowed[:-1], allowed[-1:])
     os.chdir(namespaces.SCRATCH)
 
 
 def _restrict_to(library: str, roots: list[str], readable: list[str]) -> int:
     """Restrict what can be opened. Returns how many folders stay open, for children to import through."""
-    allowed, folders = _open([library, *readable]), _open([library, *roots])  # now: they may be in a private home
+    opened = _open([library, *roots, *readable])  # now: they may be in a private home
+    folders, others = opened[: 1 + len(roots)], opened[1 + len(roots) :]
     _become_powerless()
-    landlock.restrict(allowed, [])
+    landlock.restrict([folders[0], *others], [])
     kept = [os.dup2(fd, supervise.CHANNEL + 1 + place) for place, fd in enumerate(folders)]
-    for fd in folders:
+    for fd in opened:
         os.close(fd)
     _import_through(dict(zip([library, *roots], kept, strict=True)))
     sys.path[:] = [f"/proc/self/fd/{kept[0]}", f"/proc/self/fd/{kept[0]}/lib-dynload"]
@@ -159,12 +157,11 @@ def _become_powerless() -> None:
 
 def _open(paths: list[str]) -> list[int]:
     """Descriptors of files and folders, above those that children keep."""
-    opened = []
-    for path in paths:
+    for place, path in enumerate(paths):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD))
+        os.dup2(fd, _HIGH_FD + place, inheritable=False)
         os.close(fd)
-    return opened
+    return list(range(_HIGH_FD, _HIGH_FD + len(paths)))
 
 
 def _import_through(folders: dict[str, int]) -> None:
@@ -183,15 +180,31 @@ def _import_through(folders: dict[str, int]) -> None:
                     places[number] = f"/proc/self/fd/{fd}{real[len(folder) :]}"
 
 
-def _needing_outside() -> list[str]:
-    """Those of _NEEDS_OUTSIDE that do need it on this machine."""
-    needing = []
-    for name, shared in _NEEDS_OUTSIDE.items():
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.has_location and spec.origin:
-            with open(spec.origin, "rb") as file:
-                needing += [name] if shared in file.read() else []
-    return needing
+def _shared_libraries() -> list[str]:
+    """The shared libraries that extension modules need, under all their names. Found out in another process: here they would be
+    a burden to every child."""
+    before = _mapped_libraries()
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        try:
+            for name in _NEED_OUTSIDE:
+                with suppress(ImportError):
+                    __import__(name)
+            os.write(write_end, "\n".join(_mapped_libraries() - before).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end) as answer:
+        found = set(answer.read().split("\n")) - {""}
+    os.wait()
+    folders = {os.path.dirname(path) for path in found}
+    return [entry.path for folder in folders for entry in os.scandir(folder) if os.path.realpath(entry.path) in found]
+
+
+def _mapped_libraries() -> set[str]:
+    with open("/proc/self/maps") as maps:
+        paths = [line.rstrip("\n").partition("/")[2] for line in maps]
+    return {f"/{path}" for path in paths if ".so" in path}
 
 
 def _set_limits(limits: dict[str, Any]) -> None:
