@@ -214,7 +214,7 @@ async def test_nothing_but_what_is_needed_is_open(pool: SandboxPool) -> None:
 
 
 # What is missing where extension modules must be loaded beforehand.
-NOT_SEALED = {"cProfile", "tty", "distutils", "lib2to3", "pydoc_data", "syslog", "termios", "audioop"}
+NOT_SEALED = {"cProfile", "tty", "distutils", "lib2to3", "pydoc_data", "syslog", "termios", "audioop", "wave"}
 
 
 async def test_what_is_offered_can_be_imported(pool: SandboxPool) -> None:

@@ -16,7 +16,7 @@ __builtins__ = dict(builtins.__dict__)  # type: ignore[assignment]  # as in chil
 
 _MAX_NODES = 10_000  # more than a test line can spell; the same holds for the depth and for MAX_VALUE_BYTES
 _MAX_DEPTH = 200
-_MAX_BEGINNING = 2_000  # items of something endless or large that is searched
+_MAX_ITERATED = 1_000  # items of something that may be endless and is searched
 _MAX_DIGITS = 5_000  # of a Decimal, and of its exponent's size
 _LONG_BITS = 4_096  # longer numbers travel in hexadecimal, which Python reads without a limit
 
@@ -204,14 +204,14 @@ def _beginning(value: Any, kind: type) -> str:
     """The first items; if these are all, a sequence."""
     texts: list[str] = []
     tag, size, nodes_left = "q", 64, [_MAX_NODES]
+    limit = _MAX_NODES if kind in _EXACT else _MAX_ITERATED
     for item in value:
         try:
             text = _dumps(_tagged(item, nodes_left, 1))
         except _TooLarge:
-            tag = "p"
-            break
+            text = ""
         size += len(text) + 1
-        if size > MAX_VALUE_BYTES or len(texts) == _MAX_BEGINNING:
+        if not text or size > MAX_VALUE_BYTES or len(texts) == limit:
             tag = "p"
             break
         texts.append(text)

@@ -34,6 +34,8 @@ _SEALED = syscalls.words(
 )
 # Extension modules that may need a shared library from outside the library's folder.
 _NEED_OUTSIDE = syscalls.words("_bz2 _crypt _decimal _hashlib _lzma _sqlite3 _uuid pyexpat")
+# Parts of packages that these load when they are first used, which would be in every child.
+_LOADED_LATE = {"numpy": ("numpy.fft", "numpy.linalg", "numpy.random")}
 # zoneinfo's data. It is public, and the same on every machine.
 _TIME_ZONES = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")
 
@@ -233,7 +235,8 @@ def _prepare_interpreter(modules: list[str], packages: dict[str, Any]) -> None:
 def _import_package(name: str) -> None:
     """Here, where it is done once and every file can be read. Raises OSError."""
     try:
-        __import__(name)
+        for module in (name, *_LOADED_LATE.get(name, ())):
+            __import__(module)
     except Exception as error:
         raise OSError(f"module {name} cannot be imported: {error}") from None
     if len(os.listdir("/proc/self/task")) > 1:
