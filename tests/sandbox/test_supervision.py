@@ -78,12 +78,14 @@ async def test_a_candidate_on_which_two_zygotes_die_has_no_verdict() -> None:
         assert (await pool.run([GOOD], [LINE])).passed.all()
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-async def test_requests_wait_while_zygotes_that_died_are_replaced(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "requests"), [(1, 1), (2, 1), (1, 8), (3, 8)])
+async def test_requests_wait_while_zygotes_that_died_are_replaced(workers: int, requests: int) -> None:
     async with SandboxPool(workers, "sealed", limits=LIMITS) as pool:
         for zygote in children(os.getpid()):
             os.kill(zygote, signal.SIGKILL)
-        runs = [pool.run([Candidate(f"def f(x):\n    return x + {n}")], [TestLine(f"assert f(0) == {n}")]) for n in range(8)]
+        runs = [
+            pool.run([Candidate(f"def f(x):\n    return x + {n}")], [TestLine(f"assert f(0) == {n}")]) for n in range(requests)
+        ]
         assert all(matrix.passed.all() for matrix in await asyncio.gather(*runs))
         assert pool.stats.zygotes_started <= 2 * workers
 
