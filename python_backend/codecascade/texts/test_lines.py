@@ -30,6 +30,12 @@ def extract_test_lines(task: Task, prompt: Prompt, completion: str, limit: int, 
     }
 
 
+def published_test_lines(prompt: Prompt, completion: str, limit: int) -> dict[int, TestLine]:
+    """The same by the rule of the paper's authors: those of the first `limit` lines that start with `assert`."""
+    lines = (prompt.prefix + completion).split("\n")[:limit]
+    return {number: TestLine(line) for number, line in enumerate(lines, start=1) if line.startswith("assert")}
+
+
 @lru_cache(maxsize=4096)
 def _tests(line: str, name: str) -> bool:
     """Whether the line is one whole assert statement in which `name` is called, or used in a call.
