@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 from codecascade.errors import SandboxUnavailable
 from codecascade.texts.syntax import outline, tree
+from codecascade.texts.test_lines import is_use_of
 from codecascade.types import Candidate, Sandbox, Task, TestLine
 
 _STUB = """
@@ -25,7 +27,13 @@ class _Nothing:
 
 
 _nothing = _Nothing()
-{name} = lambda *arguments, **options: _nothing
+
+
+{prefix}def _tells_nothing(*arguments, **options):
+    return _nothing
+
+
+{name} = _tells_nothing
 """
 _BUILTINS = frozenset(dir(builtins))
 _NEED_MORE = {  # functions that raise for a value of which nothing is known
@@ -52,25 +60,33 @@ async def evidence_in(task: Task, lines: Sequence[TestLine], sandbox: Sandbox) -
 
 def doubtful_lines(task: Task, lines: Sequence[TestLine]) -> dict[TestLine, TestLine]:
     """The lines that may be unable to fail, each with the line that tells when the stubs run it."""
-    trials = {line: _trial(line.source, task.entry_point) for line in lines} if task.entry_point else {}
+    name, by_form = task.entry_point, not _is_coroutine(task)
+    trials = {line: _trial(line.source, name, by_form) for line in lines} if name else {}
     return {line: TestLine(trial) for line, trial in trials.items() if trial}
 
 
 def stubs(task: Task) -> tuple[Candidate, Candidate]:
-    program = outline(task.prompt).closed or ""
-    true, false = (Candidate(program + _STUB.format(truth=truth, name=task.entry_point)) for truth in (True, False))
-    return true, false
+    """The two programs. A coroutine function stays one."""
+    program, prefix = outline(task.prompt).closed or "", "async " if _is_coroutine(task) else ""
+    true, false = (program + _STUB.format(truth=truth, name=task.entry_point, prefix=prefix) for truth in (True, False))
+    return Candidate(true), Candidate(false)
+
+
+def _is_coroutine(task: Task) -> bool:
+    """Whether a call of the function gives a coroutine, of which the form of a line tells nothing."""
+    name = (task.entry_point or "").rpartition(".")[2]
+    return "async" in task.prompt and re.search(rf"\basync\s+def\s+{name}\b", task.prompt) is not None
 
 
 @lru_cache(maxsize=4096)
-def _trial(line: str, name: str) -> str:
+def _trial(line: str, name: str, by_form: bool) -> str:
     """Empty if the line can fail. `and` makes Python itself judge the line, as no part of it has to be hidden from a stub."""
     module = tree(line)
     statement = module.body[0] if module and module.body else None
     if not isinstance(statement, ast.Assert):
         return ""  # the sandbox says what it is
     try:
-        return "" if _fails(statement.test, name) else f"assert True and ({ast.unparse(statement.test)})"
+        return "" if by_form and _fails(statement.test, name) else f"assert True and ({ast.unparse(statement.test)})"
     except (RecursionError, ValueError):
         return ""
 
@@ -95,7 +111,7 @@ def _comparison_fails(left: ast.expr, op: ast.cmpop, right: ast.expr, name: str)
 
 def _is_result(node: ast.AST, name: str) -> bool:
     """Whether it is a call of the function."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+    return isinstance(node, ast.Call) and is_use_of(node.func, name)
 
 
 def _raises(node: ast.AST, name: str) -> bool:

@@ -130,6 +130,19 @@ async def test_a_function_named_like_a_builtin_is_no_builtin(pool: SandboxPool) 
     assert await kept(pool, "assert max(1, 2) == 2", task=task) == ["assert max(1, 2) == 2"]
 
 
+async def test_a_method_is_judged_like_a_function(pool: SandboxPool) -> None:
+    task = Task("class Stack:\n    def push(self, item):\n        pass\n    def top(self):\n", "Stack.top")
+    useless = ["assert Stack().top() is not None", "assert Stack().top() == Stack().top()", "assert isinstance(Stack(), Stack)"]
+    useful = ["assert Stack().top() is None", "assert Stack().push(1) or Stack().top() == 1"]
+    assert await kept(pool, *useless, *useful, task=task) == useful
+
+
+async def test_a_coroutine_function_is_judged_like_a_function(pool: SandboxPool) -> None:
+    task = Task("import inspect\n\n\nasync def fetch(n):\n", "fetch")
+    useless = ["assert inspect.iscoroutine(fetch(2))", "assert fetch(2)", "assert fetch(2) != 5"]
+    assert await kept(pool, *useless, "assert fetch(2) == 5", task=task) == ["assert fetch(2) == 5"]
+
+
 async def test_what_is_no_assert_is_left_to_the_sandbox(pool: SandboxPool) -> None:
     lines = ["nonsense", "x = f(2)", "assert (", ""]
     assert await kept(pool, *lines) == lines

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from codecascade.texts.prompts import Prompt
-from codecascade.texts.syntax import MAX_COMPLETION_CHARS, clean, reads, tree
+from codecascade.texts.syntax import MAX_COMPLETION_CHARS, clean, tree
 from codecascade.texts.test_names import Names
 from codecascade.texts.unittest_calls import test_of_call
 from codecascade.types import Task, TestLine
@@ -63,10 +63,8 @@ def extract_test_lines(
         source = _test_line(read, names, task.entry_point) if certain else None
         if source is not None:
             found[number] = TestLine(source)
-        elif read.statement is not None:
-            names.note(read.statement, certain)
         else:
-            names.forget(read.text)
+            names.note(read.statement or read.text, certain)
     return found
 
 
@@ -164,4 +162,19 @@ def _test_of(statement: ast.stmt | None) -> ast.expr | None:
 
 def _is_about(test: ast.expr, name: str) -> bool:
     """Whether `name` is called in it, or used in a call. `assert name` alone, a sample that ended too early, always passes."""
-    return any(isinstance(part, ast.Call) and reads(part, {name}) for part in ast.walk(test))
+    parts: list[tuple[ast.AST, bool]] = [(test, False)]
+    while parts:
+        part, in_call = parts.pop()
+        in_call = in_call or isinstance(part, ast.Call)
+        if in_call and is_use_of(part, name):
+            return True
+        parts += [(child, in_call) for child in ast.iter_child_nodes(part)]
+    return False
+
+
+def is_use_of(node: ast.AST, name: str) -> bool:
+    """Whether an expression is the function `add`, or the method `Stack.push` of whatever object."""
+    owner, _, last = name.rpartition(".")
+    if owner:
+        return isinstance(node, ast.Attribute) and node.attr == last
+    return isinstance(node, ast.Name) and node.id == last

@@ -9,7 +9,7 @@ import re
 import symtable
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from codecascade.texts.syntax import outline
@@ -41,17 +41,24 @@ class Names:
         self._nodes_left -= sum(reads[name] * sum(1 for _ in ast.walk(value)) for name, value in known.items())
         return _with(test, known, reads) if len(known) == len(values) and self._nodes_left >= 0 else None
 
-    def note(self, statement: ast.stmt, certain: bool) -> None:
-        """Learn what a statement sets. certain: it runs once, whatever happens."""
-        learned = dict(self._learned(statement)) if certain else {}
-        if not learned and not _only_shows(statement):
-            mentioned = {part.id for part in ast.walk(statement) if isinstance(part, ast.Name)}
-            learned = dict.fromkeys(mentioned & self._set.keys())
+    def note(self, line: ast.stmt | str, certain: bool) -> None:
+        """Learn what a statement sets, and forget what it, or the header of a block, may change.
+
+        certain: it runs once, whatever happens.
+        """
+        if isinstance(line, str):
+            self._forget(re.findall(r"\w+", line))
+            return
+        try:
+            learned = dict(self._learned(line)) if certain else {}
+        except RecursionError:
+            learned = {}
+        if not learned and not _only_shows(line):
+            self._forget(_names(line))
         self._set.update(learned)
 
-    def forget(self, header: str) -> None:
-        """Forget what the header of a block mentions: the block may change it."""
-        self._set.update(dict.fromkeys(self._set.keys() & set(re.findall(r"\w+", header))))
+    def _forget(self, names: Iterable[str]) -> None:
+        self._set.update(dict.fromkeys(self._set.keys() & set(names)))
 
     def _is_given(self, name: str) -> bool:
         return self._given is None or name in self._given or name in _BUILTINS
@@ -141,9 +148,9 @@ def _names(node: ast.AST) -> list[str]:
 
 def _only_shows(statement: ast.stmt) -> bool:
     """Whether it changes nothing: an assert, a text, a print, `pass`."""
-    if isinstance(statement, ast.Expr):
-        return isinstance(statement.value, ast.Constant) or ast.unparse(statement.value).startswith("print(")
-    return isinstance(statement, (ast.Assert, ast.Pass))
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        return isinstance(statement.value.func, ast.Name) and statement.value.func.id == "print"
+    return isinstance(statement, (ast.Assert, ast.Expr, ast.Pass))
 
 
 @lru_cache(maxsize=256)

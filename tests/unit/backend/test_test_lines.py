@@ -166,7 +166,7 @@ ASSERTS = {  # what a model writes → what is run
     "self.assertAlmostEqual(add(0.1, 0.2), 0.3)": "assert round(add(0.1, 0.2) - 0.3, 7) == 0",
     "self.assertAlmostEqual(add(0.1, 0.2), 0.3, places=3)": "assert round(add(0.1, 0.2) - 0.3, 3) == 0",
     "self.assertAlmostEqual(add(0.1, 0.2), 0.3, delta=1)": "assert abs(add(0.1, 0.2) - 0.3) <= 1",
-    "self.assertEqual(add(1, 2) if 1 else 0, lambda: 4)": "assert (add(1, 2) if 1 else 0) == (lambda: 4)",
+    "self.assertEqual(add(1, 2) if 1 else 0, lambda x: 4)": "assert (add(1, 2) if 1 else 0) == (lambda x: 4)",
     "result = add(2, 2)\nassert result == 4": "assert add(2, 2) == 4",
     "result: int = add(2, 2)\nprint(result)\nassert result == 4": "assert add(2, 2) == 4",
     "x = 2\nassert add(x, x) == 4": "assert add(2, 2) == 4",
@@ -232,6 +232,22 @@ def test_modules_that_the_sandbox_offers_are_provided() -> None:
 
 def test_asserts_about_another_function_of_that_name_are_dropped() -> None:
     assert lines("(1, 2) == 3\nadd = max\nassert add(1, 2) == 2") == ["assert add(1, 2) == 3"]
+
+
+@pytest.mark.parametrize(
+    "deep", ["f" + "()" * 900, "-" * 1_900 + "1", "1" + "+1" * 900, "x" + ".a" * 900, "[" * 90 + "]" * 90, "lambda:" * 250 + "1"]
+)
+@pytest.mark.parametrize("form", ["{}", "x = {}", "x: {} = 1", "assert add({}) == 1", "self.assertTrue(add({}))", "print({})"])
+def test_deeply_nested_code_gives_only_asserts(form: str, deep: str) -> None:
+    found = lines(f"(1, 2) == 3\n{form.format(deep)}\nassert add(x, 1) == 2\nassert add(1, 1) == 2")
+    assert (found[0], found[-1]) == ("assert add(1, 2) == 3", "assert add(1, 1) == 2")
+    assert all(isinstance(ast.parse(line).body[0], ast.Assert) for line in found)
+
+
+def test_a_method_is_used_by_its_own_name() -> None:
+    task = Task("class Sums:\n    def add(self, a, b):\n", "Sums.add")
+    read = lines("(1)\nassert Sums().add(1, 2) == 3\nassert Sums().sub(1, 2) == -1\nassert Sums().add", style="base", task=task)
+    assert read == ["assert Sums().add(1, 2) == 3"]
 
 
 def test_names_of_the_prompt_are_bound() -> None:
