@@ -24,7 +24,7 @@ from codecascade.types import Task, TestLine
 _MAX_LINE_CHARS = 2_000
 _MAX_UNFINISHED = 8  # statements without an end; the end of others is not looked for
 _LEAD = re.compile(r"\s*(?:(?:[-*+•]|\d+[.)])\s+)?(?:>>> )?")  # of a list or a transcript
-_CODE_SPAN = re.compile(r"`(assert\b[^`]*)`")
+_CODE_SPAN = re.compile(r"(?:[^`]*:[* ]+)?`{1,2}(assert\b[^`]*)`")  # perhaps below a title
 _ASSERT = re.compile(r"assert\b|(?:\w+\.)*assert[A-Z]\w*\(")
 _ASSIGNMENT = re.compile(r"[^\W\d][\w, ]*(?::[^=]+)?=(?!=)")
 _HEADER = re.compile(r"(?:async|class|def|elif|else|except|finally|for|if|match|case|try|while|with)\b.*:\s*(?:#.*)?$")
@@ -127,7 +127,7 @@ def _over_several_lines(lines: Sequence[str]) -> _Read:
 def _bare(line: str) -> str:
     """A line without the sign of a list, or the code in it."""
     bare = _LEAD.sub("", line, count=1).rstrip()
-    span = None if _ASSERT.match(bare) else _CODE_SPAN.search(bare)
+    span = None if _ASSERT.match(bare) else _CODE_SPAN.match(bare)
     return span[1].rstrip() if span else bare
 
 
