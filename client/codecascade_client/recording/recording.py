@@ -71,7 +71,7 @@ class Judged:
     matrix: VerdictMatrix
     lines: tuple[str, ...]  # (lines,) the asserts of all test samples
     line_samples: tuple[int, ...]  # (lines,) the test sample that a line comes from
-    line_numbers: tuple[int, ...]  # (lines,) its place in that sample, from 1
+    line_numbers: tuple[int, ...]  # (lines,) the line of that sample, from 1, on which it ends
     sources_sha256: str  # of the programs and lines that were judged
 
     def cut(self, k: int, lines_per_sample: int) -> VerdictMatrix:

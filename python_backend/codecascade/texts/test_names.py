@@ -137,9 +137,15 @@ def _is_constant(value: ast.expr) -> bool:
 
 def _free_names(test: ast.expr) -> list[str]:
     """The names that the test reads and does not bind itself, as often as it reads them."""
-    bound = {part.id for part in ast.walk(test) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)}
-    bound |= {part.arg for part in ast.walk(test) if isinstance(part, ast.arg)}
-    return [name for name in _names(test) if name not in bound]
+    read, bound = [], set()
+    for part in ast.walk(test):
+        if isinstance(part, ast.Name):
+            read.append(part.id)
+            if not isinstance(part.ctx, ast.Load):
+                bound.add(part.id)
+        elif isinstance(part, ast.arg):
+            bound.add(part.arg)
+    return [name for name in read if name not in bound]
 
 
 def _names(node: ast.AST) -> list[str]:
