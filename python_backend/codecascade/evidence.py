@@ -33,7 +33,7 @@ _nothing = _Nothing()
     return _nothing
 
 
-{name} = _tells_nothing
+{name} = property(_tells_nothing) if isinstance({name}, property) else _tells_nothing
 """
 _BUILTINS = frozenset(dir(builtins))
 _NEED_MORE = {  # functions that raise for a value of which nothing is known
@@ -66,7 +66,7 @@ def doubtful_lines(task: Task, lines: Sequence[TestLine]) -> dict[TestLine, Test
 
 
 def stubs(task: Task) -> tuple[Candidate, Candidate]:
-    """The two programs. A coroutine function stays one."""
+    """The two programs. A coroutine function stays one, and so does a property."""
     program, prefix = outline(task.prompt).closed or "", "async " if _is_coroutine(task) else ""
     true, false = (program + _STUB.format(truth=truth, name=task.entry_point, prefix=prefix) for truth in (True, False))
     return Candidate(true), Candidate(false)

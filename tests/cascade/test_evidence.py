@@ -143,6 +143,12 @@ async def test_a_coroutine_function_is_judged_like_a_function(pool: SandboxPool)
     assert await kept(pool, *useless, "assert fetch(2) == 5", task=task) == ["assert fetch(2) == 5"]
 
 
+async def test_a_property_is_judged_like_a_function(pool: SandboxPool) -> None:
+    task = Task("class Stack:\n    @property\n    def size(self):\n", "Stack.size")
+    useful = ["assert Stack().size == 0", "assert bool(Stack().size) == False", "assert Stack().size > 1"]
+    assert await kept(pool, "assert Stack().size is not None", *useful, task=task) == useful
+
+
 async def test_what_is_no_assert_is_left_to_the_sandbox(pool: SandboxPool) -> None:
     lines = ["nonsense", "x = f(2)", "assert (", ""]
     assert await kept(pool, *lines) == lines
