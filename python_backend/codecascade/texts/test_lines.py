@@ -59,7 +59,9 @@ def extract_test_lines(
     whole = lines[:-1] if cut else lines
     names = Names(task.prompt, modules)
     found = {}
-    for number, read, certain in _statements(whole[:limit]):
+    for number, read, blocks in _statements(whole[:limit]):
+        names.enter(depth=len(blocks))
+        certain = all(blocks)
         source = _test_line(read, names, task.entry_point) if certain else None
         if source is not None:
             found[number] = TestLine(source)
@@ -74,8 +76,8 @@ def published_test_lines(prompt: Prompt, completion: str, limit: int) -> dict[in
     return {number: TestLine(line) for number, line in enumerate(lines, start=1) if line.startswith("assert")}
 
 
-def _statements(lines: Sequence[str]) -> Iterator[tuple[int, _Read, bool]]:
-    """Each statement and each header of a block: the line on which it ends, and whether it runs once, whatever happens."""
+def _statements(lines: Sequence[str]) -> Iterator[tuple[int, _Read, list[bool]]]:
+    """Each statement and each header of a block: the line on which it ends, and whether each block around it runs just once."""
     blocks: list[tuple[int, bool]] = []  # indentation of the header, whether the block runs once
     after = unfinished = 0
     for index, line in enumerate(lines):
@@ -87,12 +89,12 @@ def _statements(lines: Sequence[str]) -> Iterator[tuple[int, _Read, bool]]:
         read = _read(lines[index:] if unfinished < _MAX_UNFINISHED else [line])
         unfinished += read.unfinished
         after = index + read.lines
-        certain = all(runs_once for _, runs_once in blocks)
+        around = [runs_once for _, runs_once in blocks]
         if read.statement is None and _HEADER.match(read.text):
             blocks.append((indent, _RUNS_ONCE.match(read.text) is not None))
         elif read.statement is None:
             continue
-        yield after, read, certain
+        yield after, read, around
 
 
 def _read(lines: Sequence[str]) -> _Read:

@@ -29,7 +29,15 @@ class Names:
         self._given = _given_by(prompt)
         self._modules = frozenset(modules) | sys.stdlib_module_names
         self._set: dict[str, ast.expr | None] = {}  # None: what it stands for is not known
+        self._depths: dict[str, int] = {}  # of the blocks in which the names were set
+        self._depth = 0
         self._nodes_left = _MAX_NODES
+
+    def enter(self, depth: int) -> None:
+        """Go on in a block of this depth. What a deeper block has set is not known there."""
+        if depth < self._depth:
+            self._set = {name: value for name, value in self._set.items() if self._depths[name] <= depth}
+        self._depth = depth
 
     def resolved(self, test: ast.expr) -> ast.expr | None:
         """The test with the values in it of all names that only the sample knows; None if one of them is not known."""
@@ -56,6 +64,7 @@ class Names:
         if not learned and not _only_shows(line):
             self._forget(_names(line))
         self._set.update(learned)
+        self._depths.update(dict.fromkeys(learned, self._depth))
 
     def _forget(self, names: Iterable[str]) -> None:
         self._set.update(dict.fromkeys(self._set.keys() & set(names)))
