@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.evidence import evidence_in
 from codecascade.prices import Prices, usd
 from codecascade.scoring import decide, score_candidates, untested
 from codecascade.trace import StepTrace, Trace
@@ -89,7 +90,7 @@ async def _run_step(
     started = clock()
     samples = await tiers.sample(task, step)
     generated = clock()
-    score, sandbox_s, problem = await _judge(samples, sandbox)
+    score, sandbox_s, problem = await _judge(task, samples, sandbox)
     judged = clock()
     decision = Decision.ACCEPT if last else decide(score, step)
     trace = StepTrace(
@@ -99,7 +100,7 @@ async def _run_step(
         decision=decision.value,
         reason=problem or _reason(score, step, decision, last),
         solutions=len(samples.candidates),
-        n_test_lines=len(samples.test_lines),
+        n_test_lines=score.pairs // len(samples.candidates),
         score=score.value,
         prompt_tokens=samples.prompt_tokens,
         completion_tokens=samples.completion_tokens,
@@ -112,15 +113,16 @@ async def _run_step(
     return _Best(samples.candidates[score.best], step.tier, score.value), trace
 
 
-async def _judge(samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:
+async def _judge(task: Task, samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:
     """The score, CPU seconds, and why the sandbox gave no verdict, if it failed."""
-    if not samples.test_lines:
-        return untested(len(samples.candidates)), 0.0, None
+    lines, spent_s = await evidence_in(task, samples.test_lines, sandbox)
+    if not lines:
+        return untested(len(samples.candidates)), spent_s, None
     try:
-        matrix = await sandbox.run(samples.candidates, samples.test_lines)
+        matrix = await sandbox.run(samples.candidates, lines)
     except SandboxUnavailable as error:
-        return untested(len(samples.candidates)), 0.0, f"the sandbox gave no verdict: {error}"
-    return score_candidates(matrix), float(matrix.cpu_s.sum()), None
+        return untested(len(samples.candidates)), spent_s, f"the sandbox gave no verdict: {error}"
+    return score_candidates(matrix), spent_s + float(matrix.cpu_s.sum()), None
 
 
 def _reason(score: Score, step: PlanStep, decision: Decision, last: bool) -> str:

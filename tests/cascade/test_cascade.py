@@ -3,6 +3,7 @@ import json
 import pytest
 from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.evidence import stubs
 from codecascade.prices import Prices, TokenPrice
 from codecascade.trace import cost_of
 from codecascade.types import Plan, PlanStep, Task, Verdict
@@ -114,6 +115,23 @@ async def test_a_sandbox_that_fails_is_not_a_verdict() -> None:
     assert answered.tier == "large"
     assert answered.trace.steps[0].reason == "the sandbox gave no verdict: queue is full"
     assert answered.trace.steps[0].decision == "escalate"
+
+
+async def test_a_line_that_cannot_fail_neither_speaks_for_a_candidate_nor_is_it_free() -> None:
+    tiers = ScriptedTiers(
+        {"small": answer("a", "b", tests=["assert f() != 5", "assert f() == 1"]), "large": answer("c", tests=())}
+    )
+    trial = {stub.source: [PASS] for stub in stubs(TASK)}
+    answered = await complete(tiers, ScriptedSandbox({**trial, "a": [FAIL], "b": [FAIL]}))
+    step = answered.trace.steps[0]
+    assert (step.decision, step.score, step.n_test_lines, step.sandbox_s) == ("escalate", 0.0, 1, 4 * CPU_S)
+
+
+async def test_lines_that_cannot_fail_are_no_tests() -> None:
+    tiers = ScriptedTiers({"small": answer("a", "b", tests=["assert f() != 5"]), "large": answer("c", tests=())})
+    answered = await complete(tiers, ScriptedSandbox({stub.source: [PASS] for stub in stubs(TASK)}))
+    step = answered.trace.steps[0]
+    assert (step.reason, step.n_test_lines, step.sandbox_s) == ("the tier wrote no usable test line", 0, 2 * CPU_S)
 
 
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError
 
+PUBLISHED_LINES = "paper"  # the setting `lines` of the paper's published samples
 GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
 
 
@@ -70,7 +71,7 @@ class Judged:
     matrix: VerdictMatrix
     lines: tuple[str, ...]  # (lines,) the asserts of all test samples
     line_samples: tuple[int, ...]  # (lines,) the test sample that a line comes from
-    line_numbers: tuple[int, ...]  # (lines,) its place in that sample, from 1
+    line_numbers: tuple[int, ...]  # (lines,) the line of that sample, from 1, on which it ends
     sources_sha256: str  # of the programs and lines that were judged
 
     def cut(self, k: int, lines_per_sample: int) -> VerdictMatrix:
@@ -136,6 +137,11 @@ class RecordingManifest:
     @property
     def prices(self) -> Prices:
         return prices_of(self.tiers, self.sandbox_price_per_cpu_s)
+
+    @property
+    def published(self) -> bool:
+        """Whether test lines are taken as the paper's authors took them."""
+        return self.settings.get("lines") == PUBLISHED_LINES
 
 
 class Recording(Protocol):

@@ -111,8 +111,11 @@ def _understood_arguments(call: ast.Call) -> list[ast.expr]:
 
 
 def _name(function: ast.expr) -> str:
-    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-        return f"{function.value.id}.{function.attr}"
+    if isinstance(function, ast.Attribute):
+        owner = function.value
+        if isinstance(owner, ast.Call) and _name(owner.func) == "__import__" and len(owner.args) == 1:
+            return f"{getattr(owner.args[0], 'value', '')}.{function.attr}"  # a line's own import
+        return f"{owner.id}.{function.attr}" if isinstance(owner, ast.Name) else ""
     return function.id if isinstance(function, ast.Name) else ""
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +244,31 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
     replayed = await replay(plan, folder.load(), "t/1", 0)
     assert replayed.correct
     assert replayed.answer.trace.answered_by == live.trace.answered_by == answered_by
+    assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+
+
+class SaysNothing(ScriptedTier):
+    """The second line of its tests passes for every function."""
+
+    def text(self, inputs: dict[str, Any], sequence: int) -> str:
+        return re.sub(r"(\(2, 2\)) == 4$", r"\1 != None", super().text(inputs, sequence))
+
+
+async def test_lines_that_cannot_fail_are_no_evidence_in_a_recording_either(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    plan = Plan("p", (PlanStep("small", 3, 2, 0.9), PlanStep("large", 0)))
+    tier = SaysNothing()
+    async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
+        units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)
+        await record_all(folder, deployment, tasks, tier.address, units)
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
+        live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
+    assert unjudged(folder, tasks) == {}
+    assert folder.judged()[Unit("small", "t/1", 0), 2].line_numbers == (1, 1, 1)
+    replayed = await replay(plan, folder.load(), "t/1", 0)
+    assert [step.n_test_lines for step in live.trace.steps] == [3, 0]
     assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
 
 
