@@ -78,7 +78,7 @@ def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
 def extract(draw: Draw, task: Task, style: str) -> Sources:
     """The programs and test lines that a live cascade would take from the texts."""
     prompt = solution_prompt(style, task)
-    programs = tuple(candidate(task, prompt, sample.text) for sample in draw.solutions)
+    programs = tuple(candidate(task, prompt, sample.text, cut=sample.finish_reason == "length") for sample in draw.solutions)
     tests = {}
     for asked, samples in draw.tests.items():
         prompt_for_tests = tests_prompt(style, task, asked)

@@ -89,8 +89,7 @@ class TritonPythonModel(ServedModel):
 
 def _inputs(request: GenerateRequest) -> list[Any]:
     arrays = request_arrays(request)
-    names = [expected.name for expected in SEQUENCE_INPUTS if arrays[expected.name].size]  # no stop words: no tensor
-    return [_batch_of_one(name, arrays[name]) for name in names]
+    return [_batch_of_one(expected.name, arrays[expected.name]) for expected in SEQUENCE_INPUTS if expected.name in arrays]
 
 
 def _batch_of_one(name: str, array: NDArray[Any]) -> Any:
