@@ -53,8 +53,12 @@ _CHATML = (
 )
 
 
-def solution_prompt(style: str, task: Task) -> Prompt:
-    """Ask for the rest of the task's code. Raises ValueError for an unknown style."""
+def solution_prompt(style: str, task: Task, *, once: bool = False) -> Prompt:
+    """Ask for the rest of the task's code. Raises ValueError for an unknown style.
+
+    once: send the code once where the style sends it twice, for a context that is too small for both. Models answer that a
+    little worse (docs/measurements.md). The answer is read alike.
+    """
     given = outline(task.prompt)
     stop = _TOP_LEVEL if given.indent else (_FENCE,)
     request = "Create a Python script for this problem:\n{code}"
@@ -64,6 +68,8 @@ def solution_prompt(style: str, task: Task) -> Prompt:
         return _prompt(_ALPACA % (request, ""), given.code, prefix="", stop=("\n### ",))
     if style == "chatml":
         primed = given.closed is not None
+        if once and primed:
+            request = "Create a Python script for this problem."
         template = _CHATML % (request, "{code}" if primed else "")
         return _prompt(template, given.code, prefix=given.code if primed else "", stop=stop)
     raise _unknown(style)
@@ -79,8 +85,8 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
     name = task.entry_point
     code = _closed(outline(task.prompt))
     if style == "base":
-        return _prompt("{code}\n" f"# check the correctness of {name}\nassert ", code, prefix="assert ", stop=_AFTER_ASSERTS)
-    request = f"Write {lines_asked(lines)} lines of code to test the correctness of {name}:\n" "{code}"
+        return _prompt(f"{{code}}\n# check the correctness of {name}\nassert ", code, prefix="assert ", stop=_AFTER_ASSERTS)
+    request = f"Write {lines_asked(lines)} lines of code to test the correctness of {name}:\n{{code}}"
     # Not "assert name(": models write "([" or "('" as one token. After a bracket of ours they leave out the next one.
     prefix = f"assert {name}"
     if style == "alpaca":

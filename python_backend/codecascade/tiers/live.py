@@ -19,8 +19,10 @@ from codecascade.types import Plan, PlanStep, Task, TestLine, TierSamples
 TEMPERATURE = 0.8  # for every step that is not greedy, as in the paper
 TOP_P = 0.95
 TOKENS_PER_TEST_LINE = 64  # room for one assert; only generated tokens are paid for
-T = TypeVar("T")
+_CHARS_PER_TOKEN = 3  # of code, rather too few: where it is close, the code is sent once
 _TESTS_SEED = 0x9E3779B97F4A7C15  # keeps the seeds of tests apart from those of solutions
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,16 @@ class LiveTiers:
         """k solutions, 1 if k = 0."""
         tier = self._deployment.tiers[step.tier]
         limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
-        prompt = solution_prompt(tier.style, task)
-        request = self._request(step, prompt, max_tokens=limit, seed=self._seed)
-        generation = await self._generate(request)
-        generation = await go_on(self._generate, request, generation, lambda text: candidate(task, prompt, text).source)
-        return Answer(prompt, request, generation)
+        prompt, short = solution_prompt(tier.style, task), solution_prompt(tier.style, task, once=True)
+        if len(prompt.text) / _CHARS_PER_TOKEN + limit > tier.context_tokens:
+            prompt = short
+        try:
+            answer = await self._answer(step, prompt, limit)
+        except InvalidRequest:
+            if prompt == short:
+                raise
+            answer = await self._answer(step, short, limit)
+        return await self._whole(task, answer)
 
     async def tests(self, task: Task, step: PlanStep) -> Answer:
         """k test samples of lines_per_sample lines."""
@@ -75,6 +82,18 @@ class LiveTiers:
         asked = self._request(step, prompt, max_tokens=room, seed=self._seed ^ _TESTS_SEED)
         request = replace(asked, max_lines=step.lines_per_sample)
         return Answer(prompt, request, await self._generate(request))
+
+    async def _answer(self, step: PlanStep, prompt: Prompt, max_tokens: int) -> Answer:
+        request = self._request(step, prompt, max_tokens=max_tokens, seed=self._seed)
+        return Answer(prompt, request, await self._generate(request))
+
+    async def _whole(self, task: Task, answer: Answer) -> Answer:
+        """The answer with what the model goes on to write (see going_on)."""
+
+        def program(text: str) -> str:
+            return candidate(task, answer.prompt, text).source
+
+        return replace(answer, generation=await go_on(self._generate, answer.request, answer.generation, program))
 
     def _request(self, step: PlanStep, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
         return GenerateRequest(

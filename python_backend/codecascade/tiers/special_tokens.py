@@ -7,6 +7,7 @@ are those that they always were.
 
 from __future__ import annotations
 
+import itertools
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ class SpecialTokens:
     """The special tokens of one model, by their names."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """names: of all tokens outside of the ordinary vocabulary. Some are runs of blanks, which are left to the caller's code."""
+        """names: of the tokens outside of the ordinary vocabulary. Some are runs of blanks, which stay tokens: code has them."""
         longest_first = sorted({name for name in names if name.strip() and len(name) > 1}, key=len, reverse=True)
         self._names = re.compile(b"|".join(re.escape(name.encode()) for name in longest_first)) if longest_first else None
 
@@ -29,7 +30,7 @@ class SpecialTokens:
         """
         content = text.encode("utf-8", "replace")
         cuts = [0, *self._cuts(content, literal_ranges), len(content)]
-        return tuple(content[start:end].decode() for start, end in zip(cuts, cuts[1:], strict=False))
+        return tuple(content[start:end].decode() for start, end in itertools.pairwise(cuts))
 
     def _cuts(self, content: bytes, literal_ranges: Sequence[int]) -> Iterator[int]:
         """Where the characters that stand alone begin and end."""
@@ -52,7 +53,9 @@ def check_literal_ranges(text: str, literal_ranges: Sequence[int]) -> None:
         if not least <= offset <= len(content):
             raise InvalidRequest(f"literal_ranges[{index}] is {offset}, must be {least} to {len(content)}: offsets rise")
         if content[offset : offset + 1] and _continues(content[offset]):
-            raise InvalidRequest(f"literal_ranges[{index}] is {offset}, must be the offset of a character: that byte is inside one")
+            raise InvalidRequest(
+                f"literal_ranges[{index}] is {offset}, must be where a character begins: that byte is inside one"
+            )
         least = offset + 1
 
 

@@ -151,8 +151,9 @@ def completion(
 ) -> Sample:
     """The sample that an engine generated.
 
-    An engine does not say which stop word ended a text: it is read from the text. completion_tokens counts all generated tokens, including the end token and the stop word, which are cut from the text.
+    completion_tokens counts all generated tokens, including the end token and the stop word, which are cut from the text.
     An engine does not return its end_id: if it stopped early and not at a sequence, it generated one token more than it returned.
+    Nor does it say which stop word it met: that is read from the text.
     If a text ends at the limit (finish_reason "length") or at one of the sequences, a possible beginning of a stop word is cut
     from its end too.
     """
@@ -180,7 +181,7 @@ def line_ends(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
 
 
 def _cut(text: str, stop_words: Sequence[str], tokens: int, reason: str, *, begun: bool) -> Sample:
-    """begun: the text may end inside a stop word. One that an engine was stopped at lacks the spaces at its end (stop_sequences)."""
+    """begun: the text may end inside a stop word, as it does where an engine was stopped at a sequence, which lacks spaces."""
     places = [(at, word) for word in stop_words if (at := text.find(word)) >= 0]
     if places:
         first, word = min(places, key=itemgetter(0))
