@@ -175,13 +175,13 @@ def test_a_special_token_is_plain_text_in_a_literal_range_alone(tier: TierUnderT
         answer = tier.generate(text_input=text, max_tokens=1, literal_ranges=list(literal_ranges))
         return int(answer["prompt_tokens"][0])
 
-    once = len(tier.special)
-    text = f"{tier.special}x{tier.special}x"
-    as_special, as_text = tokens(tier.special + "x"), tokens(tier.special + "x", 0, once + 1)
+    unit = f"{tier.special} x\n"
+    end, whole = len(tier.special), len(unit)
+    as_special, as_text = tokens(unit), tokens(unit, 0, whole)
     assert as_special < as_text
-    assert tokens(text) == 2 * as_special
-    assert tokens(text, 0, once) == tokens(text, once, 2 * once) == as_special + as_text
-    assert tokens(text, 0, len(text)) == 2 * as_text
+    assert tokens(unit + unit) == 2 * as_special
+    assert tokens(unit + unit, 0, end) == tokens(unit + unit, whole, whole + end) == as_special + as_text
+    assert tokens(unit + unit, 0, 2 * whole) == 2 * as_text
     assert tokens(tier.prompt, 0, len(tier.prompt)) == tokens(tier.prompt)
 
 
@@ -190,7 +190,7 @@ def test_a_special_token_is_plain_text_in_a_literal_range_alone(tier: TierUnderT
     [
         ([1], "literal_ranges has 1 offsets, must have a start and an end for each range"),
         ([0, 5], "literal_ranges[1] is 5, must be 1 to 4: offsets rise"),
-        ([2, 1], "literal_ranges[1] is 1, must be 3 to 4: offsets rise"),
+        ([3, 1], "literal_ranges[1] is 1, must be 4 to 4: offsets rise"),
         ([-1, 2], "literal_ranges[0] is -1, must be 0 to 4: offsets rise"),
         ([0, 2], "literal_ranges[1] is 2, must be where a character begins: that byte is inside one"),
     ],
