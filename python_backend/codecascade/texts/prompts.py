@@ -6,6 +6,7 @@ pays for, nothing else. Stop words end the answer where that code ends.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from codecascade.texts.syntax import Outline, outline
@@ -56,22 +57,23 @@ _CHATML = (
 def solution_prompt(style: str, task: Task, *, once: bool = False) -> Prompt:
     """Ask for the rest of the task's code. Raises ValueError for an unknown style.
 
-    once: send the code once where the style sends it twice, for a context that is too small for both. Models answer that a
-    little worse (docs/measurements.md). The answer is read alike.
+    once: send the code once where the style sends it twice, for a context that is too small for both. Models answer that worse:
+    of HumanEval's validation tasks the 0.5B solved 21 of 49 instead of 27, the 1.5B 23 of the first 36 instead of 26. The answer
+    is read alike.
     """
     given = outline(task.prompt)
     stop = _TOP_LEVEL if given.indent else (_FENCE,)
     request = "Create a Python script for this problem:\n{code}"
     if style == "base":
-        return _prompt("{code}", given.code, prefix=given.code, stop=stop)
+        return _prompt("{code}", given.code, stop, code=given.code)
     if style == "alpaca":
-        return _prompt(_ALPACA % (request, ""), given.code, prefix="", stop=("\n### ",))
+        return _prompt(_ALPACA % (request, ""), "", ("\n### ",), code=given.code)
     if style == "chatml":
         primed = given.closed is not None
         if once and primed:
             request = "Create a Python script for this problem."
         template = _CHATML % (request, "{code}" if primed else "")
-        return _prompt(template, given.code, prefix=given.code if primed else "", stop=stop)
+        return _prompt(template, given.code if primed else "", stop, code=given.code)
     raise _unknown(style)
 
 
@@ -85,14 +87,14 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
     name = task.entry_point
     code = _closed(outline(task.prompt))
     if style == "base":
-        return _prompt(f"{{code}}\n# check the correctness of {name}\nassert ", code, prefix="assert ", stop=_AFTER_ASSERTS)
+        return _prompt(f"{{code}}\n# check the correctness of {name}\nassert ", "assert ", _AFTER_ASSERTS, code=code)
     request = f"Write {lines_asked(lines)} lines of code to test the correctness of {name}:\n{{code}}"
     # Not "assert name(": models write "([" or "('" as one token. After a bracket of ours they leave out the next one.
     prefix = f"assert {name}"
     if style == "alpaca":
-        return _prompt(_ALPACA % (request, prefix), code, prefix=prefix, stop=_AFTER_ASSERTS)
+        return _prompt(_ALPACA % (request, prefix), prefix, _AFTER_ASSERTS, code=code)
     if style == "chatml":
-        return _prompt(_CHATML % (request, prefix), code, prefix=prefix, stop=_AFTER_ASSERTS)
+        return _prompt(_CHATML % (request, prefix), prefix, _AFTER_ASSERTS, code=code)
     raise _unknown(style)
 
 
@@ -101,14 +103,14 @@ def lines_asked(lines: int) -> int:
     return max(lines, _LINES_ASKED)
 
 
-def _prompt(template: str, code: str, *, prefix: str, stop: tuple[str, ...]) -> Prompt:
-    """The template with the caller's code wherever it says {code}."""
-    text, *others = template.split("{code}")
+def _prompt(template: str, prefix: str, stop: tuple[str, ...], **caller_s: str) -> Prompt:
+    """caller_s: the caller's texts by their names, which stand in the template in braces."""
+    text, *parts = re.split(rf"\{{({'|'.join(caller_s)})\}}", template)
     ranges: list[int] = []
-    for following in others:
+    for name, following in zip(parts[::2], parts[1::2], strict=True):
         start = len(text.encode())
-        text += code
-        ranges += [start, len(text.encode())] if code else []
+        text += caller_s[name]
+        ranges += [start, len(text.encode())] if caller_s[name] else []
         text += following
     return Prompt(text, prefix, stop, tuple(ranges))
 
