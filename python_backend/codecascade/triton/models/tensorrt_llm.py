@@ -3,8 +3,8 @@
 Every sequence is one unary call of the ensemble, with a seed of its own. The calls of a request share their prompt: the engine
 computes its keys and values once (enable_kv_cache_reuse), and holds back a call while another one computes the same prompt.
 
-An ensemble answers once a sequence is whole. So a sequence cannot be ended at a line: max_lines has no effect, and line_tokens say
-what the whole sequence cost.
+An ensemble answers once a sequence is whole. So a sequence cannot be ended at a line: max_lines has no effect, and line_tokens
+tell what the whole sequence cost.
 """
 
 from __future__ import annotations
