@@ -99,6 +99,7 @@ def test_the_tier_meets_the_contract_of_the_cpu_tiers(client: InferenceServerCli
         "line_tokens": [5, 5, 5, 5],
         "prompt_tokens": [8],
         "finish_reason": [b"stop", b"stop"],
+        "stop_word": [b"6\n7", b"6\n7"],
     }
 
 
@@ -133,6 +134,7 @@ def test_tokens_are_counted_as_generated(client: InferenceServerClient) -> None:
         "line_tokens": [4, 4, 4],
         "prompt_tokens": [8],
         "finish_reason": [b"length"],
+        "stop_word": [b""],
     }
 
 

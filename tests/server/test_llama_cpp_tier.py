@@ -81,7 +81,7 @@ def test_a_prompt_that_leaves_no_room_in_the_context_is_refused_and_the_tier_ans
 
 
 def test_a_chat_whose_code_alone_is_too_long_is_refused_by_the_code_s_tokens(client: InferenceServerClient) -> None:
-    prompt = solution_prompt("chatml", Task("1\n" * 3000))
+    prompt = solution_prompt("chatml", Task("1\n" * 3000), once=True)
     sentence = refusal(client, SMALL, inputs(text_input=prompt.text, literal_ranges=list(prompt.literal_ranges)))
     assert sentence.startswith("invalid request: the prompt has 6000 tokens without its template, must have 40")
 
