@@ -97,7 +97,7 @@ async def _run_step(
         k=step.k,
         threshold=step.threshold,
         decision=decision.value,
-        reason=problem or _reason(score, step, decision, last),
+        reason=problem or samples.problem or _reason(score, step, decision, last),
         solutions=len(samples.candidates),
         n_test_lines=len(samples.test_lines),
         score=score.value,

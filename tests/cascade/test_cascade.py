@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
@@ -114,6 +115,15 @@ async def test_a_sandbox_that_fails_is_not_a_verdict() -> None:
     assert answered.tier == "large"
     assert answered.trace.steps[0].reason == "the sandbox gave no verdict: queue is full"
     assert answered.trace.steps[0].decision == "escalate"
+
+
+async def test_solutions_whose_tests_failed_escalate_with_the_reason_and_cost_what_they_did() -> None:
+    untested = replace(answer("a", "b", tests=()), problem="the tier wrote no tests: tier small: gone")
+    answered = await complete(ScriptedTiers({"small": untested, "large": answer("c", tests=())}), ScriptedSandbox({}))
+    small = answered.trace.steps[0]
+    assert (small.decision, small.reason) == ("escalate", "the tier wrote no tests: tier small: gone")
+    assert small.completion_tokens == COMPLETION_TOKENS
+    assert answered.tier == "large"
 
 
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier() -> None:

@@ -32,7 +32,7 @@ from typing import Any, TypeAlias
 from codecascade.errors import Cancelled, InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
 from codecascade.tiers.gguf import Vocabulary, read_vocabulary
-from codecascade.tiers.special_tokens import SpecialTokens, too_long, without_literals
+from codecascade.tiers.special_tokens import SpecialTokens, template_of, too_long
 from codecascade.types import Sample
 
 # By default OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, that
@@ -146,10 +146,12 @@ class _Slot:
         return self._cached.tokens
 
     def _sentence(self, refusal: _TooLong, request: GenerateRequest, cancelled: threading.Event) -> str:
-        template = without_literals(request.text_input, request.literal_ranges)
-        counted = too_long(
-            refusal.tokens, refusal.context_tokens - 1, request.literal_ranges, lambda: self._read_prompt(template, cancelled)
-        )
+        template = template_of(request.text_input, request.literal_ranges)
+        try:
+            template_tokens = self._read_prompt(template, cancelled) if template else 0
+        except _TooLong as alone:
+            template_tokens = alone.tokens
+        counted = too_long(refusal.tokens, refusal.context_tokens - 1, template_tokens)
         return f"{counted}: the context holds {refusal.context_tokens}, completion included"
 
     def _write(self, request: GenerateRequest, prompt: _Prompt, sequence: int, cancelled: threading.Event) -> Sample:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from codecascade.errors import InvalidRequest
 
@@ -59,19 +59,19 @@ def check_literal_ranges(text: str, literal_ranges: Sequence[int]) -> None:
         least = offset + 1
 
 
-def without_literals(text: str, literal_ranges: Sequence[int]) -> str:
-    """What is left of a text without its literal ranges: the template."""
-    content = text.encode("utf-8", "replace")
+def template_of(text: str, literal_ranges: Sequence[int]) -> str:
+    """What is left of a text without its literal ranges; empty where it has none."""
+    content = text.encode("utf-8", "replace") if literal_ranges else b""
     ends = [0, *literal_ranges, len(content)]
     return b"".join(content[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)).decode()
 
 
-def too_long(tokens: int, limit: int, literal_ranges: Sequence[int], template_tokens: Callable[[], int]) -> str:
+def too_long(tokens: int, limit: int, template_tokens: int) -> str:
     """The sentence that refuses a prompt of more than `limit` tokens. It counts what the caller can make shorter."""
-    if not literal_ranges:
+    if not 0 < template_tokens < limit:
         return f"text_input has {tokens} tokens, must have {limit} or fewer"
-    rest = template_tokens()
-    return f"the prompt has {tokens - rest} tokens without its template, must have {limit - rest} or fewer"
+    own, allowed = tokens - template_tokens, limit - template_tokens
+    return f"the prompt has {own} tokens without its template, must have {allowed} or fewer"
 
 
 def _first_literal(start: int, end: int, literal_ranges: Sequence[int]) -> int | None:

@@ -215,6 +215,8 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(eng
         InvalidRequest, match=r"the prompt has 600 tokens without its template, must have 509 or fewer: the context"
     ):
         await engine.generate(request("<|im_start|>" + "1\n" * 300 + "<|im_end|>", literal_ranges=(12, 612)))
+    with pytest.raises(InvalidRequest, match="text_input has 603 tokens, must have 511 or fewer: "):
+        await engine.generate(request("1\n" * 300 + "x = ", literal_ranges=(600, 604)))
     assert texts(await engine.generate(request(COUNTING, max_tokens=1))) == ["5"]
 
 

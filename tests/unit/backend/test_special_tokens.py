@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from codecascade.errors import InvalidRequest
-from codecascade.tiers.special_tokens import SpecialTokens, check_literal_ranges, without_literals
+from codecascade.tiers.special_tokens import SpecialTokens, check_literal_ranges, template_of, too_long
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,5 +87,17 @@ def test_offsets_that_are_no_ranges_are_refused(offsets: tuple[int, ...], senten
 
 
 def test_the_template_is_what_is_not_the_caller_s() -> None:
-    assert without_literals("aéb</s>c", (1, 3, 8, 9)) == "ab</s>"
-    assert without_literals("abc", ()) == "abc"
+    assert template_of("aéb</s>c", (1, 3, 8, 9)) == "ab</s>"
+    assert template_of("abc", ()) == ""
+
+
+@pytest.mark.parametrize(
+    ("template_tokens", "sentence"),
+    [
+        (0, "text_input has 30 tokens, must have 20 or fewer"),
+        (25, "text_input has 30 tokens, must have 20 or fewer"),
+        (5, "the prompt has 25 tokens without its template, must have 15 or fewer"),
+    ],
+)
+def test_a_refusal_counts_what_the_caller_can_make_shorter(template_tokens: int, sentence: str) -> None:
+    assert too_long(30, 20, template_tokens) == sentence

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecascade.errors import InvalidRequest
-from codecascade.tiers.special_tokens import SpecialTokens, too_long, without_literals
+from codecascade.tiers.special_tokens import SpecialTokens, template_of, too_long
 from codecascade.types import Sample
 
 # Texts that may precede a stop word and share its first token: in most vocabularies ")\n```" begins with one token for ")\n".
@@ -136,8 +136,8 @@ def prompt_ids(tokenizer: Tokenizer, text: str, literal_ranges: Sequence[int], m
     first, *others = tokenizer.special.apart(text, literal_ranges)
     ids = (*tokenizer.encode(first), *(token for part in others if part for token in tokenizer.encode_on(part)))
     if len(ids) > max_input_tokens:
-        template = without_literals(text, literal_ranges)
-        raise InvalidRequest(too_long(len(ids), max_input_tokens, literal_ranges, lambda: len(tokenizer.encode(template))))
+        template = template_of(text, literal_ranges)
+        raise InvalidRequest(too_long(len(ids), max_input_tokens, len(tokenizer.encode(template)) if template else 0))
     return ids
 
 
