@@ -18,6 +18,7 @@ _SPECIAL_KINDS = (2, 3, 4)  # unknown, control, user-defined: what llama.cpp loo
 _MODEL, _TOKENS, _KINDS = "tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")  # of a string
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Vocabulary:
     """The tokens of a model."""
 
     special: tuple[str, ...]
-    """The names of those that are found in a text before it is split into others."""
+    """The names of those that are found in a text before it is split into others, or end one."""
     ids: Mapping[str, int]
     """Text → id, of single characters and bytes. A byte-level vocabulary writes every byte as one character."""
     byte_level: bool
@@ -44,12 +45,22 @@ _BYTES = byte_characters()
 def read_vocabulary(weights: Path) -> Vocabulary:
     """Raises ValueError or struct.error if the file is no such GGUF."""
     with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        values = _Header(content).values((_MODEL, _TOKENS, _KINDS))
+        values = _values(content)
     tokens: Sequence[str] = values[_TOKENS]
     kinds: Sequence[int] = values.get(_KINDS, [1] * len(tokens))
-    special = (token for token, kind in zip(tokens, kinds, strict=True) if kind in _SPECIAL_KINDS)
+    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind in _SPECIAL_KINDS]
+    special += [tokens[value] for key, value in values.items() if key.endswith("_token_id") and value < len(tokens)]
     ids = {token: number for number, token in enumerate(tokens) if len(token) == 1 or token.startswith("<0x")}
-    return Vocabulary(tuple(special), ids, byte_level=values[_MODEL] == "gpt2")
+    return Vocabulary(tuple(dict.fromkeys(special)), ids, byte_level=values[_MODEL] == "gpt2")
+
+
+def _values(content: mmap.mmap) -> dict[str, Any]:
+    """What the header says, by key."""
+    header = _Header(content)
+    version, _, count = header.number("I"), header.number("Q"), header.number("Q")
+    if version not in (2, 3):
+        raise ValueError(f"the GGUF version is {version}, must be 2 or 3")
+    return {header.text(): header.value(header.number("I")) for _ in range(count)}
 
 
 class _Header:
@@ -58,36 +69,22 @@ class _Header:
     def __init__(self, content: mmap.mmap) -> None:
         self._content, self._at = content, len(b"GGUF")
 
-    def values(self, wanted: Sequence[str]) -> dict[str, Any]:
-        version, _, count = self._number("I"), self._number("Q"), self._number("Q")
-        if version not in (2, 3):
-            raise ValueError(f"the GGUF version is {version}, must be 2 or 3")
-        found: dict[str, Any] = {}
-        for _ in range(count):
-            key = self._text()
-            value = self._value(self._number("I"))
-            if key in wanted:
-                found[key] = value
-            if len(found) == len(wanted):
-                break
-        return found
-
-    def _value(self, kind: int) -> Any:
+    def value(self, kind: int) -> Any:
         if kind == _STRING:
-            return self._text()
+            return self.text()
         if kind != _ARRAY:
-            return self._number(_NUMBERS[kind])
-        kind, length = self._number("I"), self._number("Q")
+            return self.number(_NUMBERS[kind])
+        kind, length = self.number("I"), self.number("Q")
         if kind in _NUMBERS:
             return self._numbers(_NUMBERS[kind], length)
-        return [self._value(kind) for _ in range(length)]
+        return [self.text() if kind == _STRING else self.value(kind) for _ in range(length)]
 
-    def _text(self) -> str:
-        start = self._at + 8
-        self._at = start + self._number("Q")
+    def text(self) -> str:
+        start = self._at + _LENGTH.size
+        self._at = start + _LENGTH.unpack_from(self._content, self._at)[0]
         return self._content[start : self._at].decode("utf-8", "replace")
 
-    def _number(self, kind: str) -> Any:
+    def number(self, kind: str) -> Any:
         return self._numbers(kind, 1)[0]
 
     def _numbers(self, kind: str, length: int) -> tuple[Any, ...]:

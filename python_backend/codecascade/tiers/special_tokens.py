@@ -26,7 +26,8 @@ class SpecialTokens:
     def apart(self, text: str, literal_ranges: Sequence[int]) -> tuple[str, ...]:
         """The parts of a text. Tokenized one by one, they hold no special token in its literal ranges.
 
-        Every second part is one character. literal_ranges: see the tier contract.
+        Every second part is one character. literal_ranges: see the tier contract. A vocabulary that puts a space before a text,
+        as SentencePiece's does, puts one before each part.
         """
         content = text.encode("utf-8", "replace")
         cuts = [0, *self._cuts(content, literal_ranges), len(content)]

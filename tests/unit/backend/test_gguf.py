@@ -27,7 +27,7 @@ def entry(key: str, kind: int, value: bytes) -> bytes:
     return text(key) + struct.pack("<I", kind) + value
 
 
-def gguf(path: Path, model: str, tokens: dict[str, int], version: int = 3) -> Path:
+def gguf(path: Path, model: str, tokens: dict[str, int], version: int = 3, named: dict[str, int] | None = None) -> Path:
     """A file with keys of other kinds around those of the vocabulary."""
     nested = struct.pack("<IQ", 9, 2) + texts(["a", "b"]) + numbers([1, 2, 3])
     entries = [
@@ -37,7 +37,7 @@ def gguf(path: Path, model: str, tokens: dict[str, int], version: int = 3) -> Pa
         entry("tests.nested", 9, nested),
         entry("tokenizer.ggml.token_type", 9, numbers(list(tokens.values()))),
         entry("tokenizer.ggml.tokens", 9, texts(list(tokens))),
-        entry("tests.after", 255, b"is not read"),
+        *(entry(f"tokenizer.ggml.{name}_token_id", 4, struct.pack("<I", number)) for name, number in (named or {}).items()),
     ]
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", version, 0, len(entries)) + b"".join(entries))
     return path
@@ -46,6 +46,12 @@ def gguf(path: Path, model: str, tokens: dict[str, int], version: int = 3) -> Pa
 def test_tokens_that_are_found_before_all_others_are_special(tmp_path: Path) -> None:
     kinds = {"a": NORMAL, "<unk>": UNKNOWN, "<|im_end|>": CONTROL, "<tool>": USER_DEFINED, "[PAD1]": UNUSED, "<0x0A>": BYTE}
     assert read_vocabulary(gguf(tmp_path / "m.gguf", "llama", kinds)).special == ("<unk>", "<|im_end|>", "<tool>")
+
+
+def test_tokens_that_the_header_names_are_special_whatever_their_kind(tmp_path: Path) -> None:
+    kinds = {"a": NORMAL, "<end>": NORMAL, "<s>": CONTROL}
+    named = {"eos": 1, "bos": 2, "padding": 2**32 - 1}
+    assert read_vocabulary(gguf(tmp_path / "m.gguf", "llama", kinds, named=named)).special == ("<s>", "<end>")
 
 
 def test_a_character_has_a_token_of_its_own_or_those_of_its_bytes(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _tokenizer(loaded: Any, end_tokens: Sequence[str]) -> Tokenizer:
         encode_on=partial(loaded.encode, add_special_tokens=False),
         pieces=pieces(vocabulary, added, kinds, ends),
         end_ids=ends,
-        special=SpecialTokens(token.content for token in added.values()),
+        special=SpecialTokens([*(token.content for token in added.values()), *end_tokens]),
     )
 
 
