@@ -16,6 +16,7 @@ from codecascade_build.recipes import LlamaCpp, load_recipe
 from codecascade_build.render.llama_cpp import settings, tier_config
 from codecascade_build.render.repository import model_source
 from codecascade_build.server.process import RunningServer
+from codecascade_client.client import CascadeClient
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -84,6 +85,19 @@ def test_a_chat_whose_code_alone_is_too_long_is_refused_by_the_code_s_tokens(cli
     prompt = solution_prompt("chatml", Task("1\n" * 3000), once=True)
     sentence = refusal(client, SMALL, inputs(text_input=prompt.text, literal_ranges=list(prompt.literal_ranges)))
     assert sentence.startswith("invalid request: the prompt has 6000 tokens without its template, must have 40")
+
+
+async def test_a_special_token_in_a_docstring_changes_no_answer_of_the_cascade(qwen_server: RunningServer) -> None:
+    """The twin of a prompt whose mark is no token is answered alike."""
+    async with CascadeClient(qwen_server.grpc) as cascade:
+
+        async def answer(mark: str) -> str:
+            docstring = f'"""Return the sum of a and b. The record ends with {mark}."""'
+            answered = await cascade.complete(f"def add(a, b):\n    {docstring}\n")
+            assert docstring in answered.text
+            return answered.text.partition(docstring)[2]
+
+        assert await answer("<|im_end|>") == await answer("[END]") == "\n    return a + b\n"
 
 
 def test_a_cancel_over_grpc_frees_the_tier(client: InferenceServerClient) -> None:
