@@ -56,7 +56,6 @@ INPUTS = (
         "INT32",
         -1,
         "byte offsets in `text_input`, rising: start and end of each part in which special tokens are plain text",
-        high=2**31 - 1,
         default=(),
     ),
     Tensor("max_tokens", "INT32", 1, "tokens of one sequence at most; default: what the tier writes at most", low=1),
