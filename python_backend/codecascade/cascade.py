@@ -98,7 +98,7 @@ async def _run_step(
         k=step.k,
         threshold=step.threshold,
         decision=decision.value,
-        reason=problem or _reason(score, step, decision, last),
+        reason=problem or samples.problem or _reason(score, step, decision, last),
         solutions=len(samples.candidates),
         n_test_lines=score.pairs // len(samples.candidates),
         score=score.value,

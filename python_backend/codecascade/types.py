@@ -91,6 +91,10 @@ class Sample:
     """stop, length or cancelled."""
     line_tokens: tuple[int, ...] = ()
     """(lines,) tokens of a sample that ends after each line; empty where the runtime cannot end a sample at a line."""
+    stop_word: str = ""
+    """The stop word that ended the text, which is cut from it; empty if something else did."""
+    continued_prompt_tokens: int = 0
+    """Tokens of the second prompt that the text was asked for with, if it was ended too early (see codecascade.tiers.live)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,10 @@ class TierSamples:
     test_lines: tuple[TestLine, ...]
     prompt_tokens: int
     completion_tokens: int
+    finish_reasons: tuple[str, ...] = ()
+    """(candidates,) what ended each candidate's text: stop, length or cancelled; empty if that is not known."""
+    problem: str | None = None
+    """Why there are no test lines although some were asked for, in words."""
 
 
 @dataclass(frozen=True, slots=True)

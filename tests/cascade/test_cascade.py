@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
@@ -132,6 +133,15 @@ async def test_lines_that_cannot_fail_are_no_tests() -> None:
     answered = await complete(tiers, ScriptedSandbox({stub.source: [PASS] for stub in stubs(TASK)}))
     step = answered.trace.steps[0]
     assert (step.reason, step.n_test_lines, step.sandbox_s) == ("the tier wrote no usable test line", 0, 2 * CPU_S)
+
+
+async def test_solutions_whose_tests_failed_escalate_with_the_reason_and_cost_what_they_did() -> None:
+    untested = replace(answer("a", "b", tests=()), problem="the tier wrote no tests: tier small: gone")
+    answered = await complete(ScriptedTiers({"small": untested, "large": answer("c", tests=())}), ScriptedSandbox({}))
+    small = answered.trace.steps[0]
+    assert (small.decision, small.reason) == ("escalate", "the tier wrote no tests: tier small: gone")
+    assert small.completion_tokens == COMPLETION_TOKENS
+    assert answered.tier == "large"
 
 
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier() -> None:

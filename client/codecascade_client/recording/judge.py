@@ -95,7 +95,7 @@ def extract(draw: Draw, task: Task, style: str, *, published: bool = False) -> S
     published: take test lines as the paper's authors did.
     """
     prompt = solution_prompt(style, task)
-    programs = tuple(candidate(task, prompt, sample.text) for sample in draw.solutions)
+    programs = tuple(candidate(task, prompt, sample.text, cut=sample.finish_reason == "length") for sample in draw.solutions)
     tests = {}
     for asked, samples in draw.tests.items():
         prompt_for_tests = tests_prompt(style, task, asked)

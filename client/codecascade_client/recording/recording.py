@@ -47,6 +47,8 @@ class RecordedSample:
     temperature: float = 0.0
     finish_reason: str = "stop"
     latency_ms: float = 0.0  # of the call
+    stop_word: str = ""  # that ended the text; empty if something else did, or if that was not recorded
+    continued_prompt_tokens: int = 0  # of the second prompt, where the model was let go on below a stop word
 
     def tokens_at(self, lines: int) -> int | None:
         """Tokens of the test sample, had it ended after `lines` lines. None if that was not measured."""
@@ -202,7 +204,8 @@ class SampleRecording:
             texts=tuple(sample.text for sample in solutions),
             matrix=matrix,
             correct=self.correct[unit][: len(solutions)],
-            prompt_tokens=solutions[0].prompt_tokens + (tests[0].prompt_tokens if tests else 0),
+            prompt_tokens=sum(samples[0].prompt_tokens for samples in (solutions, tests) if samples)
+            + sum(sample.continued_prompt_tokens for sample in solutions),
             completion_tokens=sum(tokens),
         )
 

@@ -47,6 +47,8 @@ SAMPLES = pa.schema(
         ("temperature", pa.float64()),
         ("finish_reason", pa.string()),
         ("latency_ms", pa.float64()),
+        pa.field("stop_word", pa.string(), metadata=parts.LATER),
+        pa.field("continued_prompt_tokens", pa.int32(), metadata=parts.LATER),
     ]
 )
 VERDICTS = pa.schema(
@@ -237,7 +239,8 @@ def _unit(row: Mapping[str, Any]) -> Unit:
 
 def _sample(row: Mapping[str, Any]) -> RecordedSample:
     fields = {name: row[name] for name in SAMPLES.names if name not in ("tier", "task", "run", "sample")}
-    return RecordedSample(**{**fields, "line_tokens": tuple(row["line_tokens"])})
+    known = {name: value for name, value in fields.items() if value is not None}
+    return RecordedSample(**{**known, "line_tokens": tuple(row["line_tokens"])})
 
 
 def _judged(row: Mapping[str, Any]) -> Judged:

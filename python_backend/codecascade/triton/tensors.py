@@ -26,6 +26,8 @@ class Inputs:
             if expected.length == 1:
                 return self.text(expected.name) if expected.required else self.optional_text(expected.name)
             return self.texts(expected.name)
+        if expected.length != 1:
+            return self.integers(expected.name)
         read = self.real if expected.datatype == "FP32" else self.integer
         return read(expected.name, expected.low, expected.high, default=expected.default)
 
@@ -46,6 +48,10 @@ class Inputs:
         if name not in self._arrays:
             return ()
         return tuple(_utf8(f"{name}[{i}]", value) for i, value in enumerate(self._arrays[name].reshape(-1)))
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A vector of integers, of any length; absent: no elements."""
+        return tuple(self._arrays[name].reshape(-1).tolist()) if name in self._arrays else ()
 
     def integer(self, name: str, low: float, high: float, default: Default) -> int | Default:
         """An integer scalar in low…high."""

@@ -9,7 +9,7 @@ sample (style base) asserts sums. A comment line `# TIER: BEHAVIOUR` in the prom
     die           the model's process ends in the middle of the call
     stall         the answer comes STALL_S late
 Sampled texts (temperature > 0) carry a mark that follows from (seed, sequence); greedy ones do not.
-Model parameters: delay_s (how long every call takes), context_tokens. A token is a word.
+Model parameters: delay_s (how long every call takes), context_tokens. A token is a word; `<|im_end|>` is a special one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.special_tokens import SpecialTokens
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.tensors import Inputs
@@ -33,6 +34,7 @@ from codecascade.types import Sample
 STALL_S = 5.0
 _MAX_TOKENS = 4096
 _TESTED = re.compile(r"# check the correctness of (\w+)\nassert $")
+_SPECIAL = SpecialTokens(["<|im_end|>"])
 _SUMS = ((1, 2), (3, 4), (-1, 5), (10, 20), (7, 7), (2, 100))
 
 
@@ -48,7 +50,7 @@ class TritonPythonModel(ServedModel):
     async def answer(self, request: Any) -> list[Any]:
         asked = read_request(Inputs(request), self.name, _MAX_TOKENS)
         behaviour = self._behaviour(asked.text_input)
-        prompt_tokens = len(asked.text_input.split())
+        prompt_tokens = sum(len(part.split()) for part in _SPECIAL.apart(asked.text_input, asked.literal_ranges))
         if prompt_tokens >= self._context_tokens:
             raise InvalidRequest(f"the prompt has {prompt_tokens} tokens, the context has {self._context_tokens}")
         if self._delay_s:
@@ -96,10 +98,13 @@ def _marked(text: str, seed: int, sequence: int) -> str:
 
 def _sample(text: str, asked: GenerateRequest) -> Sample:
     text = "\n".join(text.split("\n")[: asked.max_lines])
+    stop_word = ""
     for word in asked.stop_words:
-        text = text.partition(word)[0]
+        if word in text:
+            text, stop_word = text.partition(word)[0], word
     words = re.findall(r"\s*\S+", text)
     cut = len(words) > asked.max_tokens
-    text = "".join(words[: asked.max_tokens]) if cut else text
+    if cut:
+        text, stop_word = "".join(words[: asked.max_tokens]), ""
     line_tokens = itertools.accumulate(len(line.split()) for line in text.split("\n"))
-    return Sample(text, len(text.split()), "length" if cut else "stop", tuple(line_tokens))
+    return Sample(text, len(text.split()), "length" if cut else "stop", tuple(line_tokens), stop_word)

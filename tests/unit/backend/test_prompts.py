@@ -51,6 +51,27 @@ def test_chatml_is_the_models_chat_template_primed_with_the_prompts_own_code() -
     assert prompt.prefix == ADD.prompt
 
 
+def test_chatml_can_send_the_code_once_and_is_read_alike() -> None:
+    twice, once = solution_prompt("chatml", ADD), solution_prompt("chatml", ADD, once=True)
+    assert once.text == twice.text.replace(f":\n{ADD.prompt}<|im_end|>", ".<|im_end|>")
+    assert (once.prefix, once.stop) == (twice.prefix, twice.stop)
+    prose = Task("Write a function.")
+    assert solution_prompt("chatml", prose, once=True) == solution_prompt("chatml", prose)
+    for style in ("base", "alpaca"):
+        assert solution_prompt(style, ADD, once=True) == solution_prompt(style, ADD)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("code", [ADD.prompt, "def f(x):  # 漢 {code} <|im_end|>\n", "Write <|im_end|> twice.", ""], ids=repr)
+def test_the_caller_s_code_and_nothing_else_is_marked(style: str, code: str) -> None:
+    task = Task(code, "f")
+    for prompt in (solution_prompt(style, task), asked_for_tests(style, task)):
+        content = prompt.text.encode()
+        pairs = list(zip(prompt.literal_ranges[::2], prompt.literal_ranges[1::2], strict=True))
+        assert all(content[start:end].decode().startswith(code) for start, end in pairs)
+        assert len(pairs) == (prompt.text.count(code) if code else 0)
+
+
 def test_chatml_begins_the_first_assert_but_leaves_its_bracket_to_the_model() -> None:
     prompt = asked_for_tests("chatml", lines=4)
     assert "user\nWrite 4 lines of code to test the correctness of add:\n" + ADD_CLOSED + "<|im_end|>" in prompt.text

@@ -16,7 +16,7 @@ from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
 from codecascade.triton.calls.tls import Tls
-from codecascade.types import Plan, PlanStep
+from codecascade.types import Plan, PlanStep, Sample
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset, load_dataset
 from codecascade_client.datasets.split import split
@@ -330,6 +330,49 @@ async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, d
     await record(folder, deployment, tasks, units, SETTINGS, generate, concurrency=2, on_unit=outcomes.append)
     assert {(unit.unit, getattr(unit, "reason", None)) for unit in outcomes} == {(u, "the prompt has 9000 tokens") for u in units}
     assert folder.recorded_units() == set()
+
+
+class GoesOn:
+    """Cuts off a helper with a stop word, unless the prompt already holds the function."""
+
+    def __init__(self, tests: Exception | None = None) -> None:
+        self._tests = tests
+
+    async def __call__(self, request: GenerateRequest) -> Generation:
+        if request.max_lines:
+            if self._tests:
+                raise self._tests
+            return Generation((Sample("add_0(1, 2) == 3", 8, "length"),), prompt_tokens=30)
+        if "total" in request.text_input:
+            return Generation((Sample(" total(x):\n    return sum(x)", 9, stop_word="\nprint"),), prompt_tokens=50)
+        return Generation((Sample("    return total([a, b])\n", 7, line_tokens=(6, 7), stop_word="\ndef "),), prompt_tokens=20)
+
+
+async def recorded(folder: RecordingFolder, deployment_file: Path, generate: GoesOn) -> list[Recorded | Refused]:
+    outcomes: list[Recorded | Refused] = []
+    deployment, units = load_deployment(deployment_file), [Unit("small", "t/0", GREEDY)]
+    await record(folder, deployment, dataset(1), units, SETTINGS, generate, concurrency=1, on_unit=outcomes.append)
+    return outcomes
+
+
+async def test_a_recording_keeps_what_the_model_went_on_to_write_and_the_stop_word(tmp_path: Path, deployment_file: Path) -> None:
+    folder = new_recording(tmp_path, deployment_file, dataset(1))
+    assert [outcome.unit for outcome in await recorded(folder, deployment_file, GoesOn())] == [Unit("small", "t/0", GREEDY)]
+    draw = folder.draws()[Unit("small", "t/0", GREEDY)]
+    (solution,), (test,) = draw.solutions, draw.tests[2]
+    assert solution.text == "    return total([a, b])\n\ndef total(x):\n    return sum(x)"
+    assert (solution.stop_word, solution.completion_tokens, solution.line_tokens) == ("\nprint", 7 + 9, ())
+    assert (solution.prompt_tokens, solution.continued_prompt_tokens) == (20, 50)
+    assert (test.stop_word, test.finish_reason, test.prompt_tokens, test.seed != solution.seed) == ("", "length", 30, True)
+
+
+async def test_a_unit_without_tests_is_not_recorded(tmp_path: Path, deployment_file: Path) -> None:
+    folder = new_recording(tmp_path, deployment_file, dataset(1))
+    (outcome,) = await recorded(folder, deployment_file, GoesOn(InvalidRequest("too long")))
+    assert outcome == Refused(Unit("small", "t/0", GREEDY), "too long")
+    with pytest.raises(TierUnavailable, match="gone"):
+        await recorded(folder, deployment_file, GoesOn(TierUnavailable("gone")))
+    assert folder.draws() == {}
 
 
 def test_the_validation_tasks_come_first(deployment_file: Path) -> None:

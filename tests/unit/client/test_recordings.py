@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from codecascade.scoring import score_candidates
 from codecascade.types import VerdictMatrix
@@ -46,7 +47,10 @@ def manifest(**changes: object) -> RecordingManifest:
 
 def draw(mark: str = "a") -> Draw:
     return Draw(
-        solutions=(RecordedSample(f"{mark}1", 10, prompt_tokens=7), RecordedSample(f"{mark}2", 20, prompt_tokens=7)),
+        solutions=(
+            RecordedSample(f"{mark}1", 10, prompt_tokens=7, stop_word="\ndef "),
+            RecordedSample(f"{mark}2", 20, prompt_tokens=7, continued_prompt_tokens=40),
+        ),
         tests={
             2: (
                 RecordedSample("x\ny", 5, asked_lines=2, line_tokens=(3, 5), prompt_tokens=4, seed=2**63 + 1),
@@ -87,13 +91,47 @@ def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path)
     assert folder.judged()[UNIT, 2].matrix.verdicts.shape == (2, 0)
 
 
+LATER_COLUMNS = ["stop_word", "continued_prompt_tokens"]
+
+
+def test_a_part_from_before_a_column_was_added_is_read_and_merged(tmp_path: Path) -> None:
+    folder = create_recording(tmp_path / "r", manifest())
+    folder.add_draws({UNIT: draw()})
+    (part,) = folder.path.glob("samples-*.parquet")
+    table = pq.read_table(part, partitioning=None)
+    pq.write_table(table.drop_columns(LATER_COLUMNS), part)
+    solutions = tuple(replace(sample, stop_word="", continued_prompt_tokens=0) for sample in draw().solutions)
+    older = replace(draw(), solutions=solutions)
+    assert folder.draws() == {UNIT: older}
+    newer = Unit("small", "t/1", 0)
+    with folder.writing():
+        folder.add_draws({newer: draw("b")})
+    assert len(list(folder.path.glob("samples-*.parquet"))) == 1
+    assert folder.draws() == {UNIT: older, newer: draw("b")}
+
+
+def test_a_part_without_a_column_that_was_always_there_is_refused(tmp_path: Path) -> None:
+    folder = create_recording(tmp_path / "r", manifest())
+    folder.add_draws({UNIT: draw()})
+    (part,) = folder.path.glob("samples-*.parquet")
+    pq.write_table(pq.read_table(part, partitioning=None).drop_columns([*LATER_COLUMNS, "latency_ms"]), part)
+    with pytest.raises(RecordingError, match="has other columns than a recording of this format"):
+        folder.draws()
+
+
+def test_a_solution_that_was_gone_on_with_pays_for_its_second_prompt() -> None:
+    recording = SampleRecording(manifest(), {UNIT: draw()}, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
+    tokens = [recording.step(UNIT, StepOption("small", k, 2)).prompt_tokens for k in (1, 2)]
+    assert tokens == [7 + 4, 7 + 4 + 40]
+
+
 def test_a_step_is_the_first_k_samples_cut_after_l_lines() -> None:
     recording = SampleRecording(manifest(), {UNIT: draw()}, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
     step = recording.step(UNIT, StepOption("small", 2, 1))
     assert step.texts == ("a1", "a2")
     assert step.matrix.verdicts.tolist() == [[0, 0], [0, 3]], "line 1 of each test sample"
     assert step.completion_tokens == 10 + 20 + 3 + 6
-    assert step.prompt_tokens == 7 + 4
+    assert step.prompt_tokens == 7 + 4 + 40
     assert recording.step(UNIT, StepOption("small", 2, 2)).completion_tokens == 10 + 20 + 5 + 6
 
 

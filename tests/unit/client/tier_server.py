@@ -39,6 +39,7 @@ class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
         _add(response, "line_tokens", "INT32", np.array(line_tokens, np.int32).tobytes(), len(line_tokens))
         _add(response, "prompt_tokens", "INT32", np.array([PROMPT_TOKENS], np.int32).tobytes(), 1)
         _add(response, "finish_reason", "BYTES", serialize_byte_tensor(np.array([b"stop"] * count, object)).item(), count)
+        _add(response, "stop_word", "BYTES", serialize_byte_tensor(np.array([b""] * count, object)).item(), count)
         return response
 
     def text(self, inputs: dict[str, Any], sequence: int) -> str:
