@@ -1,4 +1,4 @@
-"""Imports point one way: codecascade_client → codecascade → standard library, NumPy. Rules are by folder, the longest wins."""
+"""Imports point one way: codecascade_client → codecascade → few packages. Rules are by folder, the longest wins."""
 
 import ast
 import subprocess
@@ -19,6 +19,7 @@ CLIENT = Path(codecascade_client.__file__).parent
 CORE_PACKAGES: Mapping[str, set[str]] = {
     "": {"numpy"},
     "sandbox": set(),
+    "texts/answers.py": {"markdown_it"},
     "sandbox/pool.py": {"numpy"},
     "tiers/llama_cpp.py": {"xllamacpp"},
     "tiers/trtllm": {"numpy", "tensorrt_llm", "transformers"},
