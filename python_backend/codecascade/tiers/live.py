@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from codecascade.deployment import Deployment
 from codecascade.errors import CascadeError, InvalidRequest, TierUnavailable
+from codecascade.texts.holes import filled
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
 from codecascade.texts.test_lines import extract_test_lines
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.tiers.going_on import go_on
-from codecascade.types import Plan, PlanStep, Task, TestLine, TierSamples
+from codecascade.types import Candidate, Plan, PlanStep, Sample, Task, TestLine, TierSamples
 
 TEMPERATURE = 0.8  # for every step that is not greedy, as in the paper
 TOP_P = 0.95
@@ -49,15 +50,17 @@ class LiveTiers:
         When the call for tests fails, the solutions are paid for already: they are returned, untested.
         """
         if step.k == 0:
-            return _samples(task, await self.solutions(task, step))
+            return self._samples(task, await self.solutions(task, step))
         answered, tested = await both(self.solutions(task, step), self.tests(task, step))
         if isinstance(tested, CascadeError):
-            return replace(_samples(task, answered), problem=f"the tier wrote no tests: {tested}")
+            return replace(self._samples(task, answered), problem=f"the tier wrote no tests: {tested}")
         lines: list[TestLine] = []
         for sample in tested.generation.samples:
             cut = sample.finish_reason == "length"
-            lines += extract_test_lines(task, tested.prompt, sample.text, step.lines_per_sample, cut=cut).values()
-        return _samples(task, answered, tested, tuple(lines))
+            modules = self._deployment.sandbox_modules
+            found = extract_test_lines(task, tested.prompt, sample.text, step.lines_per_sample, cut=cut, modules=modules)
+            lines += found.values()
+        return self._samples(task, answered, tested, tuple(lines))
 
     async def solutions(self, task: Task, step: PlanStep) -> Answer:
         """k solutions, 1 if k = 0."""
@@ -91,9 +94,26 @@ class LiveTiers:
         """The answer with what the model goes on to write (see going_on)."""
 
         def program(text: str) -> str:
-            return candidate(task, answer.prompt, text).source
+            return filled(task, candidate(task, answer.prompt, text), ()).source
 
         return replace(answer, generation=await go_on(self._generate, answer.request, answer.generation, program))
+
+    def _samples(
+        self, task: Task, answered: Answer, tested: Answer | None = None, lines: tuple[TestLine, ...] = ()
+    ) -> TierSamples:
+        generations = [answer.generation for answer in (answered, tested) if answer is not None]
+        samples = answered.generation.samples
+        return TierSamples(
+            candidates=tuple(self._candidate(task, answered.prompt, sample) for sample in samples),
+            test_lines=lines,
+            prompt_tokens=sum(generation.prompt_tokens for generation in generations)
+            + sum(sample.continued_prompt_tokens for sample in samples),
+            completion_tokens=sum(sample.completion_tokens for generation in generations for sample in generation.samples),
+        )
+
+    def _candidate(self, task: Task, prompt: Prompt, sample: Sample) -> Candidate:
+        read = candidate(task, prompt, sample.text, cut=sample.finish_reason == "length")
+        return replace(filled(task, read, self._deployment.sandbox_modules), tokens=sample.completion_tokens)
 
     def _request(self, step: PlanStep, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
         return GenerateRequest(
@@ -130,18 +150,3 @@ async def both(solutions: Awaitable[T], tests: Awaitable[T]) -> tuple[T, T | Cas
             future.cancel()
         await asyncio.gather(*futures, return_exceptions=True)
         raise
-
-
-def _samples(task: Task, answered: Answer, tested: Answer | None = None, lines: tuple[TestLine, ...] = ()) -> TierSamples:
-    generations = [answer.generation for answer in (answered, tested) if answer is not None]
-    samples = answered.generation.samples
-    return TierSamples(
-        candidates=tuple(
-            candidate(task, answered.prompt, sample.text, cut=sample.finish_reason == "length") for sample in samples
-        ),
-        test_lines=lines,
-        prompt_tokens=sum(generation.prompt_tokens for generation in generations)
-        + sum(sample.continued_prompt_tokens for sample in samples),
-        completion_tokens=sum(sample.completion_tokens for generation in generations for sample in generation.samples),
-        finish_reasons=tuple(sample.finish_reason for sample in samples),
-    )

@@ -115,7 +115,8 @@ async def test_a_solution_that_is_paid_for_is_returned_where_its_tests_fail(erro
 
 async def test_a_step_says_what_ended_each_of_its_solutions() -> None:
     samples = await LiveTiers(DEPLOYMENT, Fails(None, None), seed=0).sample(TASK, PlanStep("small", 1, 2))
-    assert (samples.finish_reasons, samples.problem) == (("length",), None)
+    (answer,) = samples.candidates
+    assert (answer.cut, answer.tokens, samples.problem) == (True, 7, None)
 
 
 @pytest.mark.parametrize("tests", [None, TierUnavailable("tier small: no tests")])
