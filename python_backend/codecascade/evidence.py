@@ -17,6 +17,7 @@ from functools import lru_cache
 from codecascade.errors import SandboxUnavailable
 from codecascade.texts.syntax import outline, tree
 from codecascade.texts.test_lines import is_use_of
+from codecascade.texts.units import called_name
 from codecascade.types import Candidate, Sandbox, Task, TestLine
 
 _STUB = """
@@ -68,7 +69,8 @@ def doubtful_lines(task: Task, lines: Sequence[TestLine]) -> dict[TestLine, Test
 def stubs(task: Task) -> tuple[Candidate, Candidate]:
     """The two programs. A coroutine function stays one, and so does a property."""
     program, prefix = outline(task.prompt).closed or "", "async " if _is_coroutine(task) else ""
-    true, false = (program + _STUB.format(truth=truth, name=task.entry_point, prefix=prefix) for truth in (True, False))
+    name = called_name(task.entry_point or "")
+    true, false = (program + _STUB.format(truth=truth, name=name, prefix=prefix) for truth in (True, False))
     return Candidate(true), Candidate(false)
 
 

@@ -143,6 +143,13 @@ async def test_a_coroutine_function_is_judged_like_a_function(pool: SandboxPool)
     assert await kept(pool, *useless, "assert fetch(2) == 5", task=task) == ["assert fetch(2) == 5"]
 
 
+async def test_a_constructor_is_judged_like_a_function(pool: SandboxPool) -> None:
+    task = Task("class Pair:\n    def __init__(self, a, b):\n", "Pair.__init__", expression="Pair")
+    assert await kept(pool, "assert Pair(1, 2) is not None", "assert Pair(1, 2).a == 1", task=task) == [
+        "assert Pair(1, 2).a == 1"
+    ]
+
+
 async def test_a_property_is_judged_like_a_function(pool: SandboxPool) -> None:
     task = Task("class Stack:\n    @property\n    def size(self):\n", "Stack.size")
     useful = ["assert Stack().size == 0", "assert bool(Stack().size) == False", "assert Stack().size > 1"]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from codecascade.texts.syntax import Outline, outline
+from codecascade.texts.languages import language_of
+from codecascade.texts.syntax import Outline, clean, outline
+from codecascade.texts.units import margin_below
 from codecascade.types import Task
 
 STYLES = ("base", "alpaca", "chatml")
@@ -38,6 +40,7 @@ _TOP_LEVEL = tuple(
     "\n" + start
     for start in ("```", "def ", "class ", "@", "async ", "#", "if ", "for ", "while ", "print", "assert ", "import ", "from ")
 )
+_MEMBERS = ("def ", "class ", "@", "async ", "#")
 STOP_BELOW_NEW_CODE = tuple(word for word in _TOP_LEVEL if word not in (*NEW_CODE, "\n#"))
 """Where an answer ends that goes on below its function."""
 # Asserts end where anything else follows.
@@ -50,8 +53,10 @@ _ALPACA = (
 _CHATML = (
     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n%s<|im_end|>\n"
-    "<|im_start|>assistant\n```python\n%s"
+    "<|im_start|>assistant\n%s"
 )
+_PYTHON = "Create a Python script for this problem:\n{code}"
+_REQUEST = {"python": _PYTHON, "prose": _PYTHON, "other": "Complete this code, in its own language:\n{code}"}
 
 
 def solution_prompt(style: str, task: Task, *, once: bool = False) -> Prompt:
@@ -62,18 +67,24 @@ def solution_prompt(style: str, task: Task, *, once: bool = False) -> Prompt:
     is read alike.
     """
     given = outline(task.prompt)
-    stop = _TOP_LEVEL if given.indent else (_FENCE,)
-    request = "Create a Python script for this problem:\n{code}"
+    stop = _stop_words(task)
     if style == "base":
-        return _prompt("{code}", given.code, stop, code=given.code)
+        return _prompt("{code}" if given.code else "\n", given.code, stop, code=given.code)
+    language = language_of(task.prompt)
+    request = _REQUEST[language]
+    if style == "chatml" and once and language == "python":
+        request = "Create a Python script for this problem."
+    following = "\n\nThis code follows it:\n{suffix}" if task.suffix.strip() else ""
+    texts = {"code": given.code, "suffix": clean(task.suffix).strip()}
     if style == "alpaca":
-        return _prompt(_ALPACA % (request, ""), "", ("\n### ",), code=given.code)
+        if language != "other":
+            return _prompt(_ALPACA % (request + following, ""), "", ("\n### ",), **texts)
+        return _prompt(_ALPACA % (request + following, "\n```\n{code}"), given.code, stop, **texts)
     if style == "chatml":
-        primed = given.closed is not None
-        if once and primed:
-            request = "Create a Python script for this problem."
-        template = _CHATML % (request, "{code}" if primed else "")
-        return _prompt(template, given.code if primed else "", stop, code=given.code)
+        fence = "```\n" if language == "other" else "```python\n"
+        primed = language != "prose"
+        template = _CHATML % (request + following, fence + ("{code}" if primed else ""))
+        return _prompt(template, given.code if primed else "", stop, **texts)
     raise _unknown(style)
 
 
@@ -87,15 +98,26 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
     name = task.entry_point
     code = _closed(outline(task.prompt))
     if style == "base":
-        return _prompt(f"{{code}}\n# check the correctness of {name}\nassert ", "assert ", _AFTER_ASSERTS, code=code)
+        prefix = "assert " if task.tested == name else f"assert {task.tested}"
+        return _prompt(f"{{code}}\n# check the correctness of {name}\n{prefix}", prefix, _AFTER_ASSERTS, code=code)
     request = f"Write {lines_asked(lines)} lines of code to test the correctness of {name}:\n{{code}}"
     # Not "assert name(": models write "([" or "('" as one token. After a bracket of ours they leave out the next one.
-    prefix = f"assert {name}"
+    prefix = f"assert {task.tested}"
     if style == "alpaca":
         return _prompt(_ALPACA % (request, prefix), prefix, _AFTER_ASSERTS, code=code)
     if style == "chatml":
-        return _prompt(_CHATML % (request, prefix), prefix, _AFTER_ASSERTS, code=code)
+        return _prompt(_CHATML % (request, f"```python\n{prefix}"), prefix, _AFTER_ASSERTS, code=code)
     raise _unknown(style)
+
+
+def _stop_words(task: Task) -> tuple[str, ...]:
+    """Words at which a solution ends: where what is open ends, a method at the next member of its class."""
+    if not task.prompt.endswith("\n") and task.suffix.partition("\n")[0].strip():
+        return ("\n",)  # the rest of the line is there
+    margin = margin_below(task.prompt)
+    if margin is None:
+        return (_FENCE,)
+    return _TOP_LEVEL + tuple(f"\n{margin}{start}" for start in _MEMBERS if margin)
 
 
 def lines_asked(lines: int) -> int:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from codecascade.texts.prompts import Prompt
 from codecascade.texts.syntax import MAX_COMPLETION_CHARS, clean, tree
 from codecascade.texts.test_names import Names
+from codecascade.texts.units import called_name
 from codecascade.texts.unittest_calls import test_of_call
 from codecascade.types import Task, TestLine
 
@@ -163,11 +164,15 @@ def _test_of(statement: ast.stmt | None) -> ast.expr | None:
 
 
 def _is_about(test: ast.expr, name: str) -> bool:
-    """Whether `name` is called in it, or used in a call. `assert name` alone, a sample that ended too early, always passes."""
+    """Whether `name` is called in it, or used in a call. `assert name` alone, a sample that ended too early, always passes.
+
+    A member of a class may be a property, which is compared and not called.
+    """
+    using = (ast.Call, ast.Compare) if "." in called_name(name) else (ast.Call,)
     parts: list[tuple[ast.AST, bool]] = [(test, False)]
     while parts:
         part, in_call = parts.pop()
-        in_call = in_call or isinstance(part, ast.Call)
+        in_call = in_call or isinstance(part, using)
         if in_call and is_use_of(part, name):
             return True
         parts += [(child, in_call) for child in ast.iter_child_nodes(part)]
@@ -175,8 +180,8 @@ def _is_about(test: ast.expr, name: str) -> bool:
 
 
 def is_use_of(node: ast.AST, name: str) -> bool:
-    """Whether an expression is the function `add`, or the method `Stack.push` of whatever object."""
-    owner, _, last = name.rpartition(".")
+    """Whether an expression is the function `add`, the method `Stack.push` of whatever object, or the class of a constructor."""
+    owner, _, last = called_name(name).rpartition(".")
     if owner:
         return isinstance(node, ast.Attribute) and node.attr == last
     return isinstance(node, ast.Name) and node.id == last

@@ -113,6 +113,64 @@ def test_a_prompt_that_is_not_python_is_asked_about_but_not_primed() -> None:
     assert prompt.text.endswith("assistant\n```python\n")
 
 
+@pytest.mark.parametrize("style", ["alpaca", "chatml"])
+def test_another_language_is_completed_in_its_own(style: str) -> None:
+    code = "function add(a, b) {\n"
+    prompt = solution_prompt(style, Task(code))
+    assert f"Complete this code, in its own language:\n{code}" in prompt.text
+    assert prompt.text.endswith(f"\n```\n{code}")
+    assert (prompt.prefix, prompt.stop) == (code, ("\n```",))
+    assert "ython" not in prompt.text
+
+
+def test_python_that_cannot_be_read_is_primed_all_the_same() -> None:
+    code = "def f(x):\n    y = = 1\n"
+    prompt = solution_prompt("chatml", Task(code))
+    assert prompt.prefix == code
+    assert prompt.text.endswith(f"```python\n{code}")
+
+
+METHOD = Task(
+    'class Stack:\n    @property\n    def top(self):\n        """The last item."""\n', "Stack.top", expression="Stack().top"
+)
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+@pytest.mark.parametrize(
+    "after", ["\n    def pop", "\n    @property", "\n    async def", "\n    class A", "\n    # Next", "\ndef f", "\n```"]
+)
+def test_a_method_stops_where_the_next_member_begins(style: str, after: str) -> None:
+    stop = solution_prompt(style, METHOD).stop
+    assert any(after.startswith(word) for word in stop)
+    assert not any(word in "\n        # a comment\n        def inner():\n" for word in stop)
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+def test_within_a_line_an_answer_ends_with_the_line(style: str) -> None:
+    assert solution_prompt(style, Task("def f(x):\n    return (", "f", suffix=")\n")).stop == ("\n",)
+    assert "\n" not in solution_prompt(style, Task("def f(x):", "f", suffix="\n\nx = 1\n")).stop
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+def test_top_level_code_below_a_finished_function_stops_at_the_fence_alone(style: str) -> None:
+    assert solution_prompt(style, Task("def f(x):\n    return x\n\n\n# print a table\n")).stop == ("\n```",)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_assert_begins_with_what_reaches_the_unit(style: str) -> None:
+    prompt = asked_for_tests(style, METHOD)
+    assert "the correctness of Stack.top" in prompt.text
+    assert prompt.text.endswith("assert Stack().top")
+    assert prompt.prefix == "assert Stack().top"
+
+
+@pytest.mark.parametrize("style", ["alpaca", "chatml"])
+def test_what_follows_the_hole_is_shown(style: str) -> None:
+    following = "def last(x):\n    return add(x, 1)"
+    prompt = solution_prompt(style, Task(ADD.prompt, "add", suffix=f"\r\n\n{following}\n"))
+    assert f"{ADD.prompt}\n\nThis code follows it:\n{following}" in prompt.text
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_blanks_at_the_end_of_a_prompt_are_left_to_the_model(style: str) -> None:
     # A model's tokens carry their own leading blanks; after blanks of ours it writes something unlikely.

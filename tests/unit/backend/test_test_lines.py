@@ -265,6 +265,16 @@ def test_a_method_is_used_by_its_own_name() -> None:
     assert read == ["assert Sums().add(1, 2) == 3"]
 
 
+def test_a_property_is_used_where_it_is_compared() -> None:
+    task = Task("class Sums:\n    @property\n    def total(self):\n", "Sums.total", expression="Sums().total")
+    assert lines(" == 0\nassert Sums().total", style="base", task=task) == ["assert Sums().total == 0"]
+
+
+def test_a_constructor_is_used_by_its_class() -> None:
+    task = Task("class Pair:\n    def __init__(self, a, b):\n", "Pair.__init__", expression="Pair")
+    assert lines("(1, 2).a == 1\nassert pair.a == 1", style="chatml", task=task) == ["assert Pair(1, 2).a == 1"]
+
+
 def test_names_of_the_prompt_are_bound() -> None:
     task = Task("from math import pi\nLIMIT = 3\nclass Point:\n    pass\ndef add(a, b):\n    total = 0\n", "add")
     assert lines("(pi, LIMIT) != Point()", task=task) == ["assert add(pi, LIMIT) != Point()"]
