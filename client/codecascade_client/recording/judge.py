@@ -63,7 +63,9 @@ class Sources:
 
     @property
     def programs_sha256(self) -> str:
-        return sources_sha256(program.source for program in self.programs)
+        """A hash of the programs, and of which of them the token limit ended."""
+        marks = (f"program {index} is cut" for index, program in enumerate(self.programs) if program.cut)
+        return sources_sha256([*(program.source for program in self.programs), *marks])
 
 
 def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
@@ -159,7 +161,8 @@ async def _truth(unit: Unit, sources: Sources, dataset: Dataset, pool: SandboxPo
     ran = await asyncio.gather(*(pool.run_program(program, timeout_s=TESTS_CPU_S) for program in programs))
     verdict_of: dict[str, Verdict] = dict(zip(programs, ran, strict=True))
     verdicts = [verdict_of[benchmark.check_program(program.source)] for program in sources.programs]
-    return Truth(np.array(verdicts, np.int8), sources.programs_sha256)
+    cut = tuple(program.cut for program in sources.programs)
+    return Truth(np.array(verdicts, np.int8), sources.programs_sha256, cut)
 
 
 def _batches(items: Iterable[T]) -> Iterator[Sequence[T]]:

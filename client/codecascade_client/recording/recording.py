@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -93,6 +93,8 @@ class StepRecord:
     correct: NDArray[np.bool_]  # (candidates,) by the benchmark's own tests
     prompt_tokens: int
     completion_tokens: int
+    cut: tuple[bool, ...]  # (candidates,) whether the token limit ended the answer
+    tokens: tuple[int, ...]  # (candidates,) of the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ class SampleRecording:
     draws: Mapping[Unit, Draw]
     judged: Mapping[tuple[Unit, int], Judged]  # by unit and the number of lines asked for
     correct: Mapping[Unit, NDArray[np.bool_]]  # (solutions,) by the benchmark's own tests
+    cut: Mapping[Unit, tuple[bool, ...]] = field(default_factory=dict)
+    """(solutions,) whether the token limit ended the answer. A unit that is missing is older: its finish reasons count."""
 
     def units(self) -> Iterable[Unit]:
         return (
@@ -198,6 +202,7 @@ class SampleRecording:
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
         tests, matrix = self._tests(unit, draw, option)
+        cut = self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
         tokens = [sample.completion_tokens for sample in solutions]
         tokens += [sample.tokens_at(option.lines_per_sample) or 0 for sample in tests]
         return StepRecord(
@@ -207,6 +212,8 @@ class SampleRecording:
             prompt_tokens=sum(samples[0].prompt_tokens for samples in (solutions, tests) if samples)
             + sum(sample.continued_prompt_tokens for sample in solutions),
             completion_tokens=sum(tokens),
+            cut=cut[: len(solutions)],
+            tokens=tuple(sample.completion_tokens for sample in solutions),
         )
 
     def _tests(self, unit: Unit, draw: Draw, option: StepOption) -> tuple[tuple[RecordedSample, ...], VerdictMatrix]:
@@ -243,6 +250,8 @@ class PublishedRecording:
             correct=np.full(candidates, step.correct),
             prompt_tokens=0,
             completion_tokens=step.completion_tokens,
+            cut=(False,) * candidates,
+            tokens=(0,) * candidates,
         )
 
 

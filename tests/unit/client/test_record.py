@@ -247,6 +247,24 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
     assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
 
 
+async def test_a_cut_answer_is_not_accepted_live_nor_in_replay(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    plan = Plan("p", (PlanStep("small", 1, 2, 0.0), PlanStep("large", 0)))
+    tier = ScriptedTier(finish_reason="length")
+    async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
+        units = plan_units(tasks, ["small", "large"], runs=0, split_seed=0, limit=None)
+        await record_all(folder, deployment, tasks, tier.address, units)
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
+        live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
+    assert [truth.cut for truth in folder.truth().values()] == [(True,)] * len(units)
+    replayed = await replay(plan, folder.load(), "t/1", GREEDY)
+    assert replayed.answer.trace.answered_by == live.trace.answered_by == "large"
+    assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+    assert replayed.answer.trace.note == live.trace.note
+
+
 class SaysNothing(ScriptedTier):
     """The second line of its tests passes for every function."""
 
@@ -284,7 +302,7 @@ async def test_verdicts_are_redone_where_extraction_changed(tmp_path: Path, depl
         await record_all(folder, deployment, tasks, tier.address, [Unit("small", "t/0", 0), Unit("small", "t/1", 0)])
     async with SandboxPool(workers=1) as pool:
         await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
-        folder.add_truth({Unit("small", "t/1", 0): Truth(np.ones(3, np.int8), "of other programs")})
+        folder.add_truth({Unit("small", "t/1", 0): Truth(np.ones(3, np.int8), "of other programs", None)})
         assert list(unjudged(folder, tasks)) == [Unit("small", "t/1", 0)]
         await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
     assert unjudged(folder, tasks) == {}

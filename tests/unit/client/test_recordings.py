@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from codecascade.scoring import score_candidates
@@ -26,7 +27,7 @@ from codecascade_client.recording.recording import (
     Unit,
     matrix_with,
 )
-from codecascade_client.recording.store import SAMPLES, Truth, create_recording, open_recording, resume_recording
+from codecascade_client.recording.store import SAMPLES, TRUTH, Truth, create_recording, open_recording, resume_recording
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     with folder.writing():
         folder.add_draws({UNIT: draw()})
         folder.add_judged({(UNIT, 2): judged()})
-        folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64)})
+        folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64, (False, True))})
     again = open_recording(tmp_path / "r")
     assert again == folder
     assert again.recorded_units() == {UNIT}
@@ -83,6 +84,24 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     assert judgement.matrix.verdicts.tolist() == [[0, 1, 0], [0, 0, 3]]
     assert judgement.matrix.cpu_s.tolist() == [0.3, 0.6]
     assert recording.correct[UNIT].tolist() == [True, False]
+    assert recording.cut[UNIT] == (False, True)
+
+
+def test_where_it_is_not_known_what_was_cut_finish_reasons_count(tmp_path: Path) -> None:
+    first, second = draw().solutions
+    units = {UNIT: Draw((replace(first, finish_reason="length"), second), draw().tests)}
+    recording = SampleRecording(manifest(), units, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
+    assert recording.step(UNIT, StepOption("small", 2, 1)).cut == (True, False)
+    known = replace(recording, cut={UNIT: (False, False)})
+    assert known.step(UNIT, StepOption("small", 2, 1)).cut == (False, False)
+
+
+def test_an_older_truth_does_not_know_what_was_cut(tmp_path: Path) -> None:
+    folder = create_recording(tmp_path / "r", manifest())
+    older = pa.schema([field for field in TRUTH if field.name != "cut"])
+    row = {"tier": "small", "task": "t/0", "run": 0, "verdicts": bytes([0]), "sources_sha256": ""}
+    parts.append(folder.path, "truth", older, folder.owner, [row])
+    assert [truth.cut for truth in folder.truth().values()] == [None]
 
 
 def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path) -> None:
