@@ -63,6 +63,7 @@ def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaC
             if tier.name in chosen
         ],
         "sandbox_modules": list(recipe.sandbox_modules),
+        "max_prompt_bytes": recipe.max_prompt_bytes,
     }
 
 

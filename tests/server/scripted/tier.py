@@ -8,6 +8,7 @@ sample (style base) asserts sums. A comment line `# TIER: BEHAVIOUR` in the prom
     fail          the call fails (UNAVAILABLE)
     die           the model's process ends in the middle of the call
     stall         the answer comes STALL_S late
+and `# TIER writes: JSON` or `# TIER tests: JSON`, with a text in JSON, makes it answer with just this text.
 Sampled texts (temperature > 0) carry a mark that follows from (seed, sequence); greedy ones do not.
 Model parameters: delay_s (how long every call takes), context_tokens. A token is a word; `<|im_end|>` is a special one.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import zlib
@@ -33,7 +35,7 @@ from codecascade.types import Sample
 
 STALL_S = 5.0
 _MAX_TOKENS = 4096
-_TESTED = re.compile(r"# check the correctness of (\w+)\nassert $")
+_TESTED = re.compile(r"# check the correctness of ([\w.]+)\nassert (?:[\w.()]*)$")
 _SPECIAL = SpecialTokens(["<|im_end|>"])
 _SUMS = ((1, 2), (3, 4), (-1, 5), (10, 20), (7, 7), (2, 100))
 
@@ -62,9 +64,11 @@ class TritonPythonModel(ServedModel):
         if behaviour == "stall":
             await self._stall()
 
-        text = _answer_text(asked.text_input, behaviour)
+        told = self._told_text(asked.text_input)
+        text = _answer_text(asked.text_input, behaviour) if told is None else told
+        marks = bool(asked.temperature) and told is None
         sequences = range(asked.num_return_sequences)
-        drafts = [_marked(text, asked.seed, sequence) if asked.temperature else text for sequence in sequences]
+        drafts = [_marked(text, asked.seed, sequence) if marks else text for sequence in sequences]
         return write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
 
     async def _stall(self) -> None:
@@ -77,6 +81,11 @@ class TritonPythonModel(ServedModel):
     def _behaviour(self, prompt: str) -> str:
         told = re.search(rf"^# {re.escape(self.name)}: (\w+)$", prompt, re.MULTILINE)
         return told.group(1) if told else "right"
+
+    def _told_text(self, prompt: str) -> str | None:
+        kind = "tests" if _TESTED.search(prompt) else "writes"
+        told = re.search(rf"^# {re.escape(self.name)} {kind}: (.*)$", prompt, re.MULTILINE)
+        return str(json.loads(told.group(1))) if told else None
 
 
 def _answer_text(prompt: str, behaviour: str) -> str:
