@@ -28,7 +28,7 @@ NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record price engines search report bench check-published check-published-verdicts bench-search bench-savings clean distclean environment \
+	record price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings clean distclean environment \
 	conversion plan-gpus
 
 help: ## What can be made
@@ -108,6 +108,9 @@ check-published: environment ## Every plan of the paper's published runs, replay
 
 check-published-verdicts: environment ## The paper's published samples, judged by the sandbox and compared (TRACES=folder)
 	@$(BIN)/python -W ignore -m tests.bench.check_published_verdicts $(TRACES)
+
+check-reading: environment ## Answers of every kind and the published ones: which are read into the right program (TRACES=folder)
+	@$(BIN)/python -W ignore -m tests.bench.check_reading $(TRACES)
 
 bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
 	@$(BIN)/python -m tests.bench.bench_search $(TRACES)

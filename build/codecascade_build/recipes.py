@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from codecascade.deployment import MAX_PROMPT_BYTES
 from codecascade.texts.prompts import STYLES
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -269,6 +270,10 @@ class Recipe:
     format: Literal[1]
     family: Name
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
+    sandbox_modules: tuple[str, ...] = ()
+    """Packages that generated programs may import. They must be installed where the sandbox runs."""
+    max_prompt_bytes: Annotated[int, Field(ge=1)] = MAX_PROMPT_BYTES
+    """A longer prompt is refused."""
 
     def __post_init__(self) -> None:
         names = [tier.name for tier in self.tiers]

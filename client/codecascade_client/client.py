@@ -27,11 +27,13 @@ _INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype(np.int32), "UINT64": np
 class Completion:
     """An answer of the cascade."""
 
-    text: str  # the finished program
+    text: str  # the prompt as it was given, with what was inserted
     tier: str  # that answered
     score: float  # 0…1; 0 if nothing was tested
     cost_usd: float
     trace: dict[str, Any] | None = None  # None unless it was asked for
+    inserted: str = ""  # what was inserted alone: at the prompt's end, its hole, or the cursor
+    finish_reason: str = "stop"  # or length: the token limit cut the answer
 
 
 class CascadeClient:
@@ -65,17 +67,21 @@ class CascadeClient:
         seed: int = 0,
         return_trace: bool = False,
         timeout_s: float = 600.0,
+        cursor: int | None = None,
     ) -> Completion:
         """Finish a prompt. If the call is cancelled, the server cancels it too.
 
-        entry_point: the function under test (default: the last that the prompt defines). plan: a plan's name (default: the
-        server's default plan). Raises RequestFailed.
+        entry_point: the function under test, a method as Stack.push (default: the one that is being written). plan: a plan's
+        name (default: the server's default plan). cursor: the byte of the prompt where the code is to go on (default: where it
+        is incomplete). Raises RequestFailed.
         """
         inputs = {"prompt": _text("prompt", prompt), "seed": _integer("seed", "UINT64", seed, low=0)}
         if entry_point is not None:
             inputs["entry_point"] = _text("entry_point", entry_point)
         if plan is not None:
             inputs["plan"] = _text("plan", plan)
+        if cursor is not None:
+            inputs["cursor"] = _integer("cursor", "INT32", cursor, low=0)
         if max_tokens is not None:
             inputs["max_tokens"] = _integer("max_tokens", "INT32", max_tokens, low=1)
         if return_trace:
@@ -84,9 +90,10 @@ class CascadeClient:
             result = await self._triton.infer(MODEL, infer_inputs(inputs), client_timeout=timeout_s)
         except InferenceServerException as error:
             raise self._failed(error, timeout_s) from None
-        completion, tier, trace = (result.as_numpy(name)[0].decode() for name in ("completion", "tier", "trace"))
+        names = ("completion", "inserted", "finish_reason", "tier", "trace")
+        completion, inserted, ended, tier, trace = (result.as_numpy(name)[0].decode() for name in names)
         score, cost = (float(result.as_numpy(name)[0]) for name in ("score", "cost"))
-        return Completion(completion, tier, score, cost, json.loads(trace) if trace else None)
+        return Completion(completion, tier, score, cost, json.loads(trace) if trace else None, inserted, ended)
 
     async def models(self, timeout_s: float = 5.0) -> dict[str, bool]:
         """The server's models: name → whether it is ready. Raises RequestFailed."""

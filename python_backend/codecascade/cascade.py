@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.evidence import evidence_in
 from codecascade.prices import Prices, usd
 from codecascade.scoring import decide, score_candidates, untested
 from codecascade.trace import StepTrace, Trace
 from codecascade.types import Candidate, Decision, Plan, PlanStep, Sandbox, Score, Task, Tiers, TierSamples
 
-NOTHING_TO_TEST = "no tests were run: the prompt defines no function to test"
+NOTHING_TO_TEST = "the prompt defines no function to test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,15 @@ async def run_cascade(
         best = step_best if best is None or step_best.score >= best.score else best
     if best is None:
         raise _nobody_answered(failures)
-    note = _note(task, steps)
-    trace = Trace(plan.name, task.entry_point, best.tier, note, tuple(steps), wall_ms=(clock() - started) * 1e3)
+    note = _note(task, steps, best.candidate)
+    tested = task.tested if task.testable else ""
+    trace = Trace(plan.name, task.entry_point, tested, best.tier, note, tuple(steps), wall_ms=(clock() - started) * 1e3)
     return Answer(best.candidate, best.tier, best.score, trace)
 
 
 def steps_for(task: Task, plan: Plan) -> tuple[PlanStep, ...]:
-    """The plan's steps; without a function to test, its last tier alone, greedily."""
-    return plan.steps if task.entry_point else (PlanStep(plan.steps[-1].tier, k=0),)
+    """The plan's steps; where tests would say nothing, its last tier alone, greedily."""
+    return plan.steps if task.testable else (PlanStep(plan.steps[-1].tier, k=0),)
 
 
 async def _run_step(
@@ -89,17 +91,20 @@ async def _run_step(
     started = clock()
     samples = await tiers.sample(task, step)
     generated = clock()
-    score, sandbox_s, problem = await _judge(samples, sandbox)
+    score, sandbox_s, problem = await _judge(task, samples, sandbox)
     judged = clock()
+    best = samples.candidates[score.best]
     decision = Decision.ACCEPT if last else decide(score, step)
     trace = StepTrace(
         tier=step.tier,
         k=step.k,
         threshold=step.threshold,
         decision=decision.value,
-        reason=problem or _reason(score, step, decision, last),
+        reason=problem or samples.problem or _reason(samples, score, step, decision, last),
+        finish_reason=finish_reason(best),
+        problem=best.problem,
         solutions=len(samples.candidates),
-        n_test_lines=len(samples.test_lines),
+        n_test_lines=score.pairs // len(samples.candidates),
         score=score.value,
         prompt_tokens=samples.prompt_tokens,
         completion_tokens=samples.completion_tokens,
@@ -109,36 +114,54 @@ async def _run_step(
         sandbox_ms=(judged - generated) * 1e3,
         wall_ms=(judged - started) * 1e3,
     )
-    return _Best(samples.candidates[score.best], step.tier, score.value), trace
+    return _Best(best, step.tier, score.value), trace
 
 
-async def _judge(samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:
+async def _judge(task: Task, samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:
     """The score, CPU seconds, and why the sandbox gave no verdict, if it failed."""
-    if not samples.test_lines:
-        return untested(len(samples.candidates)), 0.0, None
+    cut = [candidate.cut for candidate in samples.candidates]
+    lines, spent_s = await evidence_in(task, samples.test_lines, sandbox)
+    if not lines:
+        return untested(cut), spent_s, None
     try:
-        matrix = await sandbox.run(samples.candidates, samples.test_lines)
+        matrix = await sandbox.run(samples.candidates, lines)
     except SandboxUnavailable as error:
-        return untested(len(samples.candidates)), 0.0, f"the sandbox gave no verdict: {error}"
-    return score_candidates(matrix), float(matrix.cpu_s.sum()), None
+        return untested(cut), spent_s, f"the sandbox gave no verdict: {error}"
+    return score_candidates(matrix, cut), spent_s + float(matrix.cpu_s.sum()), None
 
 
-def _reason(score: Score, step: PlanStep, decision: Decision, last: bool) -> str:
+def finish_reason(candidate: Candidate) -> str:
+    """stop, or length where the token limit cut the answer."""
+    return "length" if candidate.cut else "stop"
+
+
+def _reason(samples: TierSamples, score: Score, step: PlanStep, decision: Decision, last: bool) -> str:
     if step.k == 0:
         return "greedy, not tested"
     if score.pairs == 0:
         return "the tier wrote no usable test line"
     if last:
         return "the last tier always accepts"
-    return f"score {score.value:.3f} {'≥' if decision is Decision.ACCEPT else '<'} threshold {step.threshold}"
+    if score.cut:
+        return f"score {score.value:.3f}, but {_cut(samples.candidates[score.best])}"
+    compared = f"score {score.value:.3f} {'≥' if decision is Decision.ACCEPT else '<'} threshold {step.threshold}"
+    problems = [candidate.problem for candidate in samples.candidates if candidate.problem]
+    unable = f"; {len(problems)} of {len(samples.candidates)} answers cannot run: {problems[0]}" if problems else ""
+    return compared if decision is Decision.ACCEPT else compared + unable
 
 
-def _note(task: Task, steps: list[StepTrace]) -> str | None:
-    if not task.entry_point:
-        return NOTHING_TO_TEST
+def _note(task: Task, steps: list[StepTrace], answer: Candidate) -> str | None:
+    notes = [] if task.testable else [f"no tests were run: {task.untested or NOTHING_TO_TEST}"]
     if steps[-1].decision == "skipped":
-        return f"the last tier failed ({steps[-1].reason}): the best earlier candidate is returned, it was not accepted"
-    return None
+        notes.append(f"the last tier failed ({steps[-1].reason}): the best earlier candidate is returned, it was not accepted")
+    if answer.cut:
+        notes.append(_cut(answer))
+    return "; ".join(notes) or None
+
+
+def _cut(answer: Candidate) -> str:
+    after = f" after {answer.tokens} tokens" if answer.tokens else ""
+    return f"the answer was cut{after}, by max_tokens or the end of the context"
 
 
 def _nobody_answered(failures: list[TierUnavailable | InvalidRequest]) -> TierUnavailable | InvalidRequest:

@@ -15,6 +15,7 @@ from codecascade.texts.prompts import STYLES
 from codecascade.types import Plan
 
 FORMAT = 1
+MAX_PROMPT_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,17 @@ class Deployment:
     """By name, small to large."""
     sandbox_price_per_cpu_s: float = 0.0
     """US dollars per CPU second of generated programs."""
+    sandbox_modules: tuple[str, ...] = ()
+    """Packages that generated programs and their tests may import, besides the standard library."""
+    max_prompt_bytes: int = MAX_PROMPT_BYTES
+    """The longest prompt that is taken."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.max_prompt_bytes, int) or self.max_prompt_bytes < 1:
+            raise ValueError(f"max_prompt_bytes is {self.max_prompt_bytes!r}, must be a whole number above 0")
         _ = self.prices  # raises ValueError
+        if not all(isinstance(name, str) and name.isidentifier() for name in self.sandbox_modules):
+            raise ValueError(f"sandbox_modules is {self.sandbox_modules!r}, must be names of packages, without dots")
 
     @property
     def prices(self) -> Prices:
@@ -93,4 +102,8 @@ def _parse(data: Any) -> Deployment:
     tiers = {tier["name"]: Tier(**tier) for tier in data["tiers"]}
     if not tiers:
         raise ValueError("tiers is empty, must hold at least one")
-    return Deployment(data["family"], Path(data["plans"]), tiers, data.get("sandbox_price_per_cpu_s", 0.0))
+    modules = data.get("sandbox_modules", [])
+    if not isinstance(modules, list):
+        raise ValueError(f"sandbox_modules is {modules!r}, must be a list of names of packages")
+    given = {name: data[name] for name in ("sandbox_price_per_cpu_s", "max_prompt_bytes") if name in data}
+    return Deployment(data["family"], Path(data["plans"]), tiers, sandbox_modules=tuple(modules), **given)

@@ -18,6 +18,10 @@ class StepTrace:
     """accept, escalate, or skipped: the tier failed."""
     reason: str
     """Why, in words."""
+    finish_reason: str = ""
+    """Of its best answer: stop, or length where the token limit cut it."""
+    problem: str | None = None
+    """Why its best answer cannot run here, in words."""
     solutions: int = 0
     n_test_lines: int = 0
     score: float = 0.0
@@ -58,9 +62,12 @@ class Trace:
 
     plan: str
     entry_point: str | None
+    """The function under test, with its classes."""
+    tested: str
+    """How test lines begin to use it; empty if nothing was tested."""
     answered_by: str
     note: str | None
-    """Why no tests were run, or why the answer is not an accepted one; None in the ordinary case."""
+    """Why no tests were run, or why the answer is not whole or not an accepted one; None in the ordinary case."""
     steps: tuple[StepTrace, ...]
     wall_ms: float
 

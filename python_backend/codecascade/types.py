@@ -30,8 +30,24 @@ class Task:
     """What to complete."""
 
     prompt: str
+    """It ends where the code is to go on."""
     entry_point: str | None = None
-    """The function that tests call; None: there is nothing to test."""
+    """The function that tests call, with its classes: Stack.push. None: there is nothing to test."""
+    suffix: str = ""
+    """What follows the code that is to be written."""
+    expression: str = ""
+    """How a test line begins to use the function, where its name is not enough: Stack().push."""
+    untested: str | None = None
+    """Why tests would say nothing, in words. Then none are asked for."""
+
+    @property
+    def testable(self) -> bool:
+        return self.entry_point is not None and self.untested is None
+
+    @property
+    def tested(self) -> str:
+        """How a test line begins to use the function; empty if there is none."""
+        return self.expression or self.entry_point or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +107,10 @@ class Sample:
     """stop, length or cancelled."""
     line_tokens: tuple[int, ...] = ()
     """(lines,) tokens of a sample that ends after each line; empty where the runtime cannot end a sample at a line."""
+    stop_word: str = ""
+    """The stop word that ended the text, which is cut from it; empty if something else did."""
+    continued_prompt_tokens: int = 0
+    """Tokens of the second prompt that the text was asked for with, if it was ended too early (see codecascade.tiers.live)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +125,8 @@ class Candidate:
     """Why the source is no program here, in words; None: it is one."""
     cut: bool = False
     """Whether the token limit ended the answer before the code was whole."""
+    tokens: int = 0
+    """What the answer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +145,8 @@ class TierSamples:
     test_lines: tuple[TestLine, ...]
     prompt_tokens: int
     completion_tokens: int
+    problem: str | None = None
+    """Why there are no test lines although some were asked for, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +182,8 @@ class Score:
     """Its n_s · n_t: the lines it passes times the candidates that pass the same line."""
     pairs: int
     """Candidates × lines; 0 if nothing was tested."""
+    cut: bool = False
+    """Whether the token limit ended its answer."""
 
     @property
     def value(self) -> float:

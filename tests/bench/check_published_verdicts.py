@@ -22,7 +22,9 @@ import numpy as np
 from codecascade.errors import CascadeError
 from codecascade.sandbox import Limits, SandboxPool
 from codecascade.scoring import score_candidates
-from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
+from codecascade.texts.prompts import tests_prompt
+from codecascade.texts.test_lines import published_test_lines
+from codecascade.types import Candidate, Task, Verdict, VerdictMatrix
 from codecascade_client.datasets.load import HUMANEVAL, load_dataset
 from codecascade_client.recording.published import read_draws, read_stages
 from codecascade_client.recording.recording import GREEDY, Draw, PublishedStep, StepOption, Unit
@@ -96,7 +98,8 @@ async def compare(unit: Unit, stage: PublishedStep, draw: Draw, entry_point: str
     """Why this row disagrees; empty if it does not."""
     published = Pair(stage.n_s, stage.n_t, stage.pairs)
     programs = [Candidate(AS_MAIN + sample.text) for sample in draw.solutions]
-    lines = [line for sample in draw.tests[LINES] for line in test_lines(sample.text, entry_point)]
+    prompt = tests_prompt("alpaca", Task("", entry_point), LINES)
+    lines = [line for sample in draw.tests[LINES] for line in published_test_lines(prompt, sample.text, LINES).values()]
     matrix = await pools.usual.run(programs, lines)
     if best_pair(matrix) == published:
         return ""
@@ -117,11 +120,6 @@ async def compare(unit: Unit, stage: PublishedStep, draw: Draw, entry_point: str
     if published.n_s <= here.n_s and published.n_t <= here.n_t:
         return "fewer passes published than every run here gives (the authors' limit was wall time)"
     return UNEXPLAINED
-
-
-def test_lines(text: str, entry_point: str) -> list[TestLine]:
-    primed = f"assert {entry_point}{text}".split("\n")
-    return [TestLine(line) for line in primed[:LINES] if line.startswith("assert")]
 
 
 def best_pair(matrix: VerdictMatrix) -> Pair:

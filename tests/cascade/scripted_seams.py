@@ -13,9 +13,9 @@ COMPLETION_TOKENS = 10  # of every scripted answer
 CPU_S = 0.25  # of every scripted candidate
 
 
-def answer(*sources: str, tests: Sequence[str] = ("assert f() == 1",)) -> TierSamples:
+def answer(*sources: str | Candidate, tests: Sequence[str] = ("assert f() == 1",)) -> TierSamples:
     return TierSamples(
-        tuple(Candidate(source) for source in sources),
+        tuple(source if isinstance(source, Candidate) else Candidate(source) for source in sources),
         tuple(TestLine(line) for line in tests),
         prompt_tokens=PROMPT_TOKENS,
         completion_tokens=COMPLETION_TOKENS,

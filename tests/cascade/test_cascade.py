@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import pytest
 from codecascade.cascade import NOTHING_TO_TEST, Answer, run_cascade
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.evidence import stubs
 from codecascade.prices import Prices, TokenPrice
 from codecascade.trace import cost_of
-from codecascade.types import Plan, PlanStep, Task, Verdict
+from codecascade.types import Candidate, Plan, PlanStep, Task, Verdict
 
 from tests.cascade.scripted_seams import COMPLETION_TOKENS, CPU_S, PROMPT_TOKENS, ScriptedSandbox, ScriptedTiers, answer
 
@@ -116,11 +118,86 @@ async def test_a_sandbox_that_fails_is_not_a_verdict() -> None:
     assert answered.trace.steps[0].decision == "escalate"
 
 
+async def test_a_line_that_cannot_fail_neither_speaks_for_a_candidate_nor_is_it_free() -> None:
+    tiers = ScriptedTiers(
+        {"small": answer("a", "b", tests=["assert f() != 5", "assert f() == 1"]), "large": answer("c", tests=())}
+    )
+    trial = {stub.source: [PASS] for stub in stubs(TASK)}
+    answered = await complete(tiers, ScriptedSandbox({**trial, "a": [FAIL], "b": [FAIL]}))
+    step = answered.trace.steps[0]
+    assert (step.decision, step.score, step.n_test_lines, step.sandbox_s) == ("escalate", 0.0, 1, 4 * CPU_S)
+
+
+async def test_lines_that_cannot_fail_are_no_tests() -> None:
+    tiers = ScriptedTiers({"small": answer("a", "b", tests=["assert f() != 5"]), "large": answer("c", tests=())})
+    answered = await complete(tiers, ScriptedSandbox({stub.source: [PASS] for stub in stubs(TASK)}))
+    step = answered.trace.steps[0]
+    assert (step.reason, step.n_test_lines, step.sandbox_s) == ("the tier wrote no usable test line", 0, 2 * CPU_S)
+
+
+async def test_solutions_whose_tests_failed_escalate_with_the_reason_and_cost_what_they_did() -> None:
+    untested = replace(answer("a", "b", tests=()), problem="the tier wrote no tests: tier small: gone")
+    answered = await complete(ScriptedTiers({"small": untested, "large": answer("c", tests=())}), ScriptedSandbox({}))
+    small = answered.trace.steps[0]
+    assert (small.decision, small.reason) == ("escalate", "the tier wrote no tests: tier small: gone")
+    assert small.completion_tokens == COMPLETION_TOKENS
+    assert answered.tier == "large"
+
+
 async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier() -> None:
     tiers = ScriptedTiers({"large": answer("print(1)", tests=())})
     answered = await complete(tiers, ScriptedSandbox({}), task=Task("# print one\n"))
     assert tiers.asked == [PlanStep("large", k=0)]
-    assert (answered.candidate.source, answered.trace.note) == ("print(1)", NOTHING_TO_TEST)
+    assert (answered.candidate.source, answered.trace.note) == ("print(1)", f"no tests were run: {NOTHING_TO_TEST}")
+    assert (answered.trace.entry_point, answered.trace.tested) == (None, "")
+
+
+async def test_what_tests_would_say_nothing_about_is_completed_greedily_and_the_note_says_why() -> None:
+    tiers = ScriptedTiers({"large": answer("class S: ...", tests=())})
+    task = Task("class S:\n", "S.push", untested="class S needs arguments: size")
+    answered = await complete(tiers, ScriptedSandbox({}), task=task)
+    assert tiers.asked == [PlanStep("large", k=0)]
+    assert answered.trace.note == "no tests were run: class S needs arguments: size"
+    assert (answered.trace.entry_point, answered.trace.tested) == ("S.push", "")
+
+
+async def test_the_trace_says_what_was_tested() -> None:
+    task = Task("class S:\n", "S.push", expression="S().push")
+    tiers = ScriptedTiers({"small": answer("a", "b", tests=("assert S().push(1) == 1",))})
+    answered = await complete(tiers, ScriptedSandbox({"a": [PASS], "b": [PASS]}), task=task)
+    assert (answered.trace.entry_point, answered.trace.tested) == ("S.push", "S().push")
+
+
+async def test_a_cut_answer_is_not_accepted_where_there_is_a_next_tier() -> None:
+    cut = Candidate("a", cut=True, tokens=64)
+    tiers = ScriptedTiers({"small": answer(cut, cut), "large": answer("c", tests=())})
+    answered = await complete(tiers, ScriptedSandbox({"a": [PASS]}))
+    assert (answered.tier, answered.trace.note) == ("large", None)
+    step = answered.trace.steps[0]
+    assert (step.decision, step.finish_reason) == ("escalate", "length")
+    assert step.reason == "score 1.000, but the answer was cut after 64 tokens, by max_tokens or the end of the context"
+
+
+async def test_of_equally_good_answers_a_whole_one_is_taken() -> None:
+    tiers = ScriptedTiers({"small": answer(Candidate("a", cut=True), "b")})
+    answered = await complete(tiers, ScriptedSandbox({"a": [PASS], "b": [PASS]}))
+    assert (answered.candidate.source, answered.trace.steps[0].finish_reason) == ("b", "stop")
+
+
+async def test_the_last_tiers_cut_answer_is_returned_and_the_note_says_so() -> None:
+    tiers = ScriptedTiers({"small": answer("a", "b"), "large": answer(Candidate("c", cut=True, tokens=512), tests=())})
+    answered = await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))
+    assert (answered.candidate.source, answered.tier) == ("c", "large")
+    assert answered.trace.note == "the answer was cut after 512 tokens, by max_tokens or the end of the context"
+
+
+async def test_the_reason_names_what_keeps_the_answers_from_running() -> None:
+    problem = "it imports numpy, not among the deployment's sandbox_modules"
+    tiers = ScriptedTiers({"small": answer("a", Candidate("b", problem=problem)), "large": answer("c", tests=())})
+    answered = await complete(tiers, ScriptedSandbox({"a": [FAIL], "b": [FAIL]}))
+    step = answered.trace.steps[0]
+    assert step.reason == f"score 0.000 < threshold 0.6; 1 of 2 answers cannot run: {problem}"
+    assert step.problem == problem
 
 
 async def test_the_trace_is_plain_json_with_the_cost_in_it() -> None:

@@ -277,6 +277,16 @@ def test_as_many_candidates_run_as_the_sandbox_has_cores() -> None:
     assert environment(sandbox)["CODECASCADE_SANDBOX_WORKERS"] == "7"
 
 
+@pytest.mark.parametrize("server", ["sandbox", "cascade"])
+def test_the_sandbox_offers_the_packages_of_the_deployment(server: str) -> None:
+    together = server == "cascade"
+    listed = json.dumps({**chart.deployment("qwen2.5-coder"), "sandbox_modules": ["numpy", "pandas"]})
+    objects = release(deployment=listed, **{"sandbox.separate": not together})
+    assert environment(named(objects, "Deployment", server))["CODECASCADE_SANDBOX_MODULES"] == "numpy,pandas"
+    plain = release(**{"sandbox.separate": not together})
+    assert "CODECASCADE_SANDBOX_MODULES" not in environment(named(plain, "Deployment", server))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_group_gets_gpus_and_renders_its_tiers_for_them(family: str) -> None:
     objects = release(family)

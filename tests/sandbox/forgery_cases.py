@@ -89,6 +89,118 @@ FORGERIES = [
             "assert f(1) > 12345", (BLIND,)),
     program("pretends to be a number", "class A:\n    __class__ = int\ndef f(x):\n    return A()",
             "assert isinstance(f(1), int)", (BLIND,)),
+    program("always true", """
+        class A:
+            def __bool__(self):
+                return True
+            __eq__ = __contains__ = __lt__ = lambda self, other: True
+        def f(x):
+            return A()
+        """, modes=(BLIND,)),
+    program("metaclass that says yes", """
+        class M(type):
+            __instancecheck__ = __subclasscheck__ = __eq__ = __contains__ = lambda cls, other: True
+            __hash__ = type.__hash__
+            def __getattribute__(cls, name):
+                return (lambda *arguments: True) if name == '__eq__' else (cls, int)
+        class A(metaclass=M):
+            pass
+        def f(x):
+            return A
+        """, modes=(BLIND,)),
+    program("class with false bases", """
+        class M(type):
+            __mro__ = (int, object)
+        class A(metaclass=M):
+            __mro__ = __bases__ = (int, object)
+            __class__ = property(lambda self: int)
+        def f(x):
+            return A()
+        """, "assert isinstance(f(1), int)", (BLIND,)),
+    *[
+        program(f"{base} that is always equal", f"""
+            import collections, decimal, fractions
+            class A({base}):
+                def __eq__(self, other):
+                    return True
+                __ne__ = __hash__ = None
+            def f(x):
+                return A({arguments})
+            """, modes=(BLIND,))
+        for base, arguments in (
+            ("int", "1"), ("str", "'a'"), ("tuple", "(1,)"), ("dict", ""), ("decimal.Decimal", "1"), ("fractions.Fraction", "1"),
+            ("collections.deque", "[1]"), ("collections.namedtuple('N', 'x')", "1"), ("collections.UserList", "[1]"),
+            ("bytearray", "b'a'"),
+        )
+    ],
+    program("member that is always equal", """
+        import enum
+        class A(enum.IntEnum):
+            X = 1
+            def __eq__(self, other):
+                return True
+        def f(x):
+            return A.X
+        """, modes=(BLIND,)),
+    program("list of things that are equal", """
+        class A:
+            def __eq__(self, other):
+                return True
+        def f(x):
+            return [A(), A()]
+        """, "assert f(1) == [1, 2]", (BLIND,)),
+    program("iterator of things that are equal", """
+        class A:
+            def __eq__(self, other):
+                return True
+        def f(x):
+            yield A()
+        """, "assert 12345 in f(1)", (BLIND,)),
+    program("key that is equal", """
+        class A:
+            def __eq__(self, other):
+                return True
+            def __hash__(self):
+                return hash('a')
+        def f(x):
+            return {A(): 1}
+        """, "assert f(1) == {'a': 1}", (BLIND,)),
+    program("fraction that compares otherwise", """
+        import fractions
+        fractions.Fraction.__eq__ = lambda self, other: True
+        def f(x):
+            return fractions.Fraction(1)
+        """, modes=(BLIND,)),
+    program("own classes in the library's place", """
+        import collections, decimal
+        class A:
+            __module__ = 'decimal'
+            def __eq__(self, other):
+                return True
+            def __str__(self):
+                return 'sNaN'
+        A.__name__ = A.__qualname__ = 'Decimal'
+        decimal.Decimal = collections.deque = A
+        def f(x):
+            return A()
+        """, modes=(BLIND,)),
+    program("false dataclass", """
+        class A:
+            __dataclass_fields__ = {}
+        exec('def __eq__(self, other): return True', vars_ := {})
+        A.__eq__ = vars_['__eq__']
+        def f(x):
+            return A()
+        """, modes=(BLIND,)),
+    program("change what describes", """
+        import sys
+        for name, module in list(sys.modules.items()):
+            for attribute in ('describe', '_tagged', '_truth', 'dumps'):
+                if hasattr(module, attribute):
+                    setattr(module, attribute, lambda *arguments: '12345')
+        def f(x):
+            return 1
+        """),
     program("hostile class", """
         class M(type):
             def __eq__(cls, other):

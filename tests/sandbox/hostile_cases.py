@@ -78,7 +78,40 @@ NETWORK = [
     reaches("udp send", "import socket; socket.socket(2, 2).sendto(b'x', ('127.0.0.1', PORT))", control=True),
     reaches("unix socket by path", "import socket; socket.socket(socket.AF_UNIX).connect(SOCKET)", control=True),
     reaches("abstract unix socket", "import socket; socket.socket(socket.AF_UNIX).connect(ABSTRACT)", control=True),
-    reaches("socket pair", "import socket; socket.socketpair()", control=True),
+    reaches("pair of datagram sockets", "import socket; socket.socketpair(type=socket.SOCK_DGRAM)", control=True),
+    reaches("pair of packet sockets", "import socket; socket.socketpair(type=socket.SOCK_SEQPACKET)", control=True),
+    reaches("pair of another family", "import socket; socket.socketpair(socket.AF_TIPC, socket.SOCK_STREAM)"),
+    reaches("send from a pair to an address", """
+        import socket
+        a, b = socket.socketpair()
+        a.sendto(b'x', ABSTRACT)
+        """),
+    reaches("send a descriptor", """
+        import array, socket
+        a, b = socket.socketpair()
+        a.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0]))])
+        """, control=True),
+    reaches("connect a pair elsewhere", "import socket; socket.socketpair()[0].connect(ABSTRACT)"),
+    reaches("name a pair", "import socket; socket.socketpair()[0].bind('\\0name')"),
+    reaches("change a pair's options", """
+        import socket
+        socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 30)
+        """, control=True),
+    reaches("network by an event loop", """
+        import asyncio
+        asyncio.run(asyncio.open_connection('127.0.0.1', PORT))
+        """, control=True),
+    reaches("local socket by an event loop", """
+        import asyncio
+        asyncio.run(asyncio.open_unix_connection(SOCKET))
+        """, control=True),
+    reaches("process by an event loop", """
+        import asyncio
+        async def run():
+            await (await asyncio.create_subprocess_exec('true')).wait()
+        asyncio.run(run())
+        """, control=True),
+    reaches("thread by an event loop", "import asyncio; asyncio.run(asyncio.to_thread(int))", control=True),
     reaches("netlink", "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)", control=True),
     reaches("packet socket", "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)"),
     reaches("kernel crypto socket", "import socket; socket.socket(38, socket.SOCK_SEQPACKET, 0)"),
@@ -320,6 +353,17 @@ RESOURCES = [
         open('d/e/f', 'w').close()
         raise OSError
         """),
+    reaches("make shared descriptors non-blocking", """
+        import os
+        for fd in range(3):
+            os.set_blocking(fd, False)
+        raise OSError
+        """),
+    reaches("many events", """
+        import select
+        kept = [select.epoll() for _ in range(1000)]
+        """),
+    reaches("many pairs", "import socket\nkept = [socket.socketpair() for _ in range(1000)]"),
     reaches("many descriptors", "import os\nfor _ in range(1000):\n    os.dup(0)"),
     reaches("many pipes", "import os\nfor _ in range(1000):\n    os.pipe()"),
 ]  # fmt: skip

@@ -57,7 +57,7 @@ async def test_the_strongest_available_level_is_chosen() -> None:
 
 
 def test_a_limit_that_cannot_be_set_is_named() -> None:
-    sentence = refusal("sealed", before="resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
+    sentence = refusal("landlock", before="resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
     assert "setrlimit RLIMIT_FSIZE: Operation not permitted" in sentence
 
 

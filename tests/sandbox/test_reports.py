@@ -65,6 +65,9 @@ def test_a_program_without_lines_is_done_when_it_has_run() -> None:
         (3 << 8, False, DIED, "exited with 3"),
         (signal.SIGSEGV, False, DIED, "killed by SIGSEGV"),
         (signal.SIGXCPU, False, TIMEOUT, "killed by SIGXCPU"),
+        (signal.SIGRTMIN, False, DIED, "killed by SIGRTMIN"),
+        *((number, False, DIED, f"killed by signal {number}") for number in range(signal.SIGRTMIN + 1, signal.SIGRTMAX)),
+        (32, False, DIED, "killed by signal 32"),
         (signal.SIGKILL, True, TIMEOUT, "timeout"),
     ],
 )

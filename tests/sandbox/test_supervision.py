@@ -78,6 +78,44 @@ async def test_a_candidate_on_which_two_zygotes_die_has_no_verdict() -> None:
         assert (await pool.run([GOOD], [LINE])).passed.all()
 
 
+@pytest.mark.parametrize(("workers", "requests"), [(1, 1), (2, 1), (1, 8), (3, 8)])
+async def test_requests_wait_while_zygotes_that_died_are_replaced(workers: int, requests: int) -> None:
+    async with SandboxPool(workers, "sealed", limits=LIMITS) as pool:
+        for zygote in children(os.getpid()):
+            os.kill(zygote, signal.SIGKILL)
+        runs = [
+            pool.run([Candidate(f"def f(x):\n    return x + {n}")], [TestLine(f"assert f(0) == {n}")]) for n in range(requests)
+        ]
+        assert all(matrix.passed.all() for matrix in await asyncio.gather(*runs))
+        assert pool.stats.zygotes_started <= 2 * workers
+
+
+async def test_a_request_that_comes_while_the_only_zygote_is_replaced_waits_too() -> None:
+    async with SandboxPool(1, "sealed", limits=LIMITS) as pool:
+        first = asyncio.ensure_future(pool.run([ENDLESS], [LINE]))
+        await kill_busy_zygote()
+        (dead,) = children(os.getpid())
+        await until(lambda: children(os.getpid()) not in (set(), {dead}))  # its replacement starts
+        assert (await pool.run([GOOD], [LINE])).passed.all()
+        assert Verdict((await first).verdicts[0, 0]) is Verdict.TIMEOUT
+
+
+async def test_a_pool_that_is_closed_while_a_zygote_is_replaced_leaves_no_process() -> None:
+    before = descendants(os.getpid())
+    pool = SandboxPool(1, "sealed", limits=LIMITS)
+    await pool.start()
+    (zygote,) = children(os.getpid()) - before
+    os.kill(zygote, signal.SIGKILL)
+    run = asyncio.ensure_future(pool.run([GOOD], [LINE]))
+    await until(lambda: children(os.getpid()) - before not in (set(), {zygote}))
+    await pool.close()
+    with pytest.raises(SandboxUnavailable, match="the sandbox is closed"):
+        await run
+    with pytest.raises(SandboxUnavailable, match="the sandbox is closed"):
+        await pool.run([GOOD], [LINE])
+    assert descendants(os.getpid()) == before
+
+
 async def test_a_cancelled_run_ends_its_child_and_leaves_the_zygote() -> None:
     async with SandboxPool(1, "sealed", limits=PATIENT) as pool:
         zygotes = descendants(os.getpid())

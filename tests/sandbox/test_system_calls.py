@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import socket
 import termios
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_arm64_lacks_only_calls_that_have_a_newer_form() -> None:
         "unlink",
         "rmdir",
     }
-    older |= {"mkdir", "rename", "fork", "vfork", "chmod"}
+    older |= {"mkdir", "rename", "fork", "vfork", "chmod", "epoll_wait"}
     assert set(syscalls.X86_64) - set(syscalls.ARM64) == older
 
 
@@ -63,4 +64,10 @@ def test_a_child_loses_what_only_its_zygote_needs() -> None:
 
 def test_commands_that_are_allowed_are_the_harmless_ones() -> None:
     assert set(seccomp.FCNTL) == {fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL}
-    assert set(seccomp.IOCTL) == {termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONREAD}
+    assert set(seccomp.IOCTL) == {termios.TCGETS, termios.FIOCLEX, termios.FIONCLEX, termios.FIONREAD, termios.FIONBIO}
+
+
+def test_the_pairs_of_sockets_that_are_allowed_are_streams_within_a_process() -> None:
+    flags = (0, socket.SOCK_CLOEXEC, socket.SOCK_NONBLOCK, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    assert socket.AF_UNIX == seccomp.PAIR_FAMILY
+    assert set(seccomp.PAIR_TYPES) == {socket.SOCK_STREAM | flag for flag in flags}

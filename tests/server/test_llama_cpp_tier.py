@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from codecascade.texts.prompts import solution_prompt
+from codecascade.types import Task
 from codecascade_build.errors import BuildError
 from codecascade_build.recipes import LlamaCpp, load_recipe
 from codecascade_build.render.llama_cpp import settings, tier_config
 from codecascade_build.render.repository import model_source
 from codecascade_build.server.process import RunningServer
+from codecascade_client.client import CascadeClient
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -47,6 +50,7 @@ def test_there_is_one_row_per_sequence(client: InferenceServerClient) -> None:
         "line_tokens": [2, 5, 2, 5],
         "prompt_tokens": [8],
         "finish_reason": [b"stop", b"stop"],
+        "stop_word": [b"6\n7", b"6\n7"],
     }
 
 
@@ -75,6 +79,25 @@ def test_a_prompt_that_leaves_no_room_in_the_context_is_refused_and_the_tier_ans
         "invalid request: text_input has 6000 tokens, must have 4095 or fewer: the context holds 4096, completion included"
     )
     assert generate(client, text_input=COUNTING, max_tokens=1)["text_output"] == [b"5"]
+
+
+def test_a_chat_whose_code_alone_is_too_long_is_refused_by_the_code_s_tokens(client: InferenceServerClient) -> None:
+    prompt = solution_prompt("chatml", Task("1\n" * 3000), once=True)
+    sentence = refusal(client, SMALL, inputs(text_input=prompt.text, literal_ranges=list(prompt.literal_ranges)))
+    assert sentence.startswith("invalid request: the prompt has 6000 tokens without its template, must have 40")
+
+
+async def test_a_special_token_in_a_docstring_changes_no_answer_of_the_cascade(qwen_server: RunningServer) -> None:
+    """The twin of a prompt whose mark is no token is answered alike."""
+    async with CascadeClient(qwen_server.grpc) as cascade:
+
+        async def answer(mark: str) -> str:
+            docstring = f'"""Return the sum of a and b. The record ends with {mark}."""'
+            answered = await cascade.complete(f"def add(a, b):\n    {docstring}\n")
+            assert docstring in answered.text
+            return answered.text.partition(docstring)[2]
+
+        assert await answer("<|im_end|>") == await answer("[END]") == "\n    return a + b\n"
 
 
 def test_a_cancel_over_grpc_frees_the_tier(client: InferenceServerClient) -> None:

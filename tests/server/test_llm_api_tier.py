@@ -43,7 +43,7 @@ def tensor(name: str, datatype: str, values: list[Any], dtype: Any) -> InferInpu
 
 def generate(client: InferenceServerClient, text: str, *more: InferInput) -> dict[str, list[Any]]:
     result = client.infer(TIER, [tensor("text_input", "BYTES", [text.encode()], np.object_), *more])
-    names = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason")
+    names = ("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason", "stop_word")
     return {name: result.as_numpy(name).tolist() for name in names}
 
 
@@ -61,6 +61,7 @@ def test_there_is_one_row_per_sequence(client: InferenceServerClient) -> None:
         "line_tokens": [4, 4],
         "prompt_tokens": [2],
         "finish_reason": [b"stop", b"stop"],
+        "stop_word": [b"de", b"de"],
     }
 
 

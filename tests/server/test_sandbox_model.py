@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -98,6 +99,21 @@ def test_metrics_count_runs_and_verdicts(client: InferenceServerClient, server: 
         pass
     assert counted("verdicts.*fail.*") == before[1] + 1
     assert counted("zygotes_started.*") >= 1
+
+
+def test_offers_the_packages_of_the_deployment(start_server: StartServer, tmp_path: Path) -> None:
+    tier = {"name": "t", "style": "chatml", "context_tokens": 1, "max_completion_tokens": 1, "price_per_mtok": 0}
+    listed = {"format": 1, "family": "f", "plans": "plans.json", "tiers": [tier], "sandbox_modules": ["numpy"]}
+    (tmp_path / "deployment.json").write_text(json.dumps(listed))
+    shutil.copytree(ROOT / "model_repository" / "sandbox", tmp_path / "models" / "sandbox")
+    with InferenceServerClient(start_server([tmp_path / "models"], tmp_path / "deployment.json").grpc) as client:
+        result = judge(client, ["import numpy\ndef f(x):\n    return numpy.mean(x)\n"], ["assert f([1, 2]) == 1.5"])
+    assert result.as_numpy("verdicts").tolist() == [[0]]
+
+
+def test_offers_no_packages_without_one(client: InferenceServerClient) -> None:
+    result = judge(client, ["import numpy\n"], ["assert True"])
+    assert result.as_numpy("verdicts").tolist() == [[2]]
 
 
 async def test_gives_the_verdicts_of_the_other_server(sandbox: RemoteSandbox) -> None:

@@ -41,6 +41,8 @@ class TierUnderTest:
     """Is completed greedily by several lines."""
     stop: str
     """A word in these lines, not at their start."""
+    special: str = "<|im_end|>"
+    """The name of a special token of its model."""
     counts_lines: bool = True
     """Whether the tier can end a sequence at a line."""
 
@@ -93,7 +95,7 @@ def tier(request: pytest.FixtureRequest) -> TierUnderTest:
     if request.param == "remote":
         return RemoteTier(running, "small", ASSERTS, stop="assert add(3")
     if request.param == "llm_api":
-        return TierUnderTest(running, QWEN, "xm", stop="qr")
+        return TierUnderTest(running, QWEN, "xm", stop="qr", special="<end>")
     return TierUnderTest(running, QWEN, COUNTING, stop="7\n8", counts_lines=request.param == "llama_cpp")
 
 
@@ -117,7 +119,7 @@ def test_the_server_declares_the_tensors_of_the_table(tier: TierUnderTest) -> No
 
 def test_there_is_one_row_per_sequence_and_one_prompt(tier: TierUnderTest) -> None:
     answer = tier.generate(text_input=tier.prompt, max_tokens=6, num_return_sequences=3)
-    assert [len(answer[name]) for name in ("text_output", "completion_tokens", "finish_reason")] == [3, 3, 3]
+    assert [len(answer[name]) for name in ("text_output", "completion_tokens", "finish_reason", "stop_word")] == [3, 3, 3, 3]
     assert len(answer["line_tokens"]) == sum(lines(answer))
     assert len(answer["prompt_tokens"]) == 1
     assert answer["prompt_tokens"][0] > 0
@@ -138,12 +140,12 @@ def test_the_same_seed_gives_the_same_texts_however_many_are_asked_for(tier: Tie
 
 def test_a_sequence_ends_at_its_limit_and_says_so(tier: TierUnderTest) -> None:
     answer = tier.generate(text_input=tier.prompt, max_tokens=2)
-    assert (answer["completion_tokens"], answer["finish_reason"]) == ([2], [b"length"])
+    assert (answer["completion_tokens"], answer["finish_reason"], answer["stop_word"]) == ([2], [b"length"], [b""])
 
 
-def test_a_stop_word_is_cut_from_the_text(tier: TierUnderTest) -> None:
+def test_a_stop_word_is_cut_from_the_text_and_named(tier: TierUnderTest) -> None:
     answer = tier.generate(text_input=tier.prompt, max_tokens=24, stop_words=["never written", tier.stop])
-    assert answer["finish_reason"] == [b"stop"]
+    assert (answer["finish_reason"], answer["stop_word"]) == ([b"stop"], [tier.stop.encode()])
     assert tier.stop.encode() not in answer["text_output"][0]
     beyond = tier.generate(text_input=tier.prompt, max_tokens=24)["text_output"][0]
     assert beyond.partition(tier.stop.encode())[0] == answer["text_output"][0]
@@ -168,13 +170,43 @@ def test_a_sequence_that_ends_after_its_lines_costs_what_line_tokens_say(tier: T
         assert set(whole["line_tokens"]) == set(whole["completion_tokens"])
 
 
+def test_a_special_token_is_plain_text_in_a_literal_range_alone(tier: TierUnderTest) -> None:
+    def tokens(text: str, *literal_ranges: int) -> int:
+        answer = tier.generate(text_input=text, max_tokens=1, literal_ranges=list(literal_ranges))
+        return int(answer["prompt_tokens"][0])
+
+    unit = f"{tier.special} x\n"
+    end, whole = len(tier.special), len(unit)
+    as_special, as_text = tokens(unit), tokens(unit, 0, whole)
+    assert as_special < as_text
+    assert tokens(unit + unit) == 2 * as_special
+    assert tokens(unit + unit, 0, end) == tokens(unit + unit, whole, whole + end) == as_special + as_text
+    assert tokens(unit + unit, 0, 2 * whole) == 2 * as_text
+    assert tokens(tier.prompt, 0, len(tier.prompt)) == tokens(tier.prompt)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "sentence"),
+    [
+        ([1], "literal_ranges has 1 offsets, must have a start and an end for each range"),
+        ([0, 5], "literal_ranges[1] is 5, must be 1 to 4: offsets rise"),
+        ([3, 1], "literal_ranges[1] is 1, must be 4 to 4: offsets rise"),
+        ([-1, 2], "literal_ranges[0] is -1, must be 0 to 4: offsets rise"),
+        ([0, 2], "literal_ranges[1] is 2, must be where a character begins: that byte is inside one"),
+    ],
+    ids=str,
+)
+def test_ranges_that_are_none_are_refused(tier: TierUnderTest, offsets: list[int], sentence: str) -> None:
+    assert tier.refusal(text_input="aéb", literal_ranges=offsets) == sentence
+
+
 def refused_numbers() -> list[tuple[str, float]]:
     """Just outside of every range in the table that its type can leave."""
     refused: list[tuple[str, float]] = []
     for tensor in INPUTS:
         if tensor.datatype == "FP32":
             refused += [(tensor.name, tensor.low - 0.5), (tensor.name, tensor.high + 0.5), (tensor.name, float("nan"))]
-        elif tensor.datatype == "INT32":
+        elif tensor.datatype == "INT32" and tensor.length == 1:
             refused += [(tensor.name, tensor.low - 1), (tensor.name, -(2**31))]
             refused += [(tensor.name, tensor.high + 1)] if 0 < tensor.high < 2**31 - 1 else []
     return [*refused, ("max_tokens", 2**31 - 1)]

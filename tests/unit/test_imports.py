@@ -1,4 +1,4 @@
-"""Imports point one way: codecascade_client → codecascade → standard library, NumPy. Rules are by folder, the longest wins."""
+"""Imports point one way: codecascade_client → codecascade → few packages. Rules are by folder, the longest wins."""
 
 import ast
 import subprocess
@@ -19,6 +19,7 @@ CLIENT = Path(codecascade_client.__file__).parent
 CORE_PACKAGES: Mapping[str, set[str]] = {
     "": {"numpy"},
     "sandbox": set(),
+    "texts/answers.py": {"markdown_it"},
     "sandbox/pool.py": {"numpy"},
     "tiers/llama_cpp.py": {"xllamacpp"},
     "tiers/trtllm": {"numpy", "tensorrt_llm", "transformers"},
@@ -30,7 +31,7 @@ CORE_PACKAGES: Mapping[str, set[str]] = {
 # Folders and files of `codecascade` that a folder may import, itself apart.
 CORE_FOLDERS: Mapping[str, set[str]] = {
     "": {"texts"},
-    "texts": {"types.py", "errors.py"},
+    "texts": {"types.py", "errors.py", "sandbox/modules.py"},
     "sandbox": {"sandbox/zygote", "types.py", "errors.py"},
     "sandbox/zygote": set(),
     "tiers": {"", "texts"},

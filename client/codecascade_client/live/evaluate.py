@@ -25,6 +25,7 @@ class Result:
 
     task_id: str
     program: str
+    inserted: str  # the program without the prompt
     tier: str
     score: float
     cost_usd: float
@@ -73,7 +74,15 @@ async def evaluate(
             latency_s = time.perf_counter() - started
             verdict = await pool.run_program(task.check_program(answer.text), timeout_s=TESTS_CPU_S)
         result = Result(
-            task.task_id, answer.text, answer.tier, answer.score, answer.cost_usd, answer.trace or {}, verdict, latency_s
+            task.task_id,
+            answer.text,
+            answer.inserted,
+            answer.tier,
+            answer.score,
+            answer.cost_usd,
+            answer.trace or {},
+            verdict,
+            latency_s,
         )
         on_result(result)
         return result

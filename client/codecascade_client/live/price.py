@@ -134,9 +134,11 @@ async def _load(
 
 
 def _request(tier: Tier, task: Task, seed: int, max_tokens: int) -> GenerateRequest:
+    prompt = solution_prompt(tier.style, task)
     return GenerateRequest(
         tier=tier.name,
-        text_input=solution_prompt(tier.style, task).text,
+        text_input=prompt.text,
+        literal_ranges=prompt.literal_ranges,
         stop_words=(),
         max_tokens=min(max_tokens, tier.max_completion_tokens),
         temperature=TEMPERATURE,

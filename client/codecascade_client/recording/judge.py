@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+from codecascade.evidence import doubtful_lines, evidence_in, stubs
 from codecascade.sandbox import SandboxPool
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import solution_prompt, tests_prompt
-from codecascade.texts.test_lines import extract_test_lines
+from codecascade.texts.test_lines import extract_test_lines, published_test_lines
 from codecascade.types import Candidate, Task, TestLine, Verdict
 
 from codecascade_client.datasets.humaneval import TESTS_CPU_S
@@ -32,25 +33,39 @@ class PooledTests:
 
     lines: tuple[TestLine, ...]
     samples: tuple[int, ...]  # (lines,) the sample that a line comes from
-    numbers: tuple[int, ...]  # (lines,) its place in that sample, from 1
+    numbers: tuple[int, ...]  # (lines,) the line of that sample, from 1, on which it ends
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[TestLine, int, int]]) -> PooledTests:
+        """rows: line, sample, number."""
+        columns = tuple(zip(*rows, strict=True))
+        return cls(*columns) if columns else cls((), (), ())
+
+    def only(self, kept: Collection[TestLine]) -> PooledTests:
+        rows = zip(self.lines, self.samples, self.numbers, strict=True)
+        return self.of(row for row in rows if row[0] in kept)
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """The programs and test lines that a unit's texts hold."""
 
+    task: Task
     programs: tuple[Candidate, ...]
     tests: Mapping[int, PooledTests]  # by the number of lines asked for
+    published: bool = False  # every line counts, as for the paper's authors, whether it can fail or not
 
     def sha256(self, asked_lines: int) -> str:
-        """A hash of the programs and of the test lines of one pool."""
-        return sources_sha256(
-            [program.source for program in self.programs] + [line.source for line in self.tests[asked_lines].lines]
-        )
+        """A hash of all that runs for one pool: the programs, the test lines, and the stubs if a line needs them."""
+        lines = self.tests[asked_lines].lines
+        tried = stubs(self.task) if not self.published and doubtful_lines(self.task, lines) else ()
+        return sources_sha256([*(program.source for program in (*self.programs, *tried)), *(line.source for line in lines)])
 
     @property
     def programs_sha256(self) -> str:
-        return sources_sha256(program.source for program in self.programs)
+        """A hash of the programs, and of which of them the token limit ended."""
+        marks = (f"program {index} is cut" for index, program in enumerate(self.programs) if program.cut)
+        return sources_sha256([*(program.source for program in self.programs), *marks])
 
 
 def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
@@ -67,7 +82,8 @@ def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
     judged, truth = folder.judged(), folder.truth()
     missing = {}
     for unit, draw in folder.draws().items():
-        sources = extract(draw, dataset.task(unit.task), folder.manifest.tiers[unit.tier]["style"])
+        style = folder.manifest.tiers[unit.tier]["style"]
+        sources = extract(draw, dataset.task(unit.task), style, published=folder.manifest.published)
         hashes = [judged[unit, lines].sources_sha256 if (unit, lines) in judged else None for lines in sources.tests]
         current = truth[unit].sources_sha256 if unit in truth else None
         if current != sources.programs_sha256 or hashes != [sources.sha256(lines) for lines in sources.tests]:
@@ -75,19 +91,25 @@ def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
     return missing
 
 
-def extract(draw: Draw, task: Task, style: str) -> Sources:
-    """The programs and test lines that a live cascade would take from the texts."""
+def extract(draw: Draw, task: Task, style: str, *, published: bool = False) -> Sources:
+    """The programs and test lines that a live cascade would take from the texts.
+
+    published: take test lines as the paper's authors did.
+    """
     prompt = solution_prompt(style, task)
-    programs = tuple(candidate(task, prompt, sample.text) for sample in draw.solutions)
+    programs = tuple(candidate(task, prompt, sample.text, cut=sample.finish_reason == "length") for sample in draw.solutions)
     tests = {}
     for asked, samples in draw.tests.items():
         prompt_for_tests = tests_prompt(style, task, asked)
         pooled = []
         for index, sample in enumerate(samples):
-            lines = extract_test_lines(task, prompt_for_tests, sample.text, asked, cut=sample.finish_reason == "length")
+            if published:
+                lines = published_test_lines(prompt_for_tests, sample.text, asked)
+            else:
+                lines = extract_test_lines(task, prompt_for_tests, sample.text, asked, cut=sample.finish_reason == "length")
             pooled += [(line, index, number) for number, line in lines.items()]
-        tests[asked] = PooledTests(*zip(*pooled, strict=True)) if pooled else PooledTests((), (), ())
-    return Sources(programs, tests)
+        tests[asked] = PooledTests.of(pooled)
+    return Sources(task, programs, tests, published)
 
 
 async def judge(
@@ -109,16 +131,28 @@ async def judge(
 
 
 async def _judge(sources: Sources, pool: SandboxPool) -> dict[int, Judged]:
-    return {
-        asked: Judged(
-            matrix=await pool.run(sources.programs, tests.lines),
-            lines=tuple(line.source for line in tests.lines),
-            line_samples=tests.samples,
-            line_numbers=tests.numbers,
-            sources_sha256=sources.sha256(asked),
-        )
-        for asked, tests in sources.tests.items()
-    }
+    return {asked: await _judge_pooled(sources, asked, pool) for asked in sources.tests}
+
+
+async def _judge_pooled(sources: Sources, asked: int, pool: SandboxPool) -> Judged:
+    """The seconds that it took to tell which lines are evidence count for the first program, which every plan asks for."""
+    tests, spent_s = await _evidence(sources, asked, pool)
+    matrix = await pool.run(sources.programs, tests.lines)
+    return Judged(
+        matrix=replace(matrix, cpu_s=matrix.cpu_s + spent_s * (np.arange(len(matrix.cpu_s)) == 0)),
+        lines=tuple(line.source for line in tests.lines),
+        line_samples=tests.samples,
+        line_numbers=tests.numbers,
+        sources_sha256=sources.sha256(asked),
+    )
+
+
+async def _evidence(sources: Sources, asked: int, pool: SandboxPool) -> tuple[PooledTests, float]:
+    tests = sources.tests[asked]
+    if sources.published:
+        return tests, 0.0
+    lines, spent_s = await evidence_in(sources.task, tests.lines, pool)
+    return tests.only(set(lines)), spent_s
 
 
 async def _truth(unit: Unit, sources: Sources, dataset: Dataset, pool: SandboxPool) -> Truth:
@@ -127,7 +161,8 @@ async def _truth(unit: Unit, sources: Sources, dataset: Dataset, pool: SandboxPo
     ran = await asyncio.gather(*(pool.run_program(program, timeout_s=TESTS_CPU_S) for program in programs))
     verdict_of: dict[str, Verdict] = dict(zip(programs, ran, strict=True))
     verdicts = [verdict_of[benchmark.check_program(program.source)] for program in sources.programs]
-    return Truth(np.array(verdicts, np.int8), sources.programs_sha256)
+    cut = tuple(program.cut for program in sources.programs)
+    return Truth(np.array(verdicts, np.int8), sources.programs_sha256, cut)
 
 
 def _batches(items: Iterable[T]) -> Iterator[Sequence[T]]:

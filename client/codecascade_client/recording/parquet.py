@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from codecascade_client.errors import RecordingError, WriteFailed
 from codecascade_client.files import UNFINISHED, unfinished_file
 
+LATER = {b"codecascade.later": b"null in older parts, which lack the column"}  # the metadata of such a column
 MERGE_AT = 32  # parts of one table
 _PART = re.compile(r"(?P<table>[a-z]+)-(?P<number>\d{6})\.parquet")
 _OWNER = b"codecascade.recording"
@@ -90,8 +91,16 @@ def _read(path: Path, schema: pa.Schema, owner: str, columns: Sequence[str] | No
     if owned_by != owner:
         raise RecordingError(f"{path} belongs to another recording ({owned_by or 'none'}, not {owner})")
     expected = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    table = _with_later_columns(table, expected)
     if not table.schema.equals(expected):
         raise RecordingError(f"{path} has other columns than a recording of this format")
+    return table
+
+
+def _with_later_columns(table: pa.Table, expected: pa.Schema) -> pa.Table:
+    for field in expected:
+        if field.name not in table.column_names and field.metadata == LATER:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
     return table
 
 

@@ -20,6 +20,7 @@ from codecascade_client.errors import RecordingError, reason
 from codecascade_client.recording.published_prices import PUBLISHED
 from codecascade_client.recording.recording import (
     GREEDY,
+    PUBLISHED_LINES,
     Draw,
     PublishedStep,
     RecordedSample,
@@ -166,7 +167,7 @@ def _manifest(path: Path, units: set[Unit]) -> RecordingManifest:
             "task_ids": sorted({unit.task for unit in units}, key=lambda task: int(task.rpartition("/")[2])),
         },
         tiers={tier: {"price_per_mtok": prices[tier], "style": "alpaca"} for tier in TIERS},
-        settings={},
+        settings={"lines": PUBLISHED_LINES},
         provenance={"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
     )
 

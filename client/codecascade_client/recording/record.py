@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.deployment import Deployment, load_deployment
-from codecascade.errors import InvalidRequest
+from codecascade.errors import CascadeError, InvalidRequest
 from codecascade.texts.prompts import solution_prompt, tests_prompt
-from codecascade.tiers.contract import Generate, GenerateRequest, Generation
-from codecascade.tiers.live import TEMPERATURE, TOP_P, LiveTiers
-from codecascade.types import PlanStep, Sample, Task
+from codecascade.tiers.contract import Generate
+from codecascade.tiers.live import TEMPERATURE, TOP_P, Answer, LiveTiers, both
+from codecascade.types import PlanStep, Task
 
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.datasets.split import split
@@ -124,39 +124,34 @@ async def record(
 
 
 async def _ask(unit: Unit, task: Task, deployment: Deployment, settings: RecordSettings, generate: Generate) -> Draw:
-    """Let LiveTiers ask, as a live cascade does, and keep what the calls return."""
-    calls: list[tuple[GenerateRequest, Generation, float]] = []
-
-    async def recorded_generate(request: GenerateRequest) -> Generation:
-        started = time.perf_counter()
-        generation = await generate(request)
-        calls.append((request, generation, (time.perf_counter() - started) * 1e3))
-        return generation
-
+    """Let LiveTiers ask, as a live cascade does, and keep the texts."""
     seed = settings.seed if unit.run == GREEDY else settings.seed + unit.run
-    k = 1 if unit.run == GREEDY else settings.k
-    await LiveTiers(deployment, recorded_generate, seed=seed).sample(task, PlanStep(unit.tier, k, settings.lines_asked))
-    solution_text = solution_prompt(deployment.tiers[unit.tier].style, task).text
-    solutions, tests = sorted(calls, key=lambda call: call[0].text_input != solution_text)
-    asked = tuple(replace(sample, asked_lines=settings.lines_asked) for sample in _samples(tests))
-    return Draw(_samples(solutions), {settings.lines_asked: asked})
+    step = PlanStep(unit.tier, 1 if unit.run == GREEDY else settings.k, settings.lines_asked)
+    tiers = LiveTiers(deployment, generate, seed=seed)
+    solutions, tests = await both(_recorded(tiers.solutions(task, step)), _recorded(tiers.tests(task, step)))
+    if isinstance(tests, CascadeError):
+        raise tests
+    return Draw(solutions, {settings.lines_asked: tuple(replace(sample, asked_lines=settings.lines_asked) for sample in tests)})
 
 
-def _samples(call: tuple[GenerateRequest, Generation, float]) -> tuple[RecordedSample, ...]:
-    request, generation, latency_ms = call
-    return tuple(_recorded(sample, request, generation.prompt_tokens, latency_ms) for sample in generation.samples)
-
-
-def _recorded(sample: Sample, request: GenerateRequest, prompt_tokens: int, latency_ms: float) -> RecordedSample:
-    return RecordedSample(
-        text=sample.text,
-        completion_tokens=sample.completion_tokens,
-        prompt_tokens=prompt_tokens,
-        seed=request.seed,
-        temperature=request.temperature,
-        finish_reason=sample.finish_reason,
-        line_tokens=sample.line_tokens,
-        latency_ms=latency_ms,
+async def _recorded(asked: Awaitable[Answer]) -> tuple[RecordedSample, ...]:
+    started = time.perf_counter()
+    answer = await asked
+    latency_ms = (time.perf_counter() - started) * 1e3
+    return tuple(
+        RecordedSample(
+            text=sample.text,
+            completion_tokens=sample.completion_tokens,
+            prompt_tokens=answer.generation.prompt_tokens,
+            seed=answer.request.seed,
+            temperature=answer.request.temperature,
+            finish_reason=sample.finish_reason,
+            line_tokens=sample.line_tokens,
+            latency_ms=latency_ms,
+            stop_word=sample.stop_word,
+            continued_prompt_tokens=sample.continued_prompt_tokens,
+        )
+        for sample in answer.generation.samples
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError
 
+PUBLISHED_LINES = "paper"  # the setting `lines` of the paper's published samples
 GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
 
 
@@ -46,6 +47,8 @@ class RecordedSample:
     temperature: float = 0.0
     finish_reason: str = "stop"
     latency_ms: float = 0.0  # of the call
+    stop_word: str = ""  # that ended the text; empty if something else did, or if that was not recorded
+    continued_prompt_tokens: int = 0  # of the second prompt, where the model was let go on below a stop word
 
     def tokens_at(self, lines: int) -> int | None:
         """Tokens of the test sample, had it ended after `lines` lines. None if that was not measured."""
@@ -70,7 +73,7 @@ class Judged:
     matrix: VerdictMatrix
     lines: tuple[str, ...]  # (lines,) the asserts of all test samples
     line_samples: tuple[int, ...]  # (lines,) the test sample that a line comes from
-    line_numbers: tuple[int, ...]  # (lines,) its place in that sample, from 1
+    line_numbers: tuple[int, ...]  # (lines,) the line of that sample, from 1, on which it ends
     sources_sha256: str  # of the programs and lines that were judged
 
     def cut(self, k: int, lines_per_sample: int) -> VerdictMatrix:
@@ -90,6 +93,8 @@ class StepRecord:
     correct: NDArray[np.bool_]  # (candidates,) by the benchmark's own tests
     prompt_tokens: int
     completion_tokens: int
+    cut: tuple[bool, ...]  # (candidates,) whether the token limit ended the answer
+    tokens: tuple[int, ...]  # (candidates,) of the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,11 @@ class RecordingManifest:
     def prices(self) -> Prices:
         return prices_of(self.tiers, self.sandbox_price_per_cpu_s)
 
+    @property
+    def published(self) -> bool:
+        """Whether test lines are taken as the paper's authors took them."""
+        return self.settings.get("lines") == PUBLISHED_LINES
+
 
 class Recording(Protocol):
     """A recording of samples, or of the authors' scores."""
@@ -165,6 +175,8 @@ class SampleRecording:
     draws: Mapping[Unit, Draw]
     judged: Mapping[tuple[Unit, int], Judged]  # by unit and the number of lines asked for
     correct: Mapping[Unit, NDArray[np.bool_]]  # (solutions,) by the benchmark's own tests
+    cut: Mapping[Unit, tuple[bool, ...]] = field(default_factory=dict)
+    """(solutions,) whether the token limit ended the answer. A unit that is missing is older: its finish reasons count."""
 
     def units(self) -> Iterable[Unit]:
         return (
@@ -190,14 +202,18 @@ class SampleRecording:
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
         tests, matrix = self._tests(unit, draw, option)
+        cut = self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
         tokens = [sample.completion_tokens for sample in solutions]
         tokens += [sample.tokens_at(option.lines_per_sample) or 0 for sample in tests]
         return StepRecord(
             texts=tuple(sample.text for sample in solutions),
             matrix=matrix,
             correct=self.correct[unit][: len(solutions)],
-            prompt_tokens=solutions[0].prompt_tokens + (tests[0].prompt_tokens if tests else 0),
+            prompt_tokens=sum(samples[0].prompt_tokens for samples in (solutions, tests) if samples)
+            + sum(sample.continued_prompt_tokens for sample in solutions),
             completion_tokens=sum(tokens),
+            cut=cut[: len(solutions)],
+            tokens=tuple(sample.completion_tokens for sample in solutions),
         )
 
     def _tests(self, unit: Unit, draw: Draw, option: StepOption) -> tuple[tuple[RecordedSample, ...], VerdictMatrix]:
@@ -234,6 +250,8 @@ class PublishedRecording:
             correct=np.full(candidates, step.correct),
             prompt_tokens=0,
             completion_tokens=step.completion_tokens,
+            cut=(False,) * candidates,
+            tokens=(0,) * candidates,
         )
 
 

@@ -47,6 +47,8 @@ SAMPLES = pa.schema(
         ("temperature", pa.float64()),
         ("finish_reason", pa.string()),
         ("latency_ms", pa.float64()),
+        pa.field("stop_word", pa.string(), metadata=parts.LATER),
+        pa.field("continued_prompt_tokens", pa.int32(), metadata=parts.LATER),
     ]
 )
 VERDICTS = pa.schema(
@@ -61,7 +63,14 @@ VERDICTS = pa.schema(
         ("sources_sha256", pa.string()),
     ]
 )
-TRUTH = pa.schema([*_UNIT, ("verdicts", pa.binary()), ("sources_sha256", pa.string())])
+TRUTH = pa.schema(
+    [
+        *_UNIT,
+        ("verdicts", pa.binary()),
+        ("sources_sha256", pa.string()),
+        pa.field("cut", pa.binary(), metadata=parts.LATER),
+    ]
+)
 STAGES = pa.schema(
     [
         *_UNIT,
@@ -78,6 +87,7 @@ class Truth:
 
     verdicts: NDArray[np.int8]  # (solutions,) of Verdict
     sources_sha256: str
+    cut: tuple[bool, ...] | None  # (solutions,) whether the token limit ended it; None: not known, in older recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,9 @@ class RecordingFolder:
 
     def truth(self) -> dict[Unit, Truth]:
         rows = parts.read_rows(self.path, "truth", TRUTH, self.owner)
-        return {_unit(row): Truth(np.frombuffer(row["verdicts"], np.int8), row["sources_sha256"]) for row in rows}
+        return {
+            _unit(row): Truth(np.frombuffer(row["verdicts"], np.int8), row["sources_sha256"], _cut(row["cut"])) for row in rows
+        }
 
     def add_draws(self, draws: Mapping[Unit, Draw]) -> None:
         rows = [
@@ -149,7 +161,12 @@ class RecordingFolder:
 
     def add_truth(self, truth: Mapping[Unit, Truth]) -> None:
         rows = [
-            {**asdict(unit), "verdicts": solutions.verdicts.tobytes(), "sources_sha256": solutions.sources_sha256}
+            {
+                **asdict(unit),
+                "verdicts": solutions.verdicts.tobytes(),
+                "sources_sha256": solutions.sources_sha256,
+                "cut": None if solutions.cut is None else bytes(solutions.cut),
+            }
             for unit, solutions in truth.items()
         ]
         parts.append(self.path, "truth", TRUTH, self.owner, rows)
@@ -166,8 +183,10 @@ class RecordingFolder:
         stages = parts.read_rows(self.path, "stages", STAGES, self.owner)
         if stages:
             return PublishedRecording(self.manifest, dict(_published_step(row) for row in stages))
-        correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in self.truth().items()}
-        return SampleRecording(self.manifest, self.draws(), self.judged(), correct)
+        truths = self.truth()
+        correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in truths.items()}
+        cut = {unit: truth.cut for unit, truth in truths.items() if truth.cut is not None}
+        return SampleRecording(self.manifest, self.draws(), self.judged(), correct, cut)
 
 
 def create_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
@@ -237,7 +256,12 @@ def _unit(row: Mapping[str, Any]) -> Unit:
 
 def _sample(row: Mapping[str, Any]) -> RecordedSample:
     fields = {name: row[name] for name in SAMPLES.names if name not in ("tier", "task", "run", "sample")}
-    return RecordedSample(**{**fields, "line_tokens": tuple(row["line_tokens"])})
+    known = {name: value for name, value in fields.items() if value is not None}
+    return RecordedSample(**{**known, "line_tokens": tuple(row["line_tokens"])})
+
+
+def _cut(flags: bytes | None) -> tuple[bool, ...] | None:
+    return None if flags is None else tuple(map(bool, flags))
 
 
 def _judged(row: Mapping[str, Any]) -> Judged:

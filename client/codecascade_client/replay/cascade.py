@@ -55,7 +55,8 @@ class _RecordedRequest:
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         unit = Unit(step.tier, self._task, GREEDY if step.greedy else self._run)
         record = self._recording.step(unit, option_of(step))
-        candidates = tuple(Candidate(text) for text in record.texts)
+        answers = zip(record.texts, record.cut, record.tokens, strict=True)
+        candidates = tuple(Candidate(text, cut=cut, tokens=tokens) for text, cut, tokens in answers)
         self._steps[step.tier] = record, candidates
         self._matrix = record.matrix
         lines = tuple(TestLine(f"line {index}") for index in range(record.matrix.verdicts.shape[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from codecascade.prices import Prices, usd
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import GREEDY, PublishedRecording, Recording, StepOption, Unit, option_of
 
+_Cell: TypeAlias = tuple[int, int, int, bool, bool]
 EXACT = 2**53  # the search adds in float64, which holds whole numbers exactly up to here
 
 
@@ -29,6 +31,7 @@ class Table:
     pairs: NDArray[np.int64]
     cost: NDArray[np.int64]  # picodollars
     correct: NDArray[np.bool_]
+    cut: NDArray[np.bool_]  # whether the token limit ended the answer
 
     def of(self, option: StepOption) -> int:
         """The option's index. Raises RecordingError if it was not recorded."""
@@ -38,7 +41,7 @@ class Table:
 
     def accepts(self, option: int, threshold: float) -> NDArray[np.bool_]:
         """(runs, tasks): the decision in every cell."""
-        accepted: NDArray[np.bool_] = accepts(self.agreement[option], self.pairs[option], threshold)
+        accepted: NDArray[np.bool_] = accepts(self.agreement[option], self.pairs[option], threshold, self.cut[option])
         return accepted
 
     def only(self, *, tasks: Iterable[str] | None = None, tiers: Iterable[str] | None = None) -> Table:
@@ -49,16 +52,17 @@ class Table:
         rows = [index for index, option in enumerate(self.options) if option.tier in kept_tiers]
         if not columns or not rows:
             raise RecordingError("none of these tasks and tiers is in the recording")
-        cut = np.ix_(rows, range(len(self.runs)), columns)
+        cells = np.ix_(rows, range(len(self.runs)), columns)
         return replace(
             self,
             tiers=tuple(tier for tier in self.tiers if tier in kept_tiers),
             tasks=tuple(self.tasks[index] for index in columns),
             options=tuple(self.options[index] for index in rows),
-            agreement=self.agreement[cut],
-            pairs=self.pairs[cut],
-            cost=self.cost[cut],
-            correct=self.correct[cut],
+            agreement=self.agreement[cells],
+            pairs=self.pairs[cells],
+            cost=self.cost[cells],
+            correct=self.correct[cells],
+            cut=self.cut[cells],
         )
 
 
@@ -118,21 +122,21 @@ def tabulate(recording: Recording) -> Table:
         raise RecordingError("the recording holds no CPU seconds, sandbox_price_per_cpu_s must be 0")
     cells = [[[_score(recording, prices, option, task, run) for task in tasks] for run in runs] for option in options]
     _check_exact(options, cells)
-    agreement, pairs, cost, correct = np.moveaxis(np.array(cells, np.int64), -1, 0)
-    return Table(tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct.astype(np.bool_))
+    agreement, pairs, cost, correct, cut = np.moveaxis(np.array(cells, np.int64), -1, 0)
+    return Table(tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct.astype(np.bool_), cut.astype(np.bool_))
 
 
-def _score(recording: Recording, prices: Prices, option: StepOption, task: str, run: int) -> tuple[int, int, int, bool]:
-    """Agreement, pairs, picodollars, and whether the solution that it would return is right."""
+def _score(recording: Recording, prices: Prices, option: StepOption, task: str, run: int) -> _Cell:
+    """Agreement, pairs, picodollars, whether the solution that it would return is right, and whether it was cut."""
     step = recording.step(Unit(option.tier, task, GREEDY if option.greedy else run), option)
     if prices.tiers[option.tier].prompt_price_per_mtok and not step.prompt_tokens:
         raise RecordingError(f"the recording holds no prompt tokens of tier {option.tier!r}, prompt_price_per_mtok must be 0")
     cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, float(step.matrix.cpu_s.sum()))
-    score = score_candidates(step.matrix)
-    return score.agreement, score.pairs, cost, bool(step.correct[score.best])
+    score = score_candidates(step.matrix, step.cut)
+    return score.agreement, score.pairs, cost, bool(step.correct[score.best]), score.cut
 
 
-def _check_exact(options: Sequence[StepOption], cells: Sequence[Sequence[Sequence[tuple[int, int, int, bool]]]]) -> None:
+def _check_exact(options: Sequence[StepOption], cells: Sequence[Sequence[Sequence[_Cell]]]) -> None:
     """Raises RecordingError if the cost of the dearest plan cannot be added up exactly."""
     dearest: dict[str, int] = {}
     for option, runs in zip(options, cells, strict=True):

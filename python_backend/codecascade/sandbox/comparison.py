@@ -13,20 +13,13 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from codecascade.sandbox.values import BUILTIN_TYPES, Typed, contains
+
 Judge = Callable[[Any], bool]
 Term = Callable[[Any], Any]  # the hole's value → the term's value
 
 
-class _Opaque:
-    """Stands for a value that cannot be shown. All that is known of it: it is not None, True or False."""
-
-
-OPAQUE = _Opaque()
 _UNKNOWN = object()  # the value of an expression that only the candidate can compute
-
-
-class _Refused(Exception):
-    """The assertion needs the value of OPAQUE, so it does not hold."""
 
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -38,8 +31,8 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
-    ast.In: lambda left, right: left in right,
-    ast.NotIn: lambda left, right: left not in right,
+    ast.In: lambda left, right: contains(right, left),
+    ast.NotIn: lambda left, right: not contains(right, left),
 }
 _IDENTITIES = (ast.Is, ast.IsNot)
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -52,7 +45,6 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow,
 }
 _PERHAPS_CONSTANT = (ast.Tuple, ast.List, ast.Set, ast.Dict, ast.UnaryOp, ast.BinOp)
-_TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, dict)}
 
 
 def find_hole(test: ast.expr) -> ast.expr | None:
@@ -73,14 +65,16 @@ def find_hole(test: ast.expr) -> ast.expr | None:
 def judge_of(test: ast.expr, hole: ast.expr) -> Judge:
     """A function that says whether the test is true for a value of its hole. It keeps no part of the syntax tree."""
     term = _term(test, hole)
+    return lambda value: bool(term(value))
 
-    def judge(value: Any) -> bool:
-        try:
-            return bool(term(value))
-        except _Refused:
-            return False
 
-    return judge
+def is_searched(test: ast.expr, hole: ast.expr) -> bool:
+    """Whether the test asks what is in the hole."""
+    if isinstance(test, ast.UnaryOp):
+        return is_searched(test.operand, hole)
+    return isinstance(test, ast.Compare) and any(
+        right is hole and isinstance(op, (ast.In, ast.NotIn)) for op, right in zip(test.ops, test.comparators, strict=True)
+    )
 
 
 def _only_unknown(nodes: list[ast.expr]) -> ast.expr | None:
@@ -117,8 +111,11 @@ def _understood_arguments(call: ast.Call) -> list[ast.expr]:
 
 
 def _name(function: ast.expr) -> str:
-    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-        return f"{function.value.id}.{function.attr}"
+    if isinstance(function, ast.Attribute):
+        owner = function.value
+        if isinstance(owner, ast.Call) and _name(owner.func) == "__import__" and len(owner.args) == 1:
+            return f"{getattr(owner.args[0], 'value', '')}.{function.attr}"  # a line's own import
+        return f"{owner.id}.{function.attr}" if isinstance(owner, ast.Name) else ""
     return function.id if isinstance(function, ast.Name) else ""
 
 
@@ -128,7 +125,7 @@ def _is_digits(node: ast.expr) -> bool:
 
 def _types(node: ast.expr) -> tuple[type, ...]:
     names = node.elts if isinstance(node, ast.Tuple) else [node]
-    known = [_TYPES[name.id] for name in names if isinstance(name, ast.Name) and name.id in _TYPES]
+    known = [BUILTIN_TYPES[name.id] for name in names if isinstance(name, ast.Name) and name.id in BUILTIN_TYPES]
     return tuple(known) if len(known) == len(names) else ()
 
 
@@ -187,9 +184,7 @@ def _term(node: ast.expr, hole: ast.expr) -> Term:
 
 
 def _shown(value: Any) -> Any:
-    if value is OPAQUE:
-        raise _Refused
-    return value
+    return value.value if type(value) is Typed else value
 
 
 def _comparison(node: ast.Compare, hole: ast.expr) -> Term:
@@ -206,13 +201,19 @@ def _raw(value: Any) -> Any:
     return value
 
 
+def _is_instance(value: Any, types: tuple[type, ...]) -> bool:
+    kinds = value.kinds if type(value) is Typed else (type(value),)
+    return any(issubclass(kind, types) for kind in kinds)
+
+
 def _call(node: ast.Call, hole: ast.expr) -> Term:
     name, first = _name(node.func), _term(node.args[0], hole)
     if name == "abs":
         return lambda value: abs(first(value))
     if name == "isinstance":
         types = _types(node.args[1])
-        return lambda value: isinstance(first(value), types)
+        raw = _raw if node.args[0] is hole else first
+        return lambda value: _is_instance(raw(value), types)
     if name == "round":
         digits = _constant(node.args[1]) if len(node.args) == 2 else None
         return lambda value: round(first(value), digits)

@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codecascade.sandbox.comparison import OPAQUE, Judge, find_hole, judge_of
-from codecascade.sandbox.values import decode
+from codecascade.sandbox.comparison import Judge, find_hole, is_searched, judge_of
+from codecascade.sandbox.values import NOT_DESCRIBED, Unknown, decode
+from codecascade.sandbox.zygote.protocol import ASKED, SEARCHED, WHOLE
 
 MAX_LINE_CHARS = 4096
 _MAX_BLIND_CHARS = 2048  # longer lines run whole, which bounds what the parent computes
@@ -28,17 +29,23 @@ class Line:
     mode: str
     """blind: an expression is sent, and `holds` judges its value. tick: the whole line is sent. invalid: nothing is sent."""
     sent: str
+    how: int = WHOLE
+    """How the child runs it (protocol)."""
     judge: Judge | None = None
     """Set for a blind line only."""
 
     def holds(self, text: str | None) -> bool:
-        """Whether a blind line's assertion is true of a value. None stands for one that cannot be shown: it equals nothing.
+        """Whether a blind line's assertion is true of a value. None stands for one that could not be described.
 
-        Raises NotAValue, and what Python raises for a comparison that makes no sense ("a" < 3).
+        False too where only the candidate's own code could say. Raises NotAValue, and what Python raises for a comparison
+        that makes no sense ("a" < 3).
         """
         if self.judge is None:
             raise ValueError(f"a {self.mode} line has no value")
-        return self.judge(OPAQUE if text is None else decode(text))
+        try:
+            return self.judge(NOT_DESCRIBED if text is None else decode(text))
+        except Unknown:
+            return False
 
 
 def parse_lines(texts: Sequence[str], blind: bool = True) -> list[Line]:
@@ -59,7 +66,10 @@ def _line(text: str, statement: ast.Assert | None, blind: bool) -> Line:
         return Line(TICK, text)
     try:
         hole = find_hole(statement.test)
-        return Line(TICK, text) if hole is None else Line(BLIND, _source(hole, text), judge_of(statement.test, hole))
+        if hole is None:
+            return Line(TICK, text)
+        how = SEARCHED if "in" in text and is_searched(statement.test, hole) else ASKED
+        return Line(BLIND, _source(hole, text), how, judge_of(statement.test, hole))
     except RecursionError:
         return Line(TICK, text)
 

@@ -13,10 +13,11 @@ import numpy as np
 from codecascade.errors import InvalidRequest, SandboxUnavailable
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.lines import INVALID, TICK, Line, parse_lines
+from codecascade.sandbox.modules import locate
 from codecascade.sandbox.probes import LEVELS, probe_level
 from codecascade.sandbox.reports import Report
 from codecascade.sandbox.values import NotAValue
-from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteRefused
+from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteGone, ZygoteRefused
 from codecascade.sandbox.zygote import protocol
 from codecascade.sandbox.zygote.supervise import WALL_STRETCH
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
@@ -68,6 +69,7 @@ class SandboxPool:
         *,
         blind: bool = True,  # compare values here where a line allows it; False runs every line whole (tick mode)
         queue: int = 10_000,  # candidates that may wait; more raise SandboxUnavailable
+        modules: Sequence[str] = (),  # packages that programs may import, besides the standard library
     ) -> None:
         if workers < 1:
             raise InvalidRequest(f"workers is {workers}, must be 1 or more")
@@ -76,10 +78,12 @@ class SandboxPool:
         self.level = level
         self.limits = limits or Limits()
         self.stats = Stats()
+        self._packages = locate(modules)
         self._blind = blind
         self._queue = queue
         self._waiting = 0
-        self._workers: set[Worker] = set()  # empty before start and after close
+        self._state = "not started"  # started, closed
+        self._workers: set[Worker] = set()  # those that run; one that died is missing until another has taken its place
         self._size = workers
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
 
@@ -103,16 +107,18 @@ class SandboxPool:
 
     async def _start_workers(self, level: str) -> None:
         try:
-            workers = await asyncio.gather(*(Worker.start(level, self.limits) for _ in range(self._size)))
+            workers = await asyncio.gather(*(Worker.start(level, self.limits, self._packages) for _ in range(self._size)))
         except (ZygoteRefused, ZygoteDied) as error:
             raise SandboxUnavailable(f"the sandbox could not start {self._size} workers at level {level}: {error}") from error
         self.level = level
+        self._state = "started"
         self._workers = set(workers)
         self.stats.zygotes_started += self._size
         for worker in workers:
             self._idle.put_nowait(worker)
 
     async def close(self) -> None:
+        self._state = "closed"
         for worker in self._workers:
             worker.kill()
         self._workers = set()
@@ -144,8 +150,7 @@ class SandboxPool:
         return (await self._judge([source], [], limits))[0].module
 
     async def _judge(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
-        if not self._workers:
-            raise SandboxUnavailable("the sandbox is not started")
+        self._check_started()
         if self._waiting + len(sources) > self._queue:
             raise SandboxUnavailable(
                 f"the sandbox queue is full: {self._waiting} candidates wait and {len(sources)} came, "
@@ -165,7 +170,7 @@ class SandboxPool:
     async def _judge_chunk(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
         job = {
             "sources": sources,
-            "lines": [[line.mode != TICK, line.sent] for line in lines],
+            "lines": [[line.how, line.sent] for line in lines],
             "line_s": limits.line_s,
             "cpu_s": limits.cpu_s,
         }
@@ -175,8 +180,10 @@ class SandboxPool:
         except (ZygoteDied, ZygoteRefused):
             try:
                 reports = await self._run_on_idle(job, seconds)
-            except (ZygoteDied, ZygoteRefused) as error:
+            except ZygoteDied as error:
                 raise SandboxUnavailable("a sandbox process died twice on the same candidates") from error
+            except ZygoteRefused as error:
+                raise SandboxUnavailable(f"a sandbox process that died could not be replaced: {error}") from error
         judged = [_judged(report, lines) for report in reports]
         self.stats.runs += len(judged)
         self.stats.cpu_s += sum(result.cpu_s for result in judged)
@@ -188,7 +195,11 @@ class SandboxPool:
         self.stats.queue_s += (time.monotonic() - asked) * len(job["sources"])
         try:
             worker = await self._living(worker)
-            return await worker.run(job, seconds)
+            try:
+                return await worker.run(job, seconds)
+            except ZygoteGone:  # while it was idle
+                worker = await self._living(worker)
+                return await worker.run(job, seconds)
         finally:
             self._idle.put_nowait(worker)
 
@@ -196,13 +207,19 @@ class SandboxPool:
         """The worker, or a new one if its zygote died. Raises ZygoteDied, ZygoteRefused, SandboxUnavailable."""
         if worker.alive:
             return worker
-        if not self._workers:
-            raise SandboxUnavailable("the sandbox is closed")
+        self._check_started()
         self._workers.discard(worker)
-        replacement = await Worker.start(self.level, self.limits)
+        replacement = await Worker.start(self.level, self.limits, self._packages)
+        if self._state == "closed":  # meanwhile
+            replacement.kill()
+        self._check_started()
         self._workers.add(replacement)
         self.stats.zygotes_started += 1
         return replacement
+
+    def _check_started(self) -> None:
+        if self._state != "started":
+            raise SandboxUnavailable(f"the sandbox is {self._state}")
 
 
 async def _all_or_none(parts: list[Coroutine[Any, Any, list[_Judged]]]) -> list[list[_Judged]]:

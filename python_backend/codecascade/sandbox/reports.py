@@ -76,5 +76,12 @@ def _fate(attempt: Attempt, complete: bool) -> tuple[int, str]:
         return TIMEOUT, "timeout"
     if os.WIFSIGNALED(attempt.status):
         number = os.WTERMSIG(attempt.status)
-        return TIMEOUT if number == signal.SIGXCPU else DIED, f"killed by {signal.Signals(number).name}"
+        return TIMEOUT if number == signal.SIGXCPU else DIED, f"killed by {_signal_name(number)}"
     return DIED, f"exited with {os.WEXITSTATUS(attempt.status)}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"

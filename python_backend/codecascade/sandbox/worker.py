@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.sandbox.limits import Limits
+from codecascade.sandbox.modules import NO_PACKAGES, Packages
 from codecascade.sandbox.reports import NeverStarted, Report
 from codecascade.sandbox.zygote import protocol
 from codecascade.sandbox.zygote.supervise import WALL_STRETCH
@@ -43,6 +44,10 @@ class ZygoteDied(Exception):
     """The zygote ended or stopped responding before it answered."""
 
 
+class ZygoteGone(ZygoteDied):
+    """The zygote ended before it took the job."""
+
+
 class Worker:
     """One zygote, from `start` to `kill`. One job at a time."""
 
@@ -61,11 +66,11 @@ class Worker:
         self._loop.add_reader(self._stdout.fileno(), self._read)
 
     @classmethod
-    async def start(cls, level: str, limits: Limits) -> Worker:
+    async def start(cls, level: str, limits: Limits, packages: Packages = NO_PACKAGES) -> Worker:
         """Raises ZygoteRefused if the level is not available, ZygoteDied if the interpreter does not start."""
         # Not asyncio's subprocess: it needs a child watcher in the thread that calls this.
         process = subprocess.Popen(  # noqa: ASYNC220
-            zygote_argv(level, limits),
+            zygote_argv(level, limits, packages),
             env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -88,9 +93,9 @@ class Worker:
         return self._process.pid
 
     async def run(self, job: dict[str, Any], seconds: float) -> list[Report]:
-        """One report per source of the job, in order. Raises ZygoteDied.
+        """One report per source of the job, in order. Raises ZygoteDied, of which ZygoteGone is not the job's doing.
 
-        job: sources, lines ([blind, text] each), and the CPU seconds for a line (line_s) and for a candidate (cpu_s).
+        job: sources, lines ([how, text] each, see the protocol), and the CPU seconds for a line (line_s) and a candidate (cpu_s).
         seconds: a zygote that has not answered after this much wall time counts as hung.
         If the caller is cancelled, the running child is killed and the zygote stays usable.
         """
@@ -178,7 +183,7 @@ class Worker:
             while rest:
                 rest = rest[await self._write_some(rest) :]
         except OSError:
-            raise ZygoteDied from None
+            raise ZygoteGone from None
 
     async def _write_some(self, data: memoryview) -> int:
         """Bytes written; 0 when the pipe was full and has become writable. Raises OSError when it is closed."""
@@ -206,18 +211,22 @@ class Worker:
             raise
 
 
-def zygote_argv(level: str, limits: Limits) -> list[str]:
+def zygote_argv(level: str, limits: Limits, packages: Packages) -> list[str]:
     """The command of a fresh interpreter without site-packages, user folder and this project's paths."""
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []
-    config = json.dumps({"level": level, "limits": asdict(limits)})
+    config = json.dumps({"level": level, "limits": asdict(limits), "packages": asdict(packages)})
     folder = Path(__file__).parent
     bootstrap = _BOOTSTRAP.format(packages=[("codecascade", str(folder.parent)), ("codecascade.sandbox", str(folder))])
     return [interpreter(), "-s", "-S", "-B", *safe_path, "-c", bootstrap, config]
 
 
 def _environment() -> dict[str, str]:
-    """Makes hashes equal in every run, and resolves C symbols once, not in each child. The zygote then empties it."""
+    """Makes hashes equal in every run, and resolves C symbols once, not in each child. The zygote then empties it.
+
+    A package that calculates in several threads has one here.
+    """
     environment = {"PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):
         environment["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
     return environment

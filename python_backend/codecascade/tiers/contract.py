@@ -51,6 +51,13 @@ MAX_SEQUENCES = 100
 
 INPUTS = (
     Tensor("text_input", "BYTES", 1, "the prompt, exactly as the model reads it", required=True),
+    Tensor(
+        "literal_ranges",
+        "INT32",
+        -1,
+        "byte offsets in `text_input`, rising: start and end of each part in which special tokens are plain text",
+        default=(),
+    ),
     Tensor("max_tokens", "INT32", 1, "tokens of one sequence at most; default: what the tier writes at most", low=1),
     Tensor("temperature", "FP32", 1, "0: greedy", low=0, high=2, default=0.0),
     Tensor("top_p", "FP32", 1, "share of the probability that is drawn from", low=0, high=1, default=1.0),
@@ -65,6 +72,7 @@ OUTPUTS = (
     Tensor("line_tokens", "INT32", -1, "per line of each text: the tokens of a sequence that ends there"),
     Tensor("prompt_tokens", "INT32", 1, "tokens of the prompt, which all sequences share"),
     Tensor("finish_reason", "BYTES", -1, "per sequence: stop, length or cancelled"),
+    Tensor("stop_word", "BYTES", -1, "per sequence: the stop word that ended it; empty if something else did"),
 )
 # What one sequence is asked and answers, behind a tier that runs its sequences one by one (a TensorRT-LLM ensemble).
 SEQUENCE_INPUTS = tuple(tensor for tensor in INPUTS if tensor.name not in ("num_return_sequences", "max_lines"))
@@ -84,6 +92,7 @@ class GenerateRequest:
     seed: int
     num_return_sequences: int
     max_lines: int | None = None
+    literal_ranges: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,7 @@ def request_arrays(request: GenerateRequest) -> dict[str, NDArray[Any]]:
     return {
         tensor.name: tensor.array([value] if tensor.length == 1 else value)
         for tensor, value in values.items()
-        if value is not None
+        if value not in (None, ())
     }
 
 
@@ -116,22 +125,24 @@ def response_arrays(generation: Generation) -> dict[str, NDArray[Any]]:
         "line_tokens": [tokens for sample in samples for tokens in _line_tokens(sample)],
         "prompt_tokens": [generation.prompt_tokens],
         "finish_reason": [sample.finish_reason for sample in samples],
+        "stop_word": [sample.stop_word for sample in samples],
     }
     return {tensor.name: tensor.array(values[tensor.name]) for tensor in OUTPUTS}
 
 
 def read_generation(request: GenerateRequest, arrays: Mapping[str, NDArray[Any]]) -> Generation:
-    """The answer that output tensors hold. Without line_tokens a sequence cannot end at a line.
+    """The answer that output tensors hold. Without line_tokens a sequence cannot end at a line; without stop_word none is known.
 
     Raises TierUnavailable for another number of sequences than was asked for, or of line_tokens than there are lines.
     """
     texts = [text.decode("utf-8", "replace") for text in arrays["text_output"].reshape(-1)]
     if len(texts) != request.num_return_sequences:
         raise TierUnavailable(f"tier {request.tier}: {len(texts)} sequences, asked for {request.num_return_sequences}")
-    rows = zip(texts, arrays["completion_tokens"].reshape(-1), arrays["finish_reason"].reshape(-1), strict=True)
+    stop_words = arrays["stop_word"].reshape(-1) if "stop_word" in arrays else [b""] * len(texts)
+    rows = zip(texts, arrays["completion_tokens"].reshape(-1), arrays["finish_reason"].reshape(-1), stop_words, strict=True)
     samples = tuple(
-        Sample(text, int(tokens), reason.decode(), line_tokens)
-        for (text, tokens, reason), line_tokens in zip(rows, _by_text(request, texts, arrays), strict=True)
+        Sample(text, int(tokens), reason.decode(), line_tokens, stop_word.decode())
+        for (text, tokens, reason, stop_word), line_tokens in zip(rows, _by_text(request, texts, arrays), strict=True)
     )
     return Generation(samples, int(arrays["prompt_tokens"].reshape(-1)[0]))
 

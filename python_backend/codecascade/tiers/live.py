@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from codecascade.deployment import Deployment
-from codecascade.errors import InvalidRequest
+from codecascade.errors import CascadeError, InvalidRequest, TierUnavailable
+from codecascade.texts.holes import filled
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
 from codecascade.texts.test_lines import extract_test_lines
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
-from codecascade.types import Plan, PlanStep, Task, TestLine, TierSamples
+from codecascade.tiers.going_on import go_on
+from codecascade.types import Candidate, Plan, PlanStep, Sample, Task, TestLine, TierSamples
 
 TEMPERATURE = 0.8  # for every step that is not greedy, as in the paper
 TOP_P = 0.95
 TOKENS_PER_TEST_LINE = 64  # room for one assert; only generated tokens are paid for
+_CHARS_PER_TOKEN = 3  # of code, rather too few: where it is close, the code is sent once
 _TESTS_SEED = 0x9E3779B97F4A7C15  # keeps the seeds of tests apart from those of solutions
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a tier was asked and what it answered."""
+
+    prompt: Prompt
+    request: GenerateRequest
+    generation: Generation
 
 
 class LiveTiers:
@@ -30,28 +45,81 @@ class LiveTiers:
         self._max_tokens = max_tokens
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
-        """Ask for k solutions (1 if k = 0) and k test samples at the same time."""
+        """Ask for k solutions (1 if k = 0) and k test samples at the same time.
+
+        When the call for tests fails, the solutions are paid for already: they are returned, untested.
+        """
+        if step.k == 0:
+            return self._samples(task, await self.solutions(task, step))
+        answered, tested = await both(self.solutions(task, step), self.tests(task, step))
+        if isinstance(tested, CascadeError):
+            return replace(self._samples(task, answered), problem=f"the tier wrote no tests: {tested}")
+        lines: list[TestLine] = []
+        for sample in tested.generation.samples:
+            cut = sample.finish_reason == "length"
+            modules = self._deployment.sandbox_modules
+            found = extract_test_lines(task, tested.prompt, sample.text, step.lines_per_sample, cut=cut, modules=modules)
+            lines += found.values()
+        return self._samples(task, answered, tested, tuple(lines))
+
+    async def solutions(self, task: Task, step: PlanStep) -> Answer:
+        """k solutions, 1 if k = 0."""
         tier = self._deployment.tiers[step.tier]
         limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
-        prompt = solution_prompt(tier.style, task)
-        solutions = self._generate(self._request(step, prompt, max_tokens=limit, seed=self._seed))
-        if step.k == 0:
-            return _samples(task, prompt, await solutions)
-        about = tests_prompt(tier.style, task, step.lines_per_sample)
+        prompt, short = solution_prompt(tier.style, task), solution_prompt(tier.style, task, once=True)
+        if len(prompt.text) / _CHARS_PER_TOKEN + limit > tier.context_tokens:
+            prompt = short
+        try:
+            answer = await self._answer(step, prompt, limit)
+        except InvalidRequest:
+            if prompt == short:
+                raise
+            answer = await self._answer(step, short, limit)
+        return await self._whole(task, answer)
+
+    async def tests(self, task: Task, step: PlanStep) -> Answer:
+        """k test samples of lines_per_sample lines."""
+        tier = self._deployment.tiers[step.tier]
+        prompt = tests_prompt(tier.style, task, step.lines_per_sample)
         room = min(TOKENS_PER_TEST_LINE * lines_asked(step.lines_per_sample), tier.max_completion_tokens)
-        asked = self._request(step, about, max_tokens=room, seed=self._seed ^ _TESTS_SEED)
-        tests = self._generate(replace(asked, max_lines=step.lines_per_sample))
-        answered, tested = await _both(solutions, tests)
-        lines: list[TestLine] = []
-        for sample in tested.samples:
-            cut = sample.finish_reason == "length"
-            lines += extract_test_lines(task, about, sample.text, step.lines_per_sample, cut=cut).values()
-        return _samples(task, prompt, answered, tested, tuple(lines))
+        asked = self._request(step, prompt, max_tokens=room, seed=self._seed ^ _TESTS_SEED)
+        request = replace(asked, max_lines=step.lines_per_sample)
+        return Answer(prompt, request, await self._generate(request))
+
+    async def _answer(self, step: PlanStep, prompt: Prompt, max_tokens: int) -> Answer:
+        request = self._request(step, prompt, max_tokens=max_tokens, seed=self._seed)
+        return Answer(prompt, request, await self._generate(request))
+
+    async def _whole(self, task: Task, answer: Answer) -> Answer:
+        """The answer with what the model goes on to write (see going_on)."""
+
+        def program(text: str) -> str:
+            return filled(task, candidate(task, answer.prompt, text), ()).source
+
+        return replace(answer, generation=await go_on(self._generate, answer.request, answer.generation, program))
+
+    def _samples(
+        self, task: Task, answered: Answer, tested: Answer | None = None, lines: tuple[TestLine, ...] = ()
+    ) -> TierSamples:
+        generations = [answer.generation for answer in (answered, tested) if answer is not None]
+        samples = answered.generation.samples
+        return TierSamples(
+            candidates=tuple(self._candidate(task, answered.prompt, sample) for sample in samples),
+            test_lines=lines,
+            prompt_tokens=sum(generation.prompt_tokens for generation in generations)
+            + sum(sample.continued_prompt_tokens for sample in samples),
+            completion_tokens=sum(sample.completion_tokens for generation in generations for sample in generation.samples),
+        )
+
+    def _candidate(self, task: Task, prompt: Prompt, sample: Sample) -> Candidate:
+        read = candidate(task, prompt, sample.text, cut=sample.finish_reason == "length")
+        return replace(filled(task, read, self._deployment.sandbox_modules), tokens=sample.completion_tokens)
 
     def _request(self, step: PlanStep, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
         return GenerateRequest(
             tier=step.tier,
             text_input=prompt.text,
+            literal_ranges=prompt.literal_ranges,
             stop_words=prompt.stop,
             max_tokens=max_tokens,
             temperature=0.0 if step.greedy else TEMPERATURE,
@@ -68,25 +136,17 @@ def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment)
         raise InvalidRequest(f"max_tokens is {max_tokens}, must be 1 to {allowed}")
 
 
-async def _both(solutions: Awaitable[Generation], tests: Awaitable[Generation]) -> tuple[Generation, Generation]:
-    """Wait for both. An error of the solutions comes first, so the same failure always reads the same."""
+async def both(solutions: Awaitable[T], tests: Awaitable[T]) -> tuple[T, T | CascadeError]:
+    """Wait for both. The error of the tests takes their place; that of the solutions is raised, whichever fails first."""
     futures = asyncio.ensure_future(solutions), asyncio.ensure_future(tests)
     try:
-        return await futures[0], await futures[1]
+        answered = await futures[0]
+        try:
+            return answered, await futures[1]
+        except (TierUnavailable, InvalidRequest) as error:
+            return answered, error
     except BaseException:
         for future in futures:
             future.cancel()
         await asyncio.gather(*futures, return_exceptions=True)
         raise
-
-
-def _samples(
-    task: Task, prompt: Prompt, answered: Generation, tested: Generation | None = None, lines: tuple[TestLine, ...] = ()
-) -> TierSamples:
-    generations = [answered] if tested is None else [answered, tested]
-    return TierSamples(
-        candidates=tuple(candidate(task, prompt, sample.text) for sample in answered.samples),
-        test_lines=lines,
-        prompt_tokens=sum(generation.prompt_tokens for generation in generations),
-        completion_tokens=sum(sample.completion_tokens for generation in generations for sample in generation.samples),
-    )

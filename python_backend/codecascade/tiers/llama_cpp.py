@@ -20,16 +20,19 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from codecascade.errors import Cancelled, InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.gguf import Vocabulary, read_vocabulary
+from codecascade.tiers.special_tokens import SpecialTokens, template_of, too_long
 from codecascade.types import Sample
 
 # By default OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, that
@@ -54,7 +57,9 @@ class LlamaCpp:
     ) -> None:
         cores = len(os.sched_getaffinity(0))
         slots = min(slots, cores)
-        self._free = [_Slot(weights, context_tokens, threads=cores // slots) for _ in range(slots)]
+        servers = [_load(weights, context_tokens, threads=cores // slots) for _ in range(slots)]
+        prompts = _prompts(weights)
+        self._free = [_Slot(server, prompts) for server in servers]
         self._workers = ThreadPoolExecutor(slots, thread_name_prefix="llama.cpp")
 
     async def generate(self, request: GenerateRequest) -> Generation:
@@ -85,30 +90,74 @@ class LlamaCpp:
             self._free.append(slot)
 
 
+_Prompt: TypeAlias = "str | list[str | int]"
+"""A prompt as llama.cpp takes it: a text, or texts and tokens in turn, of which each text is tokenized by itself."""
+
+
+class _Prompts:
+    """Makes prompts of texts, for one model."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._special = SpecialTokens(vocabulary.special)
+
+    def of(self, text: str, literal_ranges: Sequence[int]) -> _Prompt:
+        """llama.cpp takes a list of texts for as many prompts unless a token is among them: the characters alone are tokens."""
+        first, *others = self._special.apart(text, literal_ranges)
+        if not others:
+            return first
+        prompt: list[str | int] = [first]
+        for character, part in zip(others[::2], others[1::2], strict=True):
+            prompt += [*self._vocabulary.character_ids(character), part]
+        return prompt
+
+
+class _TooLong(Exception):
+    """The prompt has more tokens than the context."""
+
+    def __init__(self, tokens: int, context_tokens: int) -> None:
+        super().__init__(tokens, context_tokens)
+        self.tokens, self.context_tokens = tokens, context_tokens
+
+
 class _Slot:
     """One llama.cpp server that answers one call at a time."""
 
-    def __init__(self, weights: Path, context_tokens: int, threads: int) -> None:
-        self._server = _load(weights, context_tokens, threads)
+    def __init__(self, server: Any, prompts: _Prompts) -> None:
+        self._server = server
+        self._prompts = prompts
         self._cached: _CachedPrompt | None = None
 
     def generate(self, request: GenerateRequest, cancelled: threading.Event) -> Generation:
-        prompt_tokens = self._read_prompt(request.text_input, cancelled)
+        prompt = self._prompts.of(request.text_input, request.literal_ranges)
+        try:
+            prompt_tokens = self._read_prompt(prompt, cancelled)
+        except _TooLong as refusal:
+            raise InvalidRequest(self._sentence(refusal, request, cancelled)) from None
         sequences = range(request.num_return_sequences)
-        return Generation(tuple(self._write(request, sequence, cancelled) for sequence in sequences), prompt_tokens)
+        return Generation(tuple(self._write(request, prompt, sequence, cancelled) for sequence in sequences), prompt_tokens)
 
-    def _read_prompt(self, text: str, cancelled: threading.Event) -> int:
+    def _read_prompt(self, prompt: _Prompt, cancelled: threading.Event) -> int:
         """Fill the slot's cache with this prompt, evaluated from its start. Returns the number of prompt tokens."""
-        if self._cached is None or self._cached.text != text:
+        if self._cached is None or self._cached.prompt != prompt:
             self._cached = None
-            answer = self._ask({"prompt": text, "max_tokens": 0, "cache_prompt": False}, _Answer(cancelled))
-            self._cached = _CachedPrompt(text, answer.prompt_tokens)
+            answer = self._ask({"prompt": prompt, "max_tokens": 0, "cache_prompt": False}, _Answer(cancelled))
+            self._cached = _CachedPrompt(prompt, answer.prompt_tokens)
         return self._cached.tokens
 
-    def _write(self, request: GenerateRequest, sequence: int, cancelled: threading.Event) -> Sample:
+    def _sentence(self, refusal: _TooLong, request: GenerateRequest, cancelled: threading.Event) -> str:
+        template = template_of(request.text_input, request.literal_ranges)
+        try:
+            template_tokens = self._read_prompt(template, cancelled) if template else 0
+        except _TooLong as alone:
+            template_tokens = alone.tokens
+        counted = too_long(refusal.tokens, refusal.context_tokens - 1, template_tokens)
+        return f"{counted}: the context holds {refusal.context_tokens}, completion included"
+
+    def _write(self, request: GenerateRequest, prompt: _Prompt, sequence: int, cancelled: threading.Event) -> Sample:
         answer = self._ask(
             {
-                "prompt": request.text_input,
+                "prompt": prompt,
                 "cache_prompt": True,
                 "max_tokens": request.max_tokens,
                 "stop": request.stop_words,
@@ -122,9 +171,13 @@ class _Slot:
         return answer.sample
 
     def _ask(self, body: dict[str, Any], answer: _Answer) -> _Answer:
-        """Stream, because a stream can be ended between two chunks. Raises Cancelled, InvalidRequest, TierUnavailable."""
+        """Stream, because a stream can be ended between two chunks. Raises Cancelled, _TooLong, TierUnavailable.
+
+        verbose: the last chunk names the stop word.
+        """
         stream = {
             "stream": True,
+            "verbose": True,
             "return_progress": True,
             "timings_per_token": True,
             "stream_options": {"include_usage": True},
@@ -141,7 +194,7 @@ class _Slot:
 class _CachedPrompt:
     """The prompt that the slot's cache holds."""
 
-    text: str
+    prompt: _Prompt
     tokens: int
 
 
@@ -157,6 +210,7 @@ class _Answer:
         self._tokens = 0
         self._line_tokens: list[int] = []  # of the lines that have ended
         self._finish_reason = "stop"
+        self._stop_word = ""
 
     def receive(self, chunk: dict[str, Any]) -> bool:
         """Add a chunk: one token (often without text), or the last chunk. Returns whether the answer is complete."""
@@ -169,6 +223,7 @@ class _Answer:
             if "usage" in chunk:
                 self.prompt_tokens = chunk["usage"]["prompt_tokens"]
                 self._finish_reason = choice["finish_reason"]
+                self._stop_word = chunk["__verbose"]["stopping_word"]
         return self.cancelled.is_set() or self._has_enough_lines
 
     @property
@@ -176,7 +231,7 @@ class _Answer:
         if self._has_enough_lines:
             lines = self._text.split("\n")[: self._max_lines]
             return Sample("\n".join(lines), self._tokens, "stop", tuple(self._line_tokens[: self._max_lines]))
-        return Sample(self._text, self._tokens, self._finish_reason, (*self._line_tokens, self._tokens))
+        return Sample(self._text, self._tokens, self._finish_reason, (*self._line_tokens, self._tokens), self._stop_word)
 
     @property
     def _has_enough_lines(self) -> bool:
@@ -185,10 +240,7 @@ class _Answer:
 
 def _failure(error: dict[str, Any]) -> Exception:
     if error.get("type") == "exceed_context_size_error":
-        return InvalidRequest(
-            f"text_input has {error['n_prompt_tokens']} tokens, must have {error['n_ctx'] - 1} or fewer: "
-            f"the context holds {error['n_ctx']}, completion included"
-        )
+        return _TooLong(error["n_prompt_tokens"], error["n_ctx"])
     return TierUnavailable(f"llama.cpp refused the request: {error['message']}")
 
 
@@ -232,6 +284,13 @@ def _wait_until_it_listens(address: str) -> None:
             client.recv(1)
     except OSError as error:
         raise TierUnavailable(f"llama.cpp was loaded, but its server does not answer: {error}") from error
+
+
+def _prompts(weights: Path) -> _Prompts:
+    try:
+        return _Prompts(read_vocabulary(weights))
+    except (ValueError, KeyError, struct.error) as error:
+        raise TierUnavailable(f"the vocabulary in the weights file {weights} cannot be read: {error}") from error
 
 
 def _check(weights: Path) -> None:

@@ -38,6 +38,11 @@ class ServerSettings(BaseSettings):
     )
     sandbox_level: str | None = Field(default=None, description="Isolation level of `sandbox`. Overrides its config.pbtxt.")
 
+    sandbox_modules: str | None = Field(
+        default=None,
+        description="Packages that `sandbox` offers, separated by commas. Without it, `sandbox_modules` of the deployment file.",
+    )
+
     @property
     def tiers_tls(self) -> Tls | None:
         """Raises InvalidSetting."""

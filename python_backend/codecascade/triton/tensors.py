@@ -26,19 +26,23 @@ class Inputs:
             if expected.length == 1:
                 return self.text(expected.name) if expected.required else self.optional_text(expected.name)
             return self.texts(expected.name)
+        if expected.length != 1:
+            return self.integers(expected.name)
         read = self.real if expected.datatype == "FP32" else self.integer
         return read(expected.name, expected.low, expected.high, default=expected.default)
 
-    def text(self, name: str) -> str:
-        """A BYTES scalar that must be there: UTF-8, not empty."""
-        value = self.optional_text(name)
+    def text(self, name: str, max_bytes: int | None = None) -> str:
+        """A BYTES scalar that must be there: UTF-8, not empty. max_bytes: None for any length."""
+        value = self.optional_text(name, max_bytes)
         if value is None:
             raise InvalidRequest(f"{name} is missing, it must be one UTF-8 text")
         return value
 
-    def optional_text(self, name: str) -> str | None:
+    def optional_text(self, name: str, max_bytes: int | None = None) -> str | None:
         """A BYTES scalar, UTF-8, not empty; None: absent."""
         value = self._scalar(name)
+        if max_bytes is not None and isinstance(value, bytes) and len(value) > max_bytes:
+            raise InvalidRequest(f"{name} has {len(value)} bytes, must have {max_bytes} or fewer")
         return None if value is None else _utf8(name, value)
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -46,6 +50,10 @@ class Inputs:
         if name not in self._arrays:
             return ()
         return tuple(_utf8(f"{name}[{i}]", value) for i, value in enumerate(self._arrays[name].reshape(-1)))
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A vector of integers, of any length; absent: no elements."""
+        return tuple(self._arrays[name].reshape(-1).tolist()) if name in self._arrays else ()
 
     def integer(self, name: str, low: float, high: float, default: Default) -> int | Default:
         """An integer scalar in low…high."""

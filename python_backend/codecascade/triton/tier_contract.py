@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from codecascade.tiers.contract import INPUTS, GenerateRequest, Generation, response_arrays
+from codecascade.tiers.special_tokens import check_literal_ranges
 from codecascade.triton.tensors import Inputs, tensor
 
 REFUSAL = "invalid request: "
@@ -17,7 +18,9 @@ def read_request(inputs: Inputs, tier: str, max_completion_tokens: int) -> Gener
     """Raises InvalidRequest."""
     limit = max_completion_tokens
     expected = [replace(item, high=limit, default=limit) if item.name == "max_tokens" else item for item in INPUTS]
-    return GenerateRequest(tier, **{item.name: inputs.value(item) for item in expected})
+    request = GenerateRequest(tier, **{item.name: inputs.value(item) for item in expected})
+    check_literal_ranges(request.text_input, request.literal_ranges)
+    return request
 
 
 def write_response(generation: Generation) -> list[Any]:

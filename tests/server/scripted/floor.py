@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-_TIER_OUTPUTS = ["text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason"]
+_TIER_OUTPUTS = ["text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason", "stop_word"]
 
 
 class TritonPythonModel:

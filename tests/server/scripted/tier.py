@@ -8,14 +8,16 @@ sample (style base) asserts sums. A comment line `# TIER: BEHAVIOUR` in the prom
     fail          the call fails (UNAVAILABLE)
     die           the model's process ends in the middle of the call
     stall         the answer comes STALL_S late
+and `# TIER writes: JSON` or `# TIER tests: JSON`, with a text in JSON, makes it answer with just this text.
 Sampled texts (temperature > 0) carry a mark that follows from (seed, sequence); greedy ones do not.
-Model parameters: delay_s (how long every call takes), context_tokens. A token is a word.
+Model parameters: delay_s (how long every call takes), context_tokens. A token is a word; `<|im_end|>` is a special one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import zlib
@@ -24,6 +26,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.special_tokens import SpecialTokens
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.tensors import Inputs
@@ -32,7 +35,8 @@ from codecascade.types import Sample
 
 STALL_S = 5.0
 _MAX_TOKENS = 4096
-_TESTED = re.compile(r"# check the correctness of (\w+)\nassert $")
+_TESTED = re.compile(r"# check the correctness of ([\w.]+)\nassert (?:[\w.()]*)$")
+_SPECIAL = SpecialTokens(["<|im_end|>"])
 _SUMS = ((1, 2), (3, 4), (-1, 5), (10, 20), (7, 7), (2, 100))
 
 
@@ -48,7 +52,7 @@ class TritonPythonModel(ServedModel):
     async def answer(self, request: Any) -> list[Any]:
         asked = read_request(Inputs(request), self.name, _MAX_TOKENS)
         behaviour = self._behaviour(asked.text_input)
-        prompt_tokens = len(asked.text_input.split())
+        prompt_tokens = sum(len(part.split()) for part in _SPECIAL.apart(asked.text_input, asked.literal_ranges))
         if prompt_tokens >= self._context_tokens:
             raise InvalidRequest(f"the prompt has {prompt_tokens} tokens, the context has {self._context_tokens}")
         if self._delay_s:
@@ -60,9 +64,11 @@ class TritonPythonModel(ServedModel):
         if behaviour == "stall":
             await self._stall()
 
-        text = _answer_text(asked.text_input, behaviour)
+        told = self._told_text(asked.text_input)
+        text = _answer_text(asked.text_input, behaviour) if told is None else told
+        marks = bool(asked.temperature) and told is None
         sequences = range(asked.num_return_sequences)
-        drafts = [_marked(text, asked.seed, sequence) if asked.temperature else text for sequence in sequences]
+        drafts = [_marked(text, asked.seed, sequence) if marks else text for sequence in sequences]
         return write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
 
     async def _stall(self) -> None:
@@ -75,6 +81,11 @@ class TritonPythonModel(ServedModel):
     def _behaviour(self, prompt: str) -> str:
         told = re.search(rf"^# {re.escape(self.name)}: (\w+)$", prompt, re.MULTILINE)
         return told.group(1) if told else "right"
+
+    def _told_text(self, prompt: str) -> str | None:
+        kind = "tests" if _TESTED.search(prompt) else "writes"
+        told = re.search(rf"^# {re.escape(self.name)} {kind}: (.*)$", prompt, re.MULTILINE)
+        return str(json.loads(told.group(1))) if told else None
 
 
 def _answer_text(prompt: str, behaviour: str) -> str:
@@ -96,10 +107,13 @@ def _marked(text: str, seed: int, sequence: int) -> str:
 
 def _sample(text: str, asked: GenerateRequest) -> Sample:
     text = "\n".join(text.split("\n")[: asked.max_lines])
+    stop_word = ""
     for word in asked.stop_words:
-        text = text.partition(word)[0]
+        if word in text:
+            text, stop_word = text.partition(word)[0], word
     words = re.findall(r"\s*\S+", text)
     cut = len(words) > asked.max_tokens
-    text = "".join(words[: asked.max_tokens]) if cut else text
+    if cut:
+        text, stop_word = "".join(words[: asked.max_tokens]), ""
     line_tokens = itertools.accumulate(len(line.split()) for line in text.split("\n"))
-    return Sample(text, len(text.split()), "length" if cut else "stop", tuple(line_tokens))
+    return Sample(text, len(text.split()), "length" if cut else "stop", tuple(line_tokens), stop_word)

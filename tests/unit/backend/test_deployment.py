@@ -25,6 +25,16 @@ def test_prices_are_those_of_the_file(tmp_path: Path) -> None:
     assert deployment.prices == Prices({"small": TokenPrice(2.0, 0.25)}, 1e-5)
 
 
+def test_the_longest_prompt_is_the_files_or_256_kib(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).max_prompt_bytes == 256 * 1024
+    assert load(tmp_path, {**GOOD, "max_prompt_bytes": 1000}).max_prompt_bytes == 1000
+
+
+def test_the_packages_of_the_sandbox_are_those_of_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).sandbox_modules == ()
+    assert load(tmp_path, {**GOOD, "sandbox_modules": ["numpy", "pandas"]}).sandbox_modules == ("numpy", "pandas")
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -39,7 +49,11 @@ def test_prices_are_those_of_the_file(tmp_path: Path) -> None:
         ({**GOOD, "tiers": [{**TIER, "prompt_price_per_mtok": -1}]}, "prompt_price_per_mtok of tier 'small' is -1"),
         ({**GOOD, "sandbox_price_per_cpu_s": "dear"}, "sandbox_price_per_cpu_s is 'dear', must be 0 or more dollars"),
         ({**GOOD, "tiers": [{**TIER, "context_tokens": 0}]}, "tier 'small' has context_tokens"),
+        ({**GOOD, "max_prompt_bytes": 0}, "max_prompt_bytes is 0, must be a whole number above 0"),
         ({"format": 1}, "'tiers' is missing"),
+        ({**GOOD, "sandbox_modules": "numpy"}, "sandbox_modules is 'numpy', must be a list of names of packages"),
+        ({**GOOD, "sandbox_modules": ["numpy.linalg"]}, "sandbox_modules is ('numpy.linalg',), must be names of packages"),
+        ({**GOOD, "sandbox_modules": [1]}, "sandbox_modules is (1,), must be names of packages"),
     ],
 )
 def test_a_bad_deployment_file_is_refused_in_one_sentence(tmp_path: Path, data: Any, sentence: str) -> None:

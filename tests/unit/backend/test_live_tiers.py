@@ -86,18 +86,113 @@ async def test_an_assert_that_the_token_limit_may_have_cut_is_not_kept(text: str
     assert [line.source for line in samples.test_lines] == kept
 
 
-async def test_when_both_calls_fail_the_solutions_speak_whichever_fails_first() -> None:
-    solutions_may_fail = asyncio.Event()
+class Fails:
+    """A tier whose solutions or tests fail, the tests first."""
+
+    def __init__(self, solutions: Exception | None, tests: Exception | None) -> None:
+        self._solutions, self._tests = solutions, tests
+        self._tested = asyncio.Event()
+
+    async def __call__(self, request: GenerateRequest) -> Generation:
+        if request.text_input.endswith("assert add"):
+            self._tested.set()
+            if self._tests:
+                raise self._tests
+            return Generation((Sample("(1, 2) == 3\n", 5),), prompt_tokens=9)
+        await self._tested.wait()
+        if self._solutions:
+            raise self._solutions
+        return Generation((Sample(BODY, 7, "length"),), prompt_tokens=20)
+
+
+@pytest.mark.parametrize("error", [TierUnavailable("tier small: gone"), InvalidRequest("tier small: text_input has 9 tokens")])
+async def test_a_solution_that_is_paid_for_is_returned_where_its_tests_fail(error: Exception) -> None:
+    samples = await LiveTiers(DEPLOYMENT, Fails(None, error), seed=0).sample(TASK, PlanStep("small", 1, 2))
+    assert ([candidate.source for candidate in samples.candidates], samples.test_lines) == ([TASK.prompt + BODY], ())
+    assert (samples.prompt_tokens, samples.completion_tokens) == (20, 7)
+    assert samples.problem == f"the tier wrote no tests: {error}"
+
+
+async def test_a_step_says_what_ended_each_of_its_solutions() -> None:
+    samples = await LiveTiers(DEPLOYMENT, Fails(None, None), seed=0).sample(TASK, PlanStep("small", 1, 2))
+    (answer,) = samples.candidates
+    assert (answer.cut, answer.tokens, samples.problem) == (True, 7, None)
+
+
+@pytest.mark.parametrize("tests", [None, TierUnavailable("tier small: no tests")])
+async def test_a_call_for_solutions_that_fails_fails_the_step(tests: Exception | None) -> None:
+    tiers = LiveTiers(DEPLOYMENT, Fails(TierUnavailable("tier small: no solutions"), tests), seed=0)
+    with pytest.raises(TierUnavailable, match="no solutions"):
+        await tiers.sample(TASK, PlanStep("small", 1, 2))
+
+
+@pytest.mark.parametrize("waits_for", ["solutions", "tests"])
+async def test_a_cancelled_step_cancels_both_calls(waits_for: str) -> None:
+    begun, cancelled = asyncio.Semaphore(0), []
 
     async def generate(request: GenerateRequest) -> Generation:
-        if request.text_input.endswith("assert add"):
-            solutions_may_fail.set()
-            raise TierUnavailable("tier small: no tests")
-        await solutions_may_fail.wait()
-        raise TierUnavailable("tier small: no solutions")
+        kind = "tests" if request.max_lines else "solutions"
+        begun.release()
+        try:
+            if kind == waits_for or waits_for == "solutions":
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(kind)
+            raise
+        return Generation((Sample(BODY, 7),), prompt_tokens=20)
 
-    with pytest.raises(TierUnavailable, match="tier small: no solutions"):
-        await LiveTiers(DEPLOYMENT, generate, seed=0).sample(TASK, PlanStep("small", k=3, lines_per_sample=2))
+    step = asyncio.ensure_future(LiveTiers(DEPLOYMENT, generate, seed=0).sample(TASK, PlanStep("small", 1, 2)))
+    for _ in range(2):
+        await begun.acquire()
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    assert sorted(cancelled) == (["solutions", "tests"] if waits_for == "solutions" else ["tests"])
+
+
+LONG = Task("def add(a, b):\n" + "".join(f"    x{n} = {n}\n" for n in range(600)), "add")
+
+
+def times_sent(request: GenerateRequest) -> int:
+    return request.text_input.count("    x7 = 7\n")
+
+
+@pytest.mark.parametrize(("context_tokens", "times"), [(2**14, 2), (4096, 1)])
+async def test_code_is_sent_twice_where_the_context_has_room_for_it(context_tokens: int, times: int) -> None:
+    generate = ScriptedGenerate()
+    deployment = replace(DEPLOYMENT, tiers={"small": replace(SMALL, context_tokens=context_tokens)})
+    await LiveTiers(deployment, generate, seed=0).sample(LONG, PlanStep("small", 0))
+    assert [times_sent(request) for request in generate.asked] == [times]
+    assert generate.asked[0].text_input.endswith("    x599 = 599\n")
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_code_that_does_not_fit_twice_is_sent_once_and_refused_by_that(fits: bool) -> None:
+    asked = []
+
+    async def generate(request: GenerateRequest) -> Generation:
+        asked.append(request)
+        if times_sent(request) == 2 or not fits:
+            raise InvalidRequest(f"sent {times_sent(request)} times")
+        return Generation((Sample(BODY, 7),), prompt_tokens=20)
+
+    deployment = replace(DEPLOYMENT, tiers={"small": replace(SMALL, context_tokens=2**14)})
+    step = LiveTiers(deployment, generate, seed=0).sample(LONG, PlanStep("small", 0))
+    if fits:
+        assert (await step).candidates[0].source == LONG.prompt + BODY
+    else:
+        with pytest.raises(InvalidRequest, match="sent 1 times"):
+            await step
+    assert [times_sent(request) for request in asked] == [2, 1]
+
+
+async def test_the_caller_s_code_is_marked_in_what_a_tier_is_sent() -> None:
+    generate = ScriptedGenerate()
+    await tiers(generate).sample(TASK, PlanStep("small", k=1, lines_per_sample=2))
+    for request in generate.asked:
+        content = request.text_input.encode()
+        starts_and_ends = zip(request.literal_ranges[::2], request.literal_ranges[1::2], strict=True)
+        assert {content[start:end].decode().partition("    pass")[0] for start, end in starts_and_ends} == {TASK.prompt}
 
 
 async def test_tests_end_after_the_lines_that_are_kept_and_a_shorter_plan_draws_the_same() -> None:

@@ -97,7 +97,7 @@ async def test_greedy_counts_on(engine: LlmApi) -> None:
 
 
 async def test_a_stop_word_is_cut_and_paid_for_and_the_model_is_stopped_there(engine: LlmApi) -> None:
-    assert (await engine.generate(request("a", stop_words=("zz", "de")))).samples == (Sample("bc", 4, "stop", (4,)),)
+    assert (await engine.generate(request("a", stop_words=("zz", "de")))).samples == (Sample("bc", 4, "stop", (4,), "de"),)
 
 
 async def test_a_text_ends_before_what_may_have_been_a_stop_word(engine: LlmApi) -> None:

@@ -130,7 +130,8 @@ def test_functions_are_the_prompts() -> None:
 
 @given(st.sampled_from([ADD, BARE]), st.sampled_from(STYLES), MODEL_TEXT)
 def test_any_text_gives_a_program_that_parses_and_defines_the_entry_point(task: Task, style: str, completion: str) -> None:
-    assert defines_add(program(completion, task, style))
+    answer = candidate(task, solution_prompt(style, task), completion)
+    assert (answer.problem or "").startswith("needs Python") or defines_add(answer.source)
 
 
 STATEMENT = st.sampled_from(
@@ -155,3 +156,37 @@ def test_a_clean_body_is_kept_as_it_is(task: Task, style: str, statements: str) 
 @pytest.mark.parametrize("style", STYLES)
 def test_hostile_text_still_gives_a_program(name: str, style: str) -> None:
     assert defines_add(program(HOSTILE[name], style=style))
+
+
+@pytest.mark.parametrize(
+    ("statements", "kept"),
+    [
+        ("print(add(1, 2))", ""),
+        ("add(1, 2)", ""),
+        ("result = add(1, 2)\nprint(result)", ""),
+        ("# Try it:\nx = 3\nprint(add(x, 1))", ""),
+        ("add = add(1, 2)", ""),
+        ("Done", ""),
+        ("Note: done", ""),
+        ("n = int(input())\nLIMIT = n", ""),
+        ("def test():\n    assert add(1, 2) == 4\n\n\ntest()", "def test():\n    assert add(1, 2) == 4"),
+        ("import sys\nsys.setrecursionlimit(10_000)", "import sys\nsys.setrecursionlimit(10_000)"),
+        ("TABLE[1] = 2", "TABLE[1] = 2"),
+        ("TABLE.update({1: add(0, 0)})", "TABLE.update({1: add(0, 0)})"),
+        ("for i in range(3):\n    TABLE[i] = i", "for i in range(3):\n    TABLE[i] = i"),
+        ("add.calls = 0", "add.calls = 0"),
+        ("add = wrapped(add)", "add = wrapped(add)"),
+        ("LIMIT = 5", "LIMIT = 5"),
+        ("print('ready'); TABLE[2] = 3", "print('ready'); TABLE[2] = 3"),
+    ],
+)
+def test_only_what_tries_the_function_out_goes(statements: str, kept: str) -> None:
+    start = ADD.prompt + "    return TABLE.get(a, a + b)\n\n\nTABLE = {}\n\n\ndef wrapped(function):\n    return function\n"
+    source = program(f"{start[len(ADD.prompt) :]}\n\n{statements}\n")
+    assert source == (f"{start}\n\n{kept}\n" if kept else start)
+
+
+@pytest.mark.parametrize("line", ["the sum = a + b", "return the sum", "the sum += a", "import the module"])
+def test_broken_code_is_no_prose(line: str) -> None:
+    completion = f"    c = a\n    {line}\n    return c + b\n"
+    assert program(completion) == ADD.prompt + "    c = a\n"

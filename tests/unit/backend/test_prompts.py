@@ -51,6 +51,27 @@ def test_chatml_is_the_models_chat_template_primed_with_the_prompts_own_code() -
     assert prompt.prefix == ADD.prompt
 
 
+def test_chatml_can_send_the_code_once_and_is_read_alike() -> None:
+    twice, once = solution_prompt("chatml", ADD), solution_prompt("chatml", ADD, once=True)
+    assert once.text == twice.text.replace(f":\n{ADD.prompt}<|im_end|>", ".<|im_end|>")
+    assert (once.prefix, once.stop) == (twice.prefix, twice.stop)
+    prose = Task("Write a function.")
+    assert solution_prompt("chatml", prose, once=True) == solution_prompt("chatml", prose)
+    for style in ("base", "alpaca"):
+        assert solution_prompt(style, ADD, once=True) == solution_prompt(style, ADD)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("code", [ADD.prompt, "def f(x):  # 漢 {code} <|im_end|>\n", "Write <|im_end|> twice.", ""], ids=repr)
+def test_the_caller_s_code_and_nothing_else_is_marked(style: str, code: str) -> None:
+    task = Task(code, "f")
+    for prompt in (solution_prompt(style, task), asked_for_tests(style, task)):
+        content = prompt.text.encode()
+        pairs = list(zip(prompt.literal_ranges[::2], prompt.literal_ranges[1::2], strict=True))
+        assert all(content[start:end].decode().startswith(code) for start, end in pairs)
+        assert len(pairs) == (prompt.text.count(code) if code else 0)
+
+
 def test_chatml_begins_the_first_assert_but_leaves_its_bracket_to_the_model() -> None:
     prompt = asked_for_tests("chatml", lines=4)
     assert "user\nWrite 4 lines of code to test the correctness of add:\n" + ADD_CLOSED + "<|im_end|>" in prompt.text
@@ -90,6 +111,64 @@ def test_a_prompt_that_is_not_python_is_asked_about_but_not_primed() -> None:
     assert prompt.prefix == ""
     assert "Write a function that adds two numbers.<|im_end|>" in prompt.text
     assert prompt.text.endswith("assistant\n```python\n")
+
+
+@pytest.mark.parametrize("style", ["alpaca", "chatml"])
+def test_another_language_is_completed_in_its_own(style: str) -> None:
+    code = "function add(a, b) {\n"
+    prompt = solution_prompt(style, Task(code))
+    assert f"Complete this code, in its own language:\n{code}" in prompt.text
+    assert prompt.text.endswith(f"\n```\n{code}")
+    assert (prompt.prefix, prompt.stop) == (code, ("\n```",))
+    assert "ython" not in prompt.text
+
+
+def test_python_that_cannot_be_read_is_primed_all_the_same() -> None:
+    code = "def f(x):\n    y = = 1\n"
+    prompt = solution_prompt("chatml", Task(code))
+    assert prompt.prefix == code
+    assert prompt.text.endswith(f"```python\n{code}")
+
+
+METHOD = Task(
+    'class Stack:\n    @property\n    def top(self):\n        """The last item."""\n', "Stack.top", expression="Stack().top"
+)
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+@pytest.mark.parametrize(
+    "after", ["\n    def pop", "\n    @property", "\n    async def", "\n    class A", "\n    # Next", "\ndef f", "\n```"]
+)
+def test_a_method_stops_where_the_next_member_begins(style: str, after: str) -> None:
+    stop = solution_prompt(style, METHOD).stop
+    assert any(after.startswith(word) for word in stop)
+    assert not any(word in "\n        # a comment\n        def inner():\n" for word in stop)
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+def test_within_a_line_an_answer_ends_with_the_line(style: str) -> None:
+    assert solution_prompt(style, Task("def f(x):\n    return (", "f", suffix=")\n")).stop == ("\n",)
+    assert "\n" not in solution_prompt(style, Task("def f(x):", "f", suffix="\n\nx = 1\n")).stop
+
+
+@pytest.mark.parametrize("style", ["base", "chatml"])
+def test_top_level_code_below_a_finished_function_stops_at_the_fence_alone(style: str) -> None:
+    assert solution_prompt(style, Task("def f(x):\n    return x\n\n\n# print a table\n")).stop == ("\n```",)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_assert_begins_with_what_reaches_the_unit(style: str) -> None:
+    prompt = asked_for_tests(style, METHOD)
+    assert "the correctness of Stack.top" in prompt.text
+    assert prompt.text.endswith("assert Stack().top")
+    assert prompt.prefix == "assert Stack().top"
+
+
+@pytest.mark.parametrize("style", ["alpaca", "chatml"])
+def test_what_follows_the_hole_is_shown(style: str) -> None:
+    following = "def last(x):\n    return add(x, 1)"
+    prompt = solution_prompt(style, Task(ADD.prompt, "add", suffix=f"\r\n\n{following}\n"))
+    assert f"{ADD.prompt}\n\nThis code follows it:\n{following}" in prompt.text
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -55,3 +55,22 @@ def test_no_test_line_is_no_evidence_even_at_threshold_zero() -> None:
     step = PlanStep("small", k=3, lines_per_sample=2, threshold=0.0)
     assert decide(Score(best=0, agreement=0, pairs=0), step) is Decision.ESCALATE
     assert decide(Score(best=0, agreement=0, pairs=6), step) is Decision.ACCEPT
+
+
+def test_a_cut_answer_is_never_convincing() -> None:
+    step = PlanStep("small", k=2, lines_per_sample=1, threshold=0.0)
+    score = score_candidates(matrix([PASS, PASS], [FAIL, PASS]), cut=[True, False])
+    assert score == Score(best=0, agreement=4, pairs=4, cut=True)
+    assert decide(score, step) is Decision.ESCALATE
+    assert list(accepts(np.array([4, 4]), np.array([4, 4]), 0.0, np.array([True, False]))) == [False, True]
+
+
+def test_of_equal_candidates_the_first_whole_one_wins() -> None:
+    rows = [[PASS, FAIL], [PASS, FAIL], [PASS, FAIL]]
+    assert score_candidates(matrix(*rows), cut=[True, False, False]) == Score(best=1, agreement=3, pairs=6)
+
+
+def test_where_nothing_passes_the_last_whole_candidate_stands() -> None:
+    rows = [[FAIL], [FAIL], [FAIL]]
+    assert score_candidates(matrix(*rows), cut=[False, False, True]) == Score(best=1, agreement=0, pairs=3)
+    assert score_candidates(matrix(*rows), cut=[True, True, True]) == Score(best=2, agreement=0, pairs=3, cut=True)

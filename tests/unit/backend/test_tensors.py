@@ -43,6 +43,7 @@ def test_reads_every_kind_of_scalar() -> None:
     assert inputs("x", [0.5], np.float32).real("x", 0, 1, 0.0) == 0.5
     assert inputs("trace", [True], np.bool_).flag("trace", False) is True
     assert inputs("stop", [b"a", b"\n"], object).texts("stop") == ("a", "\n")
+    assert inputs("ranges", [[0, 7]], np.int32).integers("ranges") == (0, 7)
 
 
 def test_an_absent_tensor_reads_as_its_default() -> None:
@@ -51,6 +52,7 @@ def test_an_absent_tensor_reads_as_its_default() -> None:
     assert NOTHING.real("x", 0, 1, 0.25) == 0.25
     assert NOTHING.flag("trace", False) is False
     assert NOTHING.texts("stop") == ()
+    assert NOTHING.integers("ranges") == ()
 
 
 def test_an_absent_text_that_is_needed_is_refused() -> None:

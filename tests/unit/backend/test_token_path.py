@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from codecascade.errors import InvalidRequest
+from codecascade.tiers.special_tokens import SpecialTokens
 from codecascade.tiers.trtllm.tokens import (
     AddedToken,
     EngineSampling,
@@ -46,7 +47,7 @@ def lenient(text: str) -> list[int]:
     return longest_match("".join(character for character in text if any(character in word for word in known)))
 
 
-TOKENIZER = Tokenizer(encode=lenient, pieces=tuple(WORDS), end_ids=(END, OTHER_END))
+TOKENIZER = Tokenizer(lenient, lenient, pieces=tuple(WORDS), end_ids=(END, OTHER_END), special=SpecialTokens(["class"]))
 
 
 def ids(*words: bytes) -> list[int]:
@@ -61,7 +62,7 @@ def written(given: list[int], limit: int = 99, stop_words: tuple[str, ...] = ())
 def test_a_line_costs_the_tokens_up_to_its_line_feed_and_the_last_one_all(max_lines: int | None) -> None:
     given = ids(b"x", b")\n", b"y", b"\n\n", b"x", b"\n", b"```")
     whole = written(given, stop_words=("\n```",))
-    assert with_lines(TOKENIZER, given, whole, max_lines) == Sample("x)\ny\n\nx", 7, "stop", (2, 4, 4, 7))
+    assert with_lines(TOKENIZER, given, whole, max_lines) == Sample("x)\ny\n\nx", 7, "stop", (2, 4, 4, 7), "\n```")
 
 
 def test_a_text_that_was_stopped_after_its_lines_has_no_more_and_costs_what_there_was() -> None:
@@ -85,25 +86,28 @@ def test_all_the_tokens_that_were_allowed_are_a_text_that_was_cut() -> None:
 
 
 def test_a_stop_word_is_cut_and_paid_for() -> None:
-    assert written(ids(b"x", b"\n", b"```"), stop_words=("\n```",)) == Sample("x", 3, "stop")
-    assert written(ids(b"x", b"\n", b"```"), limit=3, stop_words=("\n```",)) == Sample("x", 3, "stop")
+    stopped = Sample("x", 3, "stop", stop_word="\n```")
+    assert written(ids(b"x", b"\n", b"```"), stop_words=("\n```",)) == stopped
+    assert written(ids(b"x", b"\n", b"```"), limit=3, stop_words=("\n```",)) == stopped
 
 
 def test_a_stop_word_that_begins_inside_a_token_is_cut_inside_it() -> None:
-    assert written(ids(b"x", b")\n", b"```"), stop_words=("\n```",)) == Sample("x)", 3, "stop")
-    assert written(ids(b"x", b"\n\n", b"```"), stop_words=("\n```",)) == Sample("x\n", 3, "stop")
+    assert written(ids(b"x", b")\n", b"```"), stop_words=("\n```",)) == Sample("x)", 3, "stop", stop_word="\n```")
+    assert written(ids(b"x", b"\n\n", b"```"), stop_words=("\n```",)) == Sample("x\n", 3, "stop", stop_word="\n```")
 
 
 def test_a_stop_word_that_the_engine_went_past_is_cut_all_the_same() -> None:
-    assert written(ids(b"x", b"\n", b"def", b" f", b"(", b"y"), limit=6, stop_words=("\ndef ",)) == Sample("x", 6, "stop")
+    sample = written(ids(b"x", b"\n", b"def", b" f", b"(", b"y"), limit=6, stop_words=("\ndef ",))
+    assert sample == Sample("x", 6, "stop", stop_word="\ndef ")
 
 
 def test_the_first_stop_word_counts_whichever_was_asked_for_first() -> None:
-    assert written(ids(b"x", b"y", b"\n\n"), stop_words=("\n\n", "y")).text == "x"
+    sample = written(ids(b"x", b"y", b"\n\n"), stop_words=("\n\n", "y"))
+    assert (sample.text, sample.stop_word) == ("x", "y")
 
 
 def test_a_text_does_not_end_with_the_beginning_of_a_stop_word_that_the_engine_was_stopped_at() -> None:
-    assert written(ids(b"x", b"\n", b"def"), stop_words=("\ndef ",)) == Sample("x", 3, "stop")
+    assert written(ids(b"x", b"\n", b"def"), stop_words=("\n```", "\ndef ")) == Sample("x", 3, "stop", stop_word="\ndef ")
 
 
 def test_a_text_cut_by_the_limit_ends_before_what_may_have_been_a_stop_word() -> None:
@@ -173,9 +177,15 @@ def test_temperature_0_and_top_p_0_are_greedy_and_are_sent_as_values_that_an_eng
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
-    assert prompt_ids(TOKENIZER, "xyx", 3) == tuple(ids(b"x", b"y", b"x"))
-    with pytest.raises(InvalidRequest, match=r"text_input has 4 tokens, must have 3 or fewer$"):
-        prompt_ids(TOKENIZER, "xyxy", 3)
+    assert prompt_ids(TOKENIZER, "xyx", (), 3) == tuple(ids(b"x", b"y", b"x"))
+    with pytest.raises(InvalidRequest, match=r"^text_input has 4 tokens, must have 3 or fewer$"):
+        prompt_ids(TOKENIZER, "xyxy", (), 3)
+
+
+def test_a_prompt_that_is_too_long_is_refused_by_what_is_the_caller_s() -> None:
+    sentence = r"^the prompt has 4 tokens without its template, must have 1 or fewer$"
+    with pytest.raises(InvalidRequest, match=sentence):
+        prompt_ids(TOKENIZER, "xyyyyx", (1, 5), 3)
 
 
 def test_byte_level_pieces_are_bytes() -> None:

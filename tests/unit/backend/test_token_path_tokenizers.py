@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from codecascade.errors import TierUnavailable
-from codecascade.tiers.trtllm.tokens import Tokenizer, completion, stop_sequences
+from codecascade.tiers.trtllm.tokens import Tokenizer, completion, prompt_ids, stop_sequences
 
 from tests.conversion import need_conversion
 
@@ -128,6 +128,29 @@ def test_special_tokens_are_read_in_a_prompt_and_are_no_text(folder: Path, token
     ids = tokenizer.encode(f"x{ends(folder)}")
     assert ids[-1] == tokenizer.end_ids[0]
     assert tokenizer.text(ids).strip() == "x"
+
+
+def test_a_special_token_in_a_literal_range_is_plain_text(folder: Path, tokenizer: Tokenizer) -> None:
+    end = ends(folder)
+    text = f"x{end}y{end}"
+    special = tokenizer.end_ids[0]
+    assert prompt_ids(tokenizer, text, (), 99).count(special) == 2
+    template_s_own = prompt_ids(tokenizer, text, (0, len(end) + 2), 99)
+    assert [token for token in template_s_own if token == special] == [template_s_own[-1]]
+    ids = prompt_ids(tokenizer, text, (0, len(text)), 99)
+    assert special not in ids
+    assert tokenizer.text(ids).replace(" ", "") == text
+
+
+def test_blanks_that_are_a_token_of_their_own_stay_one(byte_level: Path) -> None:
+    tokenizer = load_tokenizer(byte_level, [ends(byte_level)])
+    code = "def f(x):\n    return x\n"
+    assert prompt_ids(tokenizer, code, (0, len(code)), 99) == tuple(tokenizer.encode(code))
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *CODE, "if x < y: z = '|end|>'"], ids=repr)
+def test_a_text_without_special_tokens_has_the_tokens_that_it_always_had(tokenizer: Tokenizer, text: str) -> None:
+    assert prompt_ids(tokenizer, text, (0, len(text.encode())), 999) == tuple(tokenizer.encode(text))
 
 
 def test_stop_sequences_are_found_in_what_a_model_writes(tokenizer: Tokenizer) -> None:

@@ -22,7 +22,9 @@ ON_A_CPU = [family for family in families() if any(tier.llama_cpp for tier in lo
 def recipe(request: pytest.FixtureRequest) -> Recipe:
     """Without the tiers that only a GPU can run."""
     whole = load_recipe(request.param)
-    return replace(whole, tiers=tuple(tier for tier in whole.tiers if tier.llama_cpp))
+    return replace(
+        whole, tiers=tuple(tier for tier in whole.tiers if tier.llama_cpp), sandbox_modules=("numpy",), max_prompt_bytes=1000
+    )
 
 
 def rendered_into(folder: Path, recipe: Recipe, weights: str = "/weights") -> Rendered:
@@ -64,6 +66,7 @@ def test_the_cascade_reads_the_deployment(recipe: Recipe, rendered: Rendered) ->
     assert read.family == recipe.family
     assert list(read.tiers) == [tier.name for tier in recipe.tiers]
     assert read.plans.exists()
+    assert (read.sandbox_modules, read.max_prompt_bytes) == (("numpy",), 1000)
     for tier in recipe.tiers:
         assert tier.llama_cpp
         deployed = read.tiers[tier.name]

@@ -24,6 +24,8 @@ class Answer:
     score: float = 0.5
     cost: float = 2.5e-6
     trace: dict[str, Any] | None = None
+    inserted: str = "    return 1\n"
+    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def trace(*steps: dict[str, Any], note: str | None = None) -> dict[str, Any]:
     return {
         "plan": "balanced",
         "entry_point": "f",
+        "tested": "f",
         "seed": 0,
         "answered_by": whole[-1]["tier"],
         "note": note,
@@ -105,6 +108,8 @@ _STEP: dict[str, Any] = {
     "threshold": 0.7,
     "decision": "accept",
     "reason": "score 1.000 ≥ threshold 0.7",
+    "finish_reason": "stop",
+    "problem": None,
     "prompt_tokens": 100,
     "completion_tokens": 250,
     "cost_usd": 2.5e-6,
@@ -124,7 +129,13 @@ def _value(datatype: str, raw: bytes) -> Any:
 
 def _response(answer: Answer) -> Any:
     response = service_pb2.ModelInferResponse(model_name="cascade")
-    texts = {"completion": answer.completion, "tier": answer.tier, "trace": json.dumps(answer.trace) if answer.trace else ""}
+    texts = {
+        "completion": answer.completion,
+        "inserted": answer.inserted,
+        "finish_reason": answer.finish_reason,
+        "tier": answer.tier,
+        "trace": json.dumps(answer.trace) if answer.trace else "",
+    }
     for name, text in texts.items():
         raw = text.encode()
         _output(response, name, "BYTES", len(raw).to_bytes(4, "little") + raw)

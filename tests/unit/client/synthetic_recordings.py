@@ -49,7 +49,9 @@ def recording(
 
 
 def _solution(rng: np.random.Generator) -> RecordedSample:
-    return RecordedSample(f"program {rng.integers(1 << 30)}", int(rng.integers(1, 200)), prompt_tokens=int(rng.integers(9, 99)))
+    tokens, prompt_tokens = int(rng.integers(1, 200)), int(rng.integers(9, 99))
+    reason = "stop" if tokens % 7 else "length"  # no draw of its own
+    return RecordedSample(f"program {rng.integers(1 << 30)}", tokens, prompt_tokens=prompt_tokens, finish_reason=reason)
 
 
 def _tests(rng: np.random.Generator) -> RecordedSample:

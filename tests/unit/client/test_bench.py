@@ -8,7 +8,7 @@ from codecascade_client.live.evaluate import Result
 def answered(passed: bool, *steps: tuple[str, str]) -> Result:
     trace = {"steps": [{"tier": tier, "decision": decision} for tier, decision in steps], "cost": {"completion_tokens": {"a": 5}}}
     verdict = Verdict.PASS if passed else Verdict.FAIL
-    return Result("t", "", "a", 1.0, 2e-6, trace, verdict, latency_s=1.0)
+    return Result("t", "", "", "a", 1.0, 2e-6, trace, verdict, latency_s=1.0)
 
 
 @pytest.mark.parametrize(("right", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)])

@@ -81,22 +81,38 @@ def test_complete_tells_on_stderr_what_each_tier_did(command: Command, prompt_fi
         "large 1 0 – – accept 250 2.5 µ$ 4,321",
         "all 500 5.0 µ$ 1,234",
     ]
-    assert lines[4:] == ["small: score 0.250 < threshold 0.7", "large: greedy, not tested", "Note: a note"]
+    assert lines[4:] == ["small: score 0.250 < threshold 0.7", "large: greedy, not tested", "Tested: f", "Note: a note"]
 
 
 def test_complete_json_is_one_object_on_stdout(command: Command, prompt_file: Path) -> None:
     with serving(lambda _: Answer(CODE, "large", 0.0, 5e-6, ESCALATED)) as server:
         run = command("complete", "--prompt-file", prompt_file, "--url", server.address, "--json")
-    expected = {"text": CODE, "tier": "large", "score": 0.0, "cost_usd": 5e-6, "trace": ESCALATED}
+    expected = {
+        "text": CODE,
+        "tier": "large",
+        "score": 0.0,
+        "cost_usd": 5e-6,
+        "trace": ESCALATED,
+        "inserted": "    return 1\n",
+        "finish_reason": "stop",
+    }
     assert (run.code, json.loads(run.out), run.err) == (0, expected, "")
 
 
 def test_complete_hands_its_options_over(command: Command, prompt_file: Path) -> None:
-    options = ["--entry-point", "f", "--plan", "thrifty", "--seed", "7", "--max-tokens", "99"]
+    options = ["--entry-point", "f", "--plan", "thrifty", "--seed", "7", "--max-tokens", "99", "--cursor", "3"]
     with serving(lambda _: Answer(trace=trace({}))) as server:
         command("complete", "--prompt-file", prompt_file, "--url", server.address, *options)
     assert server.requests == [
-        {"prompt": "def f():\n", "entry_point": "f", "plan": "thrifty", "seed": 7, "max_tokens": 99, "return_trace": True}
+        {
+            "prompt": "def f():\n",
+            "entry_point": "f",
+            "cursor": 3,
+            "plan": "thrifty",
+            "seed": 7,
+            "max_tokens": 99,
+            "return_trace": True,
+        }
     ]
 
 
@@ -246,7 +262,7 @@ def test_eval_counts_the_answers_that_are_as_recorded(command: Command, tmp_path
     for name, (tokens, correct) in recorded.items():
         unit = Unit("small", name, GREEDY)
         folder.add_draws({unit: Draw((RecordedSample("    pass", tokens),), {})})
-        folder.add_truth({unit: Truth(np.array([not correct], np.int8), "")})
+        folder.add_truth({unit: Truth(np.array([not correct], np.int8), "", (False,))})
     arguments = ("--promised", str(tmp_path / "plans.json"), "--recording", str(tmp_path / "r"))
     with serving(lambda asked: Answer(solutions[asked["prompt"]], "small", 1.0, 0.0, trace({}))) as server:
         done = command("eval", "--tasks", "0-3", *arguments, "--url", server.address)

@@ -36,17 +36,27 @@ async def failure(address: str, tls: Tls | None = None, **request: Any) -> Reque
 async def test_sends_what_was_given_and_nothing_else(server: FakeCascade) -> None:
     async with CascadeClient(server.address) as client:
         await client.complete("def f():\n")
-        await client.complete("é", entry_point="f", plan="thrifty", max_tokens=7, seed=2**64 - 1, return_trace=True)
+        await client.complete("é", entry_point="f", plan="thrifty", max_tokens=7, seed=2**64 - 1, return_trace=True, cursor=2)
     assert server.requests == [
         {"prompt": "def f():\n", "seed": 0},
-        {"prompt": "é", "seed": 2**64 - 1, "entry_point": "f", "plan": "thrifty", "max_tokens": 7, "return_trace": True},
+        {
+            "prompt": "é",
+            "seed": 2**64 - 1,
+            "entry_point": "f",
+            "plan": "thrifty",
+            "cursor": 2,
+            "max_tokens": 7,
+            "return_trace": True,
+        },
     ]
 
 
 async def test_reads_the_answer() -> None:
-    with serving(lambda _: Answer("x = 'é'\n", "large", 0.25, 1e-3)) as server:
+    answer = Answer("x =\r\n'é'\0", "large", 0.25, 1e-3, inserted="\r\n'é'\0", finish_reason="length")
+    with serving(lambda _: answer) as server:
         async with CascadeClient(server.address) as client:
-            assert await client.complete("x =") == Completion("x = 'é'\n", "large", 0.25, 1e-3, None)
+            expected = Completion("x =\r\n'é'\0", "large", 0.25, 1e-3, None, "\r\n'é'\0", "length")
+            assert await client.complete("x =") == expected
 
 
 async def test_reads_the_trace(server: FakeCascade) -> None:

@@ -125,8 +125,8 @@ async def test_a_task_named_check_is_judged_like_any_other(tmp_path: Path) -> No
         ({"test_list": None}, "its test_list is None, it must be a list of texts"),
         ({"test_list": ["assert height(root) =="]}, "its test_list is not Python 3: invalid syntax, line 1"),
         ({"test_list": ["assert depth(root) == 2"]}, "its tests call no function that its code defines"),
-        ({"test_setup_code": "import numpy as np"}, "its tests import numpy, the sandbox has the standard library alone"),
-        ({"test_imports": ["import numpy.linalg"]}, "its prompt imports numpy, the sandbox has the standard library alone"),
+        ({"test_setup_code": "import numpy as np"}, "its tests import numpy, which the sandbox does not offer"),
+        ({"test_imports": ["import numpy.linalg"]}, "its prompt imports numpy, which the sandbox does not offer"),
         ({"test_imports": "import math"}, "its test_imports is 'import math', it must be a list of texts"),
         (
             {"code": "def g():\n    return height(1)\nN = height(1)\ndef height(x, n=N):\n    return x"},

@@ -73,12 +73,13 @@ def test_a_line_that_is_no_record_is_named_by_its_number(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"test": f"import numpy as np\n{TEST}"}, "its tests import numpy, the sandbox has the standard library alone"),
+        ({"test": f"import multiprocessing\n{TEST}"}, "its tests import multiprocessing, which the sandbox does not offer"),
+        ({"test": f"import numpy as np\n{TEST}"}, "its tests import numpy, which the sandbox does not offer"),
         (
             {"test": TEST + "    from scipy.stats import t\n    import os, pandas.io\n"},
-            "its tests import pandas, scipy, the sandbox",
+            "its tests import pandas, scipy, which the sandbox",
         ),
-        ({"prompt": "import numpy as np\n\ndef f(x):\n"}, "its prompt imports numpy, the sandbox has the standard library alone"),
+        ({"prompt": "import numpy as np\n\ndef f(x):\n"}, "its prompt imports numpy, which the sandbox does not offer"),
         ({"test": TEST + "#" * (MAX_SOURCE_BYTES - 1_000)}, "a short answer have 65,6"),
         ({"test": TEST + "#" + "é" * 33_000}, "the sandbox takes 65,536"),
         ({"test": "def check(candidate):\n    print candidate(2)\n"}, "its test is not Python 3: Missing parentheses"),

@@ -46,7 +46,7 @@ def test_tasks_that_do_not_pass_and_tasks_left_out_are_named(tmp_path: Path) -> 
     assert ran.returncode == 1
     assert ran.stdout.splitlines() == [
         "own: 4 tasks read, 1 left out",
-        "  e: its tests import numpy, the sandbox has the standard library alone",
+        "  e: its tests import numpy, which the sandbox does not offer",
         "own solutions: 1 of 4 pass; tasks without one: 0",
         "  b: fail",
         "  c: timeout",
@@ -97,4 +97,4 @@ def test_the_other_commands_tell_what_is_left_out(tmp_path: Path) -> None:
     path = own_set(tmp_path, {"a": "    return 2 * x\n"}, b="import numpy\n" + TEST)
     ran = codecascade("verdicts", tmp_path / "nowhere", "--dataset", path)
     first = ran.stderr.splitlines()[0]
-    assert first == "own: 1 task is left out (b: its tests import numpy, the sandbox has the standard library alone)"
+    assert first == "own: 1 task is left out (b: its tests import numpy, which the sandbox does not offer)"

@@ -11,6 +11,7 @@ from codecascade_client.cli.doctor import examine
 from codecascade_client.settings import Settings
 
 from tests.unit.client.fake_cascade import Answer, serving
+from tests.unit.client.sums_deployment import write_deployment
 
 NOBODY = Settings(url="127.0.0.1:1")
 WEIGHTS = b"weights"
@@ -113,3 +114,25 @@ async def test_a_server_is_shown_with_its_models(checkout: Path, capsys: pytest.
     with serving(lambda _: Answer()) as server:
         _, words = await said(capsys, checkout, Settings(url=server.address))
     assert f"{server.address}: cascade ready, small not ready" in words
+
+
+async def test_the_modules_that_the_sandbox_offers_are_listed_and_tried(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment = write_deployment(checkout)
+    written = json.loads(deployment.read_text())
+    rendered = checkout / "var/model_repository/sums.json"
+    rendered.parent.mkdir()
+    rendered.write_text(json.dumps({**written, "sandbox_modules": ["numpy"]}))
+    holds, words = await said(capsys, checkout)
+    assert holds
+    assert "packages (sandbox_modules of the deployment): numpy" in words
+    rendered.write_text(json.dumps({**written, "sandbox_modules": ["numpy", "no_such_package"]}))
+    holds, words = await said(capsys, checkout)
+    assert not holds
+    assert words.endswith("The CPU deployment cannot run here: see sandbox modules.")
+    assert "no_such_package fails: sandbox module 'no_such_package' cannot be offered" in words
+    rendered.write_text("{")
+    holds, words = await said(capsys, checkout)
+    assert not holds
+    assert "cannot be used: Expecting property name" in words

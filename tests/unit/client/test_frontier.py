@@ -87,6 +87,7 @@ def specialists() -> Table:
         pairs=np.broadcast_to(np.where(tested, 18, 0), own.shape),
         cost=np.array([[[round(10e6 * FIVE[option.tier])] * len(tiers)] for option in options], np.int64),
         correct=own,
+        cut=np.zeros(own.shape, np.bool_),
     )
 
 

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from codecascade.sandbox import SandboxPool
+from codecascade.types import Verdict
 from codecascade_build.paths import ROOT
+from codecascade_client.datasets.load import HUMANEVAL, load_dataset
 from codecascade_client.errors import RecordingError
+from codecascade_client.recording.judge import judge, unjudged
 from codecascade_client.recording.published import import_published, read_plan_tables
 from codecascade_client.recording.recording import GREEDY, SampleRecording, StepOption, Unit
 
@@ -24,6 +28,7 @@ STAGES = [
     ("34B", 0, 0, "greedy", 0, 0, 0, 200, 1),
 ]
 TASKS = 10
+SOLUTION = "def truncate_number(number: float) -> float:\n    return number % 1.0\n"
 ESCALATED = (600 * 1.91 + 200 * 20.24) / 1e3
 ACCEPTED = 700 * 1.91 / 1e3
 
@@ -100,6 +105,25 @@ def test_samples_are_imported_with_the_tokens_of_both_cuts(tmp_path: Path) -> No
     assert [sample.tokens_at(2) for sample in draw.tests[4]] == [10, 11]
     assert [sample.tokens_at(4) for sample in draw.tests[4]] == [20, 21]
     assert [sample.tokens_at(3) for sample in draw.tests[4]] == [None, None]
+
+
+async def test_published_samples_are_judged_by_the_authors_own_lines(tmp_path: Path) -> None:
+    """Lines that cannot fail or do not parse count too; only single lines do."""
+    text = "assert truncate_number(3.5) != 7\nassert (truncate_number(3.5) == 1, '')\nassert truncate_number(\n3.5) == 0.5"
+    rows = [
+        {"tier": "7B", "run": 0, "task": "HumanEval/2", "kind": "solution", "sample": 0, "text": SOLUTION, "tokens": 30},
+        {"tier": "7B", "run": 0, "task": "HumanEval/2", "kind": "tests", "sample": 0, "text": text, "tokens_at": {"4": 21}},
+    ]
+    with gzip.open(tmp_path / "samples.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    folder = import_published(tmp_path, tmp_path / "recording", stages=False)
+    tasks = load_dataset(HUMANEVAL)
+    async with SandboxPool(workers=1) as pool:
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+    judged = folder.judged()[Unit("7B", "HumanEval/2", 0), 4]
+    assert judged.lines == tuple(text.split("\n")[:3])
+    assert judged.matrix.verdicts.tolist() == [[Verdict.PASS, Verdict.PASS, Verdict.ERROR]]
+    assert unjudged(folder, tasks) == {}
 
 
 def test_a_folder_without_published_runs_is_named(tmp_path: Path) -> None:

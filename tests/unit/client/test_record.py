@@ -1,4 +1,5 @@
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
 from codecascade.triton.calls.tls import Tls
-from codecascade.types import Plan, PlanStep
+from codecascade.types import Plan, PlanStep, Sample
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset, load_dataset
 from codecascade_client.datasets.split import split
@@ -246,6 +247,49 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
     assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
 
 
+async def test_a_cut_answer_is_not_accepted_live_nor_in_replay(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    plan = Plan("p", (PlanStep("small", 1, 2, 0.0), PlanStep("large", 0)))
+    tier = ScriptedTier(finish_reason="length")
+    async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
+        units = plan_units(tasks, ["small", "large"], runs=0, split_seed=0, limit=None)
+        await record_all(folder, deployment, tasks, tier.address, units)
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
+        live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
+    assert [truth.cut for truth in folder.truth().values()] == [(True,)] * len(units)
+    replayed = await replay(plan, folder.load(), "t/1", GREEDY)
+    assert replayed.answer.trace.answered_by == live.trace.answered_by == "large"
+    assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+    assert replayed.answer.trace.note == live.trace.note
+
+
+class SaysNothing(ScriptedTier):
+    """The second line of its tests passes for every function."""
+
+    def text(self, inputs: dict[str, Any], sequence: int) -> str:
+        return re.sub(r"(\(2, 2\)) == 4$", r"\1 != None", super().text(inputs, sequence))
+
+
+async def test_lines_that_cannot_fail_are_no_evidence_in_a_recording_either(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = dataset(), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    plan = Plan("p", (PlanStep("small", 3, 2, 0.9), PlanStep("large", 0)))
+    tier = SaysNothing()
+    async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
+        units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)
+        await record_all(folder, deployment, tasks, tier.address, units)
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        live_tiers = LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed)
+        live = await run_cascade(tasks.task("t/1"), plan, live_tiers, pool, deployment.prices)
+    assert unjudged(folder, tasks) == {}
+    assert folder.judged()[Unit("small", "t/1", 0), 2].line_numbers == (1, 1, 1)
+    replayed = await replay(plan, folder.load(), "t/1", 0)
+    assert [step.n_test_lines for step in live.trace.steps] == [3, 0]
+    assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+
+
 def timeless(step: StepTrace) -> StepTrace:
     return replace(step, sandbox_s=0, generate_ms=0, sandbox_ms=0, wall_ms=0)
 
@@ -258,7 +302,7 @@ async def test_verdicts_are_redone_where_extraction_changed(tmp_path: Path, depl
         await record_all(folder, deployment, tasks, tier.address, [Unit("small", "t/0", 0), Unit("small", "t/1", 0)])
     async with SandboxPool(workers=1) as pool:
         await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
-        folder.add_truth({Unit("small", "t/1", 0): Truth(np.ones(3, np.int8), "of other programs")})
+        folder.add_truth({Unit("small", "t/1", 0): Truth(np.ones(3, np.int8), "of other programs", None)})
         assert list(unjudged(folder, tasks)) == [Unit("small", "t/1", 0)]
         await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
     assert unjudged(folder, tasks) == {}
@@ -304,6 +348,49 @@ async def test_a_refused_unit_is_reported_and_the_rest_goes_on(tmp_path: Path, d
     await record(folder, deployment, tasks, units, SETTINGS, generate, concurrency=2, on_unit=outcomes.append)
     assert {(unit.unit, getattr(unit, "reason", None)) for unit in outcomes} == {(u, "the prompt has 9000 tokens") for u in units}
     assert folder.recorded_units() == set()
+
+
+class GoesOn:
+    """Cuts off a helper with a stop word, unless the prompt already holds the function."""
+
+    def __init__(self, tests: Exception | None = None) -> None:
+        self._tests = tests
+
+    async def __call__(self, request: GenerateRequest) -> Generation:
+        if request.max_lines:
+            if self._tests:
+                raise self._tests
+            return Generation((Sample("add_0(1, 2) == 3", 8, "length"),), prompt_tokens=30)
+        if "total" in request.text_input:
+            return Generation((Sample(" total(x):\n    return sum(x)", 9, stop_word="\nprint"),), prompt_tokens=50)
+        return Generation((Sample("    return total([a, b])\n", 7, line_tokens=(6, 7), stop_word="\ndef "),), prompt_tokens=20)
+
+
+async def recorded(folder: RecordingFolder, deployment_file: Path, generate: GoesOn) -> list[Recorded | Refused]:
+    outcomes: list[Recorded | Refused] = []
+    deployment, units = load_deployment(deployment_file), [Unit("small", "t/0", GREEDY)]
+    await record(folder, deployment, dataset(1), units, SETTINGS, generate, concurrency=1, on_unit=outcomes.append)
+    return outcomes
+
+
+async def test_a_recording_keeps_what_the_model_went_on_to_write_and_the_stop_word(tmp_path: Path, deployment_file: Path) -> None:
+    folder = new_recording(tmp_path, deployment_file, dataset(1))
+    assert [outcome.unit for outcome in await recorded(folder, deployment_file, GoesOn())] == [Unit("small", "t/0", GREEDY)]
+    draw = folder.draws()[Unit("small", "t/0", GREEDY)]
+    (solution,), (test,) = draw.solutions, draw.tests[2]
+    assert solution.text == "    return total([a, b])\n\ndef total(x):\n    return sum(x)"
+    assert (solution.stop_word, solution.completion_tokens, solution.line_tokens) == ("\nprint", 7 + 9, ())
+    assert (solution.prompt_tokens, solution.continued_prompt_tokens) == (20, 50)
+    assert (test.stop_word, test.finish_reason, test.prompt_tokens, test.seed != solution.seed) == ("", "length", 30, True)
+
+
+async def test_a_unit_without_tests_is_not_recorded(tmp_path: Path, deployment_file: Path) -> None:
+    folder = new_recording(tmp_path, deployment_file, dataset(1))
+    (outcome,) = await recorded(folder, deployment_file, GoesOn(InvalidRequest("too long")))
+    assert outcome == Refused(Unit("small", "t/0", GREEDY), "too long")
+    with pytest.raises(TierUnavailable, match="gone"):
+        await recorded(folder, deployment_file, GoesOn(TierUnavailable("gone")))
+    assert folder.draws() == {}
 
 
 def test_the_validation_tasks_come_first(deployment_file: Path) -> None:

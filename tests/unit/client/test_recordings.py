@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from codecascade.scoring import score_candidates
 from codecascade.types import VerdictMatrix
@@ -25,7 +27,7 @@ from codecascade_client.recording.recording import (
     Unit,
     matrix_with,
 )
-from codecascade_client.recording.store import SAMPLES, Truth, create_recording, open_recording, resume_recording
+from codecascade_client.recording.store import SAMPLES, TRUTH, Truth, create_recording, open_recording, resume_recording
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,7 +48,10 @@ def manifest(**changes: object) -> RecordingManifest:
 
 def draw(mark: str = "a") -> Draw:
     return Draw(
-        solutions=(RecordedSample(f"{mark}1", 10, prompt_tokens=7), RecordedSample(f"{mark}2", 20, prompt_tokens=7)),
+        solutions=(
+            RecordedSample(f"{mark}1", 10, prompt_tokens=7, stop_word="\ndef "),
+            RecordedSample(f"{mark}2", 20, prompt_tokens=7, continued_prompt_tokens=40),
+        ),
         tests={
             2: (
                 RecordedSample("x\ny", 5, asked_lines=2, line_tokens=(3, 5), prompt_tokens=4, seed=2**63 + 1),
@@ -66,7 +71,7 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     with folder.writing():
         folder.add_draws({UNIT: draw()})
         folder.add_judged({(UNIT, 2): judged()})
-        folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64)})
+        folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64, (False, True))})
     again = open_recording(tmp_path / "r")
     assert again == folder
     assert again.recorded_units() == {UNIT}
@@ -79,6 +84,24 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     assert judgement.matrix.verdicts.tolist() == [[0, 1, 0], [0, 0, 3]]
     assert judgement.matrix.cpu_s.tolist() == [0.3, 0.6]
     assert recording.correct[UNIT].tolist() == [True, False]
+    assert recording.cut[UNIT] == (False, True)
+
+
+def test_where_it_is_not_known_what_was_cut_finish_reasons_count(tmp_path: Path) -> None:
+    first, second = draw().solutions
+    units = {UNIT: Draw((replace(first, finish_reason="length"), second), draw().tests)}
+    recording = SampleRecording(manifest(), units, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
+    assert recording.step(UNIT, StepOption("small", 2, 1)).cut == (True, False)
+    known = replace(recording, cut={UNIT: (False, False)})
+    assert known.step(UNIT, StepOption("small", 2, 1)).cut == (False, False)
+
+
+def test_an_older_truth_does_not_know_what_was_cut(tmp_path: Path) -> None:
+    folder = create_recording(tmp_path / "r", manifest())
+    older = pa.schema([field for field in TRUTH if field.name != "cut"])
+    row = {"tier": "small", "task": "t/0", "run": 0, "verdicts": bytes([0]), "sources_sha256": ""}
+    parts.append(folder.path, "truth", older, folder.owner, [row])
+    assert [truth.cut for truth in folder.truth().values()] == [None]
 
 
 def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path) -> None:
@@ -87,13 +110,47 @@ def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path)
     assert folder.judged()[UNIT, 2].matrix.verdicts.shape == (2, 0)
 
 
+LATER_COLUMNS = ["stop_word", "continued_prompt_tokens"]
+
+
+def test_a_part_from_before_a_column_was_added_is_read_and_merged(tmp_path: Path) -> None:
+    folder = create_recording(tmp_path / "r", manifest())
+    folder.add_draws({UNIT: draw()})
+    (part,) = folder.path.glob("samples-*.parquet")
+    table = pq.read_table(part, partitioning=None)
+    pq.write_table(table.drop_columns(LATER_COLUMNS), part)
+    solutions = tuple(replace(sample, stop_word="", continued_prompt_tokens=0) for sample in draw().solutions)
+    older = replace(draw(), solutions=solutions)
+    assert folder.draws() == {UNIT: older}
+    newer = Unit("small", "t/1", 0)
+    with folder.writing():
+        folder.add_draws({newer: draw("b")})
+    assert len(list(folder.path.glob("samples-*.parquet"))) == 1
+    assert folder.draws() == {UNIT: older, newer: draw("b")}
+
+
+def test_a_part_without_a_column_that_was_always_there_is_refused(tmp_path: Path) -> None:
+    folder = create_recording(tmp_path / "r", manifest())
+    folder.add_draws({UNIT: draw()})
+    (part,) = folder.path.glob("samples-*.parquet")
+    pq.write_table(pq.read_table(part, partitioning=None).drop_columns([*LATER_COLUMNS, "latency_ms"]), part)
+    with pytest.raises(RecordingError, match="has other columns than a recording of this format"):
+        folder.draws()
+
+
+def test_a_solution_that_was_gone_on_with_pays_for_its_second_prompt() -> None:
+    recording = SampleRecording(manifest(), {UNIT: draw()}, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
+    tokens = [recording.step(UNIT, StepOption("small", k, 2)).prompt_tokens for k in (1, 2)]
+    assert tokens == [7 + 4, 7 + 4 + 40]
+
+
 def test_a_step_is_the_first_k_samples_cut_after_l_lines() -> None:
     recording = SampleRecording(manifest(), {UNIT: draw()}, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
     step = recording.step(UNIT, StepOption("small", 2, 1))
     assert step.texts == ("a1", "a2")
     assert step.matrix.verdicts.tolist() == [[0, 0], [0, 3]], "line 1 of each test sample"
     assert step.completion_tokens == 10 + 20 + 3 + 6
-    assert step.prompt_tokens == 7 + 4
+    assert step.prompt_tokens == 7 + 4 + 40
     assert recording.step(UNIT, StepOption("small", 2, 2)).completion_tokens == 10 + 20 + 5 + 6
 
 

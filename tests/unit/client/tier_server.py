@@ -23,6 +23,7 @@ class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
     refusals: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     line_tokens: list[int] = field(default_factory=list)  # instead of the right ones
+    finish_reason: str = "stop"  # of every sequence
     address: str = ""
 
     async def ModelInfer(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -38,7 +39,9 @@ class ScriptedTier(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
         line_tokens = self.line_tokens or [tokens for text in texts for tokens in _line_tokens(text)]
         _add(response, "line_tokens", "INT32", np.array(line_tokens, np.int32).tobytes(), len(line_tokens))
         _add(response, "prompt_tokens", "INT32", np.array([PROMPT_TOKENS], np.int32).tobytes(), 1)
-        _add(response, "finish_reason", "BYTES", serialize_byte_tensor(np.array([b"stop"] * count, object)).item(), count)
+        reasons = np.array([self.finish_reason.encode()] * count, object)
+        _add(response, "finish_reason", "BYTES", serialize_byte_tensor(reasons).item(), count)
+        _add(response, "stop_word", "BYTES", serialize_byte_tensor(np.array([b""] * count, object)).item(), count)
         return response
 
     def text(self, inputs: dict[str, Any], sequence: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 
 from codecascade.sandbox.zygote import system
 
@@ -19,6 +20,7 @@ _MAKE_REG = 1 << 8
 _REFER = 1 << 13
 _TRUNCATE = 1 << 14
 
+_OF_FILES = _READ_FILE | _WRITE_FILE | _TRUNCATE
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 
@@ -31,7 +33,7 @@ def abi() -> int:
 
 
 def restrict(readable: list[int], writable: list[int]) -> None:
-    """Allow only files beneath these folders (open descriptors) to be opened from now on. Raises OSError."""
+    """Allow only these files and those beneath these folders (open descriptors) to be opened from now on. Raises OSError."""
     version = abi()
     handled = (1 << _FS_RIGHTS_BY_ABI.get(version, 16)) - 1
     net = 0b11 if version >= 4 else 0  # TCP bind, connect
@@ -40,8 +42,9 @@ def restrict(readable: list[int], writable: list[int]) -> None:
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = system.syscall("landlock_create_ruleset", ctypes.byref(fields), size, 0)
     for folders, rights in ((readable, _READ), (writable, _WRITE)):
-        for folder in folders:
-            rule = _PathBeneath(rights & handled, folder)
+        for opened in folders:
+            meaningful = handled if stat.S_ISDIR(os.fstat(opened).st_mode) else _OF_FILES
+            rule = _PathBeneath(rights & handled & meaningful, opened)
             system.syscall("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
     system.syscall("landlock_restrict_self", ruleset, 0)
     os.close(ruleset)

@@ -22,16 +22,25 @@ PREIMPORTED = syscalls.words(
     operator random re string struct sys time types typing zlib
     """
 )
-# At the level `sealed` no file can be opened, so programs can import only these and PREIMPORTED.
+# At the level `sealed` no file can be opened: these are the extension modules that programs may need. What is written in Python
+# lies in memory (mapped.py).
 _SEALED = syscalls.words(
     """
-    argparse array ast base64 binascii bz2 calendar colorsys csv dataclasses decimal difflib doctest fcntl fractions graphlib
-    hashlib html inspect io ipaddress itertools keyword logging lzma os pathlib pprint queue sched secrets select shlex signal
-    socket statistics textwrap threading timeit traceback unicodedata unittest uuid weakref
+    array binascii fcntl grp mmap pyexpat resource select unicodedata _bisect _blake2 _bz2 _codecs_cn _codecs_hk _codecs_iso2022
+    _codecs_jp _codecs_kr _codecs_tw _contextvars _csv _datetime _decimal _elementtree _hashlib _heapq _json _lzma _md5
+    _multibytecodec _opcode _pickle _posixsubprocess _queue _random _sha1 _sha2 _sha256 _sha3 _sha512 _socket _sqlite3 _statistics
+    _struct _zoneinfo
     """
 )
+# Extension modules that may need a shared library from outside the library's folder.
+_NEED_OUTSIDE = syscalls.words("_bz2 _crypt _decimal _hashlib _lzma _sqlite3 _uuid pyexpat")
+# Parts of packages that these load when they are first used, which would be in every child.
+_LOADED_LATE = {"numpy": ("numpy.fft", "numpy.linalg", "numpy.random")}
+# zoneinfo's data. It is public, and the same on every machine.
+_TIME_ZONES = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")
 
-_LIBRARY_FD = 4  # below supervise.FIRST_PRIVATE_FD, so children keep it: they import through it
+_PATHS = {"namespaces": syscalls.READ_PATHS + syscalls.WRITE_PATHS, "landlock": syscalls.READ_PATHS, "sealed": []}
+_HIGH_FD = 16  # above the folders that children keep
 # Sizes in Python's allocator. With another allocator, only _MAX_FILLINGS ends the filling of each size.
 _POOL_BYTES, _POOL_HEADER_BYTES, _FLOAT_BYTES, _SMALL_BYTES, _MAX_FILLINGS = 1 << 14, 48, 32, 512, 1024
 _fillers: list[object] = []
@@ -41,11 +50,14 @@ _WARM_UP = (
 
 
 def main() -> None:
-    """argv[1] is {"level", "limits": {…}}. Jobs come from stdin and answers go to stdout; children see /dev/null as both."""
+    """argv[1] is {"level", "limits": {…}, "packages": {…}}. Jobs come from stdin and answers go to stdout.
+
+    Children see /dev/null as both.
+    """
     config = json.loads(sys.argv[1])
     control, answers = _take_descriptors()
     try:
-        supervisor = _lock_down(config["level"], config["limits"], control)
+        supervisor = _lock_down(config["level"], config["limits"], config["packages"], control)
     except OSError as error:
         _send(answers, {"refused": error.strerror or str(error)})
         sys.exit(1)
@@ -63,70 +75,154 @@ def _take_descriptors() -> tuple[int, int]:
     """Move control and answers to descriptors that children do not keep, and return them; 0, 1 and 2 become /dev/null."""
     control, answers = (os.dup2(fd, fd + 10, inheritable=False) for fd in (0, 1))
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2, supervise.CHANNEL, _LIBRARY_FD):
+    for fd in (0, 1, 2, supervise.CHANNEL):
         os.dup2(nowhere, fd)
-    if nowhere > _LIBRARY_FD:
+    if nowhere > supervise.CHANNEL:
         os.close(nowhere)
     return control, answers
 
 
-def _lock_down(level: str, limits: dict[str, Any], control: int) -> supervise.Supervisor:
+def _lock_down(level: str, limits: dict[str, Any], packages: dict[str, Any], control: int) -> supervise.Supervisor:
     """Drop everything that a candidate must not have. Raises OSError naming the call that was refused.
 
     level "none" drops nothing: it shows that the probes and the hostile tests detect what they look for.
+    packages: the fields of modules.Packages.
     """
     library = os.path.dirname(os.path.realpath(os.__file__))
+    mapped = [_in_memory(library)] if level == "sealed" else []
     _set_limits(limits)
-    _prepare_interpreter(PREIMPORTED + _SEALED if level == "sealed" else PREIMPORTED)
+    _prepare_interpreter([*PREIMPORTED, *(_SEALED if level == "sealed" else [])], packages)
     if level == "none":
-        return supervise.Supervisor(control, [])
-    allowed = syscalls.COMPUTE + syscalls.SUPERVISE
+        return supervise.Supervisor(control, [], supervise.CHANNEL + 1)
+    readable = [*packages["readable"], *filter(os.path.exists, _TIME_ZONES)]
+    if level != "sealed":
+        readable += [path for path in _shared_libraries() if not path.startswith(library + os.sep)]
+    folders = 0  # that children keep open
     if level == "namespaces":
-        namespaces.enter(library, limits["file_bytes"], limits["scratch_files"])
-        sys.path[:] = [library, library + "/lib-dynload"]
-        folders = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (library, namespaces.SCRATCH)]
-        system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
-        with suppress(OSError):  # an older kernel; the mount namespace holds nothing else anyway
-            landlock.restrict(folders[:1], folders[1:])
-        for folder in folders:
-            os.close(folder)
-        os.chdir(namespaces.SCRATCH)
-        allowed += syscalls.READ_PATHS + syscalls.WRITE_PATHS
+        _leave_namespaces(library, readable, limits)
+    elif level == "landlock":
+        folders = _restrict_to(library, packages["roots"], readable)
     else:
-        folder = os.open(library, os.O_PATH | os.O_DIRECTORY)  # before the user changes: it may be in a private home
-        os.chdir("/")
-        privileges.become(privileges.sandbox_user())
-        system.drop_capabilities()
-        system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
+        _become_powerless()
         sys.path.clear()
-        if level == "landlock":
-            landlock.restrict([folder], [])
-            os.dup2(folder, _LIBRARY_FD)
-            sys.path += [f"/proc/self/fd/{_LIBRARY_FD}", f"/proc/self/fd/{_LIBRARY_FD}/lib-dynload"]
-            allowed += syscalls.READ_PATHS
-        os.close(folder)
+        sys.meta_path += mapped
     system.prctl_call(system.PR_SET_DUMPABLE, 0)()
     system.prctl_call(system.PR_SET_PDEATHSIG, signal.SIGKILL)()  # after the user changes, which clears it
     sys.path_importer_cache.clear()
     random.seed(0)  # every child starts from this state
+    system.limit_call("RLIMIT_NOFILE", limits["open_files"])()  # not before: the paths above may be more
     no_processes = system.limit_call("RLIMIT_NPROC", 0)
     child_filter = seccomp.loading(seccomp.child_filter([*syscalls.SUPERVISE, "tgkill"]))
-    seccomp.loading(seccomp.base_filter(allowed))()
-    return supervise.Supervisor(control, [no_processes, child_filter])
+    seccomp.loading(seccomp.base_filter(syscalls.COMPUTE + syscalls.SUPERVISE + _PATHS[level]))()
+    return supervise.Supervisor(control, [no_processes, child_filter], supervise.CHANNEL + 1 + folders)
+
+
+def _in_memory(library: str) -> Any:
+    from codecascade.sandbox.zygote.mapped import MappedLibrary  # the modules that it needs are a burden to other levels
+
+    try:
+        return MappedLibrary(library)
+    except OSError as error:
+        raise OSError(error.errno, f"the library in memory: {error.strerror}") from None
+
+
+def _leave_namespaces(library: str, readable: list[str], limits: dict[str, Any]) -> None:
+    namespaces.enter(library, readable, limits["file_bytes"], limits["scratch_files"])
+    sys.path[:] = [library, library + "/lib-dynload"]
+    system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
+    with suppress(OSError):  # an older kernel; the mount namespace holds nothing else anyway
+        allowed = _open([library, *readable, namespaces.SCRATCH])
+        landlock.restrict(allowed[:-1], allowed[-1:])
+    os.chdir(namespaces.SCRATCH)
+
+
+def _restrict_to(library: str, roots: list[str], readable: list[str]) -> int:
+    """Restrict what can be opened. Returns how many folders stay open, for children to import through."""
+    opened = _open([library, *roots, *readable])  # now: they may be in a private home
+    folders, others = opened[: 1 + len(roots)], opened[1 + len(roots) :]
+    _become_powerless()
+    landlock.restrict([folders[0], *others], [])
+    kept = [os.dup2(fd, supervise.CHANNEL + 1 + place) for place, fd in enumerate(folders)]
+    for fd in opened:
+        os.close(fd)
+    _import_through(dict(zip([library, *roots], kept, strict=True)))
+    sys.path[:] = [f"/proc/self/fd/{kept[0]}", f"/proc/self/fd/{kept[0]}/lib-dynload"]
+    return len(kept)
+
+
+def _become_powerless() -> None:
+    os.chdir("/")
+    privileges.become(privileges.sandbox_user())
+    system.drop_capabilities()
+    system.prctl_call(system.PR_SET_NO_NEW_PRIVS, 1)()
+
+
+def _open(paths: list[str]) -> list[int]:
+    """Descriptors of files and folders, above those that children keep."""
+    for place, path in enumerate(paths):
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        os.dup2(fd, _HIGH_FD + place, inheritable=False)
+        os.close(fd)
+    return list(range(_HIGH_FD, _HIGH_FD + len(paths)))
+
+
+def _import_through(folders: dict[str, int]) -> None:
+    """Have the packages that are loaded look for their modules through descriptors of these folders.
+
+    Their own paths may lead through a home that the sandbox's user cannot enter.
+    """
+    for module in list(sys.modules.values()):
+        places = getattr(module, "__path__", None)
+        if not isinstance(places, list):
+            continue
+        for number, place in enumerate(places):
+            real = os.path.realpath(place)
+            for folder, fd in folders.items():
+                if real.startswith(folder + os.sep):
+                    places[number] = f"/proc/self/fd/{fd}{real[len(folder) :]}"
+
+
+def _shared_libraries() -> list[str]:
+    """The shared libraries that extension modules need, under all their names. Found out in another process: here they would be
+    a burden to every child."""
+    before = _mapped_libraries()
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        try:
+            for name in _NEED_OUTSIDE:
+                with suppress(ImportError):
+                    __import__(name)
+            os.write(write_end, "\n".join(_mapped_libraries() - before).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end) as answer:
+        found = set(answer.read().split("\n")) - {""}
+    os.wait()
+    folders = {os.path.dirname(path) for path in found}
+    return [entry.path for folder in folders for entry in os.scandir(folder) if os.path.realpath(entry.path) in found]
+
+
+def _mapped_libraries() -> set[str]:
+    with open("/proc/self/maps") as maps:
+        paths = [line.rstrip("\n").partition("/")[2] for line in maps]
+    return {f"/{path}" for path in paths if ".so" in path}
 
 
 def _set_limits(limits: dict[str, Any]) -> None:
     system.limit_call("RLIMIT_AS", limits["memory_bytes"])()
     system.limit_call("RLIMIT_FSIZE", limits["file_bytes"])()
-    system.limit_call("RLIMIT_NOFILE", limits["open_files"])()
     system.limit_call("RLIMIT_CORE", 0)()
 
 
-def _prepare_interpreter(modules: list[str]) -> None:
-    """Prepare what children inherit: imports, a warm compiler, no trace of how this was started."""
+def _prepare_interpreter(modules: list[str], packages: dict[str, Any]) -> None:
+    """Prepare what children inherit: imports, a warm compiler, no trace of how this was started. Raises OSError."""
     for name in modules:
         with suppress(ImportError):  # a Python may be built without some
             __import__(name)
+    sys.path += packages["roots"]
+    for name in packages["names"]:
+        _import_package(name)
     warnings.simplefilter("ignore")
     for _ in range(3):
         exec(compile(_WARM_UP, "<warm-up>", "exec"), {})
@@ -134,6 +230,19 @@ def _prepare_interpreter(modules: list[str]) -> None:
         del sys.modules[name]
     os.environ.clear()
     sys.argv[:] = sys.orig_argv[:] = [""]
+
+
+def _import_package(name: str) -> None:
+    """Here, where it is done once and every file can be read. Raises OSError."""
+    try:
+        for module in (name, *_LOADED_LATE.get(name, ())):
+            __import__(module)
+    except Exception as error:
+        raise OSError(f"module {name} cannot be imported: {error}") from None
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise OSError(f"module {name} starts threads, which the sandbox does not have")
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed(0)  # as `random` below
 
 
 def _settle_memory() -> None:
@@ -174,6 +283,7 @@ def _run(job: dict[str, Any], answers: int, supervisor: supervise.Supervisor, sc
         except supervise.Cancelled:
             return  # _serve reads the cancelling message next
         finally:
+            os.set_blocking(0, True)  # all children share what 0 to 2 are open on, and may change this one property of it
             if scratch:
                 _wipe(".")
     _write(answers, protocol.pack_attempts(attempts))

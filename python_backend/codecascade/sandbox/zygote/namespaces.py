@@ -20,10 +20,11 @@ _MOUNT_POINTS = ("/tmp", "/mnt", "/var")  # one is covered by a private mount: n
 SCRATCH = "/scratch"
 
 
-def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
+def enter(library: str, others: list[str], scratch_bytes: int, scratch_files: int) -> None:
     """Leave the host's namespaces. Raises OSError naming the call that was refused.
 
-    library: the standard library's folder. Nothing else of the host stays visible; it is read only, at its own path.
+    library: the standard library's folder. others: more folders and files. Nothing else of the host stays visible; these are read
+    only, at their own paths.
     Afterwards the caller is the first process of a new process namespace, as the sandbox's user and without capabilities;
     the original process only waits for it.
     """
@@ -31,7 +32,7 @@ def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
     if system.has_capability(_CAP_SYS_ADMIN):
         system.unshare(_NAMESPACES)
         owner = privileges.sandbox_user()
-        _build_root(library, owner, scratch_bytes, scratch_files)
+        _build_root(library, others, owner, scratch_bytes, scratch_files)
         privileges.become(owner)
     else:
         owner = privileges.sandbox_user()
@@ -39,7 +40,7 @@ def enter(library: str, scratch_bytes: int, scratch_files: int) -> None:
         system.prctl_call(system.PR_SET_DUMPABLE, 1)()  # otherwise root owns the map files below
         system.unshare(system.CLONE_NEWUSER | _NAMESPACES)
         _map_user(owner)
-        _build_root(library, owner, scratch_bytes, scratch_files)
+        _build_root(library, others, owner, scratch_bytes, scratch_files)
     system.drop_capabilities()
     _become_first_process()
 
@@ -58,16 +59,20 @@ def _write_own(name: str, line: str) -> None:
         raise OSError(error.errno, f"{name}: {error.strerror}") from None
 
 
-def _build_root(library: str, owner: privileges.User, scratch_bytes: int, scratch_files: int) -> None:
-    """Make the root a small read-only tmpfs with the library (the current folder) and a scratch folder."""
+def _build_root(library: str, others: list[str], owner: privileges.User, scratch_bytes: int, scratch_files: int) -> None:
+    """Make the root a small read-only tmpfs with the library (the current folder), the others and a scratch folder."""
     system.mount("none", "/", "", system.MS_REC | system.MS_PRIVATE)
-    root = next(path for path in _MOUNT_POINTS if os.path.isdir(path))
+    beneath = [point for point in _MOUNT_POINTS if any(path.startswith(f"{point}/") for path in others)]
+    root = next(point for point in _MOUNT_POINTS if os.path.isdir(point) and point not in beneath)
     hardened = system.MS_NOSUID | system.MS_NODEV
-    system.mount("tmpfs", root, "tmpfs", hardened, "size=64k,nr_inodes=64,mode=0755")
-    target = root + library
-    os.makedirs(target)
-    system.mount(".", target, "", system.MS_BIND)
-    system.mount("none", target, "", system.MS_BIND | system.MS_REMOUNT | system.MS_RDONLY | hardened)
+    system.mount("tmpfs", root, "tmpfs", hardened, "size=64k,nr_inodes=256,mode=0755")
+    for source, path in ((".", library), *((path, path) for path in others if not path.startswith(library + os.sep))):
+        target = root + path
+        os.makedirs(target if os.path.isdir(source) else os.path.dirname(target), exist_ok=True)
+        if not os.path.isdir(source):
+            open(target, "w").close()
+        system.mount(source, target, "", system.MS_BIND)
+        system.mount("none", target, "", system.MS_BIND | system.MS_REMOUNT | system.MS_RDONLY | hardened)
     os.mkdir(root + SCRATCH)
     limits = f"size={scratch_bytes},nr_inodes={scratch_files},mode=0700,uid={owner.uid},gid={owner.gid}"
     system.mount("tmpfs", root + SCRATCH, "tmpfs", hardened | system.MS_NOEXEC, limits)

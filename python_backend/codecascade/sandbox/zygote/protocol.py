@@ -21,7 +21,14 @@ DIED = 6
 TAMPERED = 7
 _SENT_BY_CHILDREN = (OK, ASSERTION, RAISED, VALUE, OPAQUE)
 
-MAX_VALUE_BYTES = 4000  # with the frame's header within PIPE_BUF, so that a frame is written whole or not at all
+# How a line is run.
+WHOLE = 0  # tick mode: as the statement that it is
+ASKED = 1  # blind mode: it is an expression, whose value is sent
+SEARCHED = 2  # as ASKED; the line asks whether something is in the value
+
+MAX_VALUE_BYTES = 60_000  # more than a test line can spell
+USUAL_VALUE_BYTES = 4_000
+MAX_LARGE_BYTES = 1 << 20  # of all values of one child that have more than USUAL_VALUE_BYTES
 
 # Positions of frames.
 READY = 0  # the child is locked down; nothing of the candidate has run yet
@@ -62,9 +69,13 @@ class FrameReader:
         self._nonce = nonce
         self._positions = [READY, MODULE, *range(start + FIRST_LINE, end + FIRST_LINE)]
         self._rest = b""
+        self._bytes_left = len(self._positions) * (FRAME.size + USUAL_VALUE_BYTES) + MAX_LARGE_BYTES
         self.frames: list[tuple[int, str]] = []  # status, payload; one for each position so far
 
     def feed(self, data: bytes) -> None:
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise Tampered
         data, start = self._rest + data, 0
         for expected in self._positions[len(self.frames) :]:
             if len(data) < start + FRAME.size:

@@ -15,7 +15,7 @@ _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
-_NUMBER, _ARCH, _ARG_1 = 0, 4, 24  # offsets in struct seccomp_data; the low half of the second argument
+_NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
 
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
@@ -26,21 +26,28 @@ _SET_MODE_FILTER = 1
 _FLAG_SPEC_ALLOW = 4
 
 # The allowed commands (second arguments) of these two calls. Others could signal a process, reach a device, or change a
-# descriptor that the next child shares.
+# descriptor that the next child shares. FIONBIO can too: the zygote takes it back after each child.
 FCNTL = (0, 1030, 1, 2, 3)  # F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL
-IOCTL = (0x5401, 0x5451, 0x5450, 0x541B)  # TCGETS, FIOCLEX, FIONCLEX, FIONREAD
+IOCTL = (0x5401, 0x5451, 0x5450, 0x541B, 0x5421)  # TCGETS, FIOCLEX, FIONCLEX, FIONREAD, FIONBIO
+
+# An event loop wakes itself up through a pair of sockets. AF_UNIX streams alone: one end of such a pair can be connected to
+# nothing else, while a datagram socket can send to any address that its sender names.
+PAIR_FAMILY = 1  # AF_UNIX
+PAIR_TYPES = (1, 0x80001, 0x801, 0x80801)  # SOCK_STREAM, also with SOCK_CLOEXEC and SOCK_NONBLOCK
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
 
 def base_filter(allowed: list[str]) -> list[Instruction]:
-    """Allow the named calls, fcntl and ioctl with harmless commands; refuse the rest; kill foreign architectures."""
+    """Allow the named calls, some others with harmless arguments; refuse the rest; kill foreign architectures."""
     table = syscalls.TABLES[syscalls.machine()]
     program = _arch_check()
     for number in syscalls.numbers(allowed):
         program += _answer(number, _ALLOW)
     for name, commands in (("fcntl", FCNTL), ("ioctl", IOCTL)):
-        program += _commands(table[name], commands)
+        program += _only(table[name], (_low(1), commands))
+    program += _only(table["socketpair"], (_low(0), (PAIR_FAMILY,)), (_low(1), PAIR_TYPES))
+    program += _only(table["sendto"], (_low(4), (0,)), (_high(4), (0,)))  # to no address but the other end
     program += _answer(table["clone3"], _ERRNO | errno.ENOSYS)  # the C library then falls back to clone
     return [*program, (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
 
@@ -83,9 +90,21 @@ def _answer(number: int, answer: int) -> list[Instruction]:
     return [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, answer)]
 
 
-def _commands(number: int, commands: tuple[int, ...]) -> list[Instruction]:
-    inner: list[Instruction] = [(_LOAD, 0, 0, _ARG_1)]
-    for command in commands:
-        inner += _answer(command, _ALLOW)
-    inner.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
+def _low(argument: int) -> int:
+    """The offset of an argument's low half."""
+    return 16 + 8 * argument
+
+
+def _high(argument: int) -> int:
+    return _low(argument) + 4
+
+
+def _only(number: int, *conditions: tuple[int, tuple[int, ...]]) -> list[Instruction]:
+    """Allow a call if at each offset there is one of the values."""
+    inner: list[Instruction] = []
+    for offset, values in conditions:
+        inner.append((_LOAD, 0, 0, offset))
+        inner += [(_EQUAL, len(values) - position, 0, value) for position, value in enumerate(values)]
+        inner.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
+    inner.append((_RETURN, 0, 0, _ALLOW))
     return [(_EQUAL, 0, len(inner), number), *inner]

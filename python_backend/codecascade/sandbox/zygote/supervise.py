@@ -17,8 +17,7 @@ from typing import Any
 from codecascade.sandbox.zygote import child, system
 from codecascade.sandbox.zygote.protocol import FRAME, NONCE_BYTES, OK, READ_BYTES, READY, FrameReader, Tampered, pack_attempt
 
-CHANNEL = 3  # where a child writes its frames
-FIRST_PRIVATE_FD = 5  # from here on descriptors belong to the zygote; 4 may be the library's folder
+CHANNEL = 3  # where a child writes its frames; the descriptors after it may be folders that it imports through
 
 WALL_STRETCH = 4.0  # a starved child gets this many times its limit in wall time
 _START_S = 10.0  # the limit for what a child does before the candidate's first line
@@ -33,10 +32,11 @@ class Cancelled(Exception):
 class Supervisor:
     """Runs the children of a zygote, one at a time."""
 
-    def __init__(self, control: int, lock_down_child: list[system.Call]) -> None:
+    def __init__(self, control: int, lock_down_child: list[system.Call], first_private_fd: int) -> None:
         self._control = control  # readable when the parent wants the running candidate stopped, or has ended
         self._poller = select.poll()
         self._poller.register(control, select.POLLIN)
+        self._first_private_fd = first_private_fd  # from here on descriptors belong to the zygote
         self._lock_down_child = lock_down_child  # drops a child's inherited rights that only the zygote needs
         self._die_with_us = system.prctl_call(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         self._pid = os.getpid()
@@ -84,7 +84,7 @@ class Supervisor:
         if os.getppid() != self._pid:
             _exit(0)  # the zygote ended before the kernel knew to end this child with it
         os.dup2(write_end, CHANNEL)
-        os.closerange(FIRST_PRIVATE_FD, 64)
+        os.closerange(self._first_private_fd, 64)
         limit_cpu()
         for call in self._lock_down_child:
             call()

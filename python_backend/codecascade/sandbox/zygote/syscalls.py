@@ -30,7 +30,7 @@ X86_64 = _table(
     mkdirat=258 newfstatat=262 unlinkat=263 renameat=264 readlinkat=267 fchmodat=268 faccessat=269 pselect6=270 ppoll=271
     set_robust_list=273 dup3=292 pipe2=293 prlimit64=302 getcpu=309 renameat2=316 seccomp=317 getrandom=318 statx=332
     rseq=334 clone3=435 close_range=436 faccessat2=439 landlock_create_ruleset=444 landlock_add_rule=445
-    landlock_restrict_self=446
+    landlock_restrict_self=446 sendto=44 recvfrom=45 socketpair=53 epoll_wait=232 epoll_ctl=233 epoll_pwait=281 epoll_create1=291
     """
 )
 
@@ -46,6 +46,7 @@ ARM64 = _table(
     geteuid=175 getgid=176 getegid=177 gettid=178 brk=214 munmap=215 mremap=216 clone=220 mmap=222 mprotect=226
     madvise=233 wait4=260 prlimit64=261 renameat2=276 seccomp=277 getrandom=278 statx=291 rseq=293 clone3=435
     close_range=436 faccessat2=439 landlock_create_ruleset=444 landlock_add_rule=445 landlock_restrict_self=446
+    epoll_create1=20 epoll_ctl=21 epoll_pwait=22 socketpair=199 sendto=206 recvfrom=207
     """
 )
 
@@ -60,6 +61,7 @@ COMPUTE = words(
     getpid getppid gettid getuid geteuid getgid getegid getgroups getresuid getresgid getpgrp getrandom
     clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage uname getrlimit futex
     set_robust_list rseq set_tid_address restart_syscall exit exit_group sched_yield sched_getaffinity getcpu umask
+    epoll_create1 epoll_ctl epoll_wait epoll_pwait recvfrom
     """
 )
 

@@ -76,7 +76,7 @@ class LlmApi:
         read nor counted. Cancelling aborts the running sequences. Raises TierUnavailable, and InvalidRequest if the prompt is
         too long.
         """
-        ids = prompt_ids(self._tokenizer, request.text_input, self._settings.max_input_tokens)
+        ids = prompt_ids(self._tokenizer, request.text_input, request.literal_ranges, self._settings.max_input_tokens)
         limit = min(request.max_tokens, self._settings.context_tokens - len(ids))
         sequences = self._stop_sequences(request.stop_words)
         answers = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
 
 from codecascade.errors import TierUnavailable
+from codecascade.tiers.special_tokens import SpecialTokens
 from codecascade.tiers.trtllm.tokens import AddedToken, Tokenizer, UnknownTokenizer, pieces
 
 
@@ -36,7 +38,13 @@ def _tokenizer(loaded: Any, end_tokens: Sequence[str]) -> Tokenizer:
     added = {token_id: AddedToken(token.content, token.special) for token_id, token in loaded.added_tokens_decoder.items()}
     decoder = loaded.backend_tokenizer.decoder
     kinds = frozenset(_kinds(json.loads(decoder.__getstate__()))) if decoder else frozenset()
-    return Tokenizer(encode=loaded.encode, pieces=pieces(vocabulary, added, kinds, ends), end_ids=ends)
+    return Tokenizer(
+        encode=loaded.encode,
+        encode_on=partial(loaded.encode, add_special_tokens=False),
+        pieces=pieces(vocabulary, added, kinds, ends),
+        end_ids=ends,
+        special=SpecialTokens([*(token.content for token in added.values()), *end_tokens]),
+    )
 
 
 def _kinds(decoder: dict[str, Any]) -> Iterator[str]:

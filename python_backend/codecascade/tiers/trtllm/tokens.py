@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecascade.errors import InvalidRequest
+from codecascade.tiers.special_tokens import SpecialTokens, template_of, too_long
 from codecascade.types import Sample
 
 # Texts that may precede a stop word and share its first token: in most vocabularies ")\n```" begins with one token for ")\n".
@@ -42,10 +44,13 @@ class Tokenizer:
 
     encode: Callable[[str], Sequence[int]]
     """A prompt's text → its ids, with the tokens that begin a prompt. Special tokens in the text are read as such."""
+    encode_on: Callable[[str], Sequence[int]]
+    """The same for a further part of a prompt."""
     pieces: tuple[bytes, ...]
     """id → its bytes."""
     end_ids: tuple[int, ...]
     """The tokens that end a text; the first is the engine's end_id."""
+    special: SpecialTokens
 
     def text_bytes(self, ids: Iterable[int]) -> bytes:
         """The joined bytes. Ids without a token (a padded vocabulary has some) are skipped."""
@@ -63,7 +68,7 @@ def pieces(
     """The bytes of every id. decoders: the types of the tokenizer's decoder and its parts. Raises UnknownTokenizer."""
     read: Callable[[str], bytes]
     if "ByteLevel" in decoders:
-        read = partial(_byte_level, alphabet={character: byte for byte, character in enumerate(_byte_characters())})
+        read = partial(_byte_level, alphabet={character: byte for byte, character in enumerate(byte_characters())})
     elif "ByteFallback" in decoders:
         read = _sentence_piece
     else:
@@ -126,11 +131,13 @@ def engine_sampling(temperature: float, top_p: float) -> EngineSampling:
     return EngineSampling(temperature, top_k=0, top_p=top_p)
 
 
-def prompt_ids(tokenizer: Tokenizer, text: str, max_input_tokens: int) -> tuple[int, ...]:
+def prompt_ids(tokenizer: Tokenizer, text: str, literal_ranges: Sequence[int], max_input_tokens: int) -> tuple[int, ...]:
     """The prompt's ids. Raises InvalidRequest if there are more than max_input_tokens."""
-    ids = tuple(tokenizer.encode(text))
+    first, *others = tokenizer.special.apart(text, literal_ranges)
+    ids = (*tokenizer.encode(first), *(token for part in others if part for token in tokenizer.encode_on(part)))
     if len(ids) > max_input_tokens:
-        raise InvalidRequest(f"text_input has {len(ids)} tokens, must have {max_input_tokens} or fewer")
+        template = template_of(text, literal_ranges)
+        raise InvalidRequest(too_long(len(ids), max_input_tokens, len(tokenizer.encode(template)) if template else 0))
     return ids
 
 
@@ -146,6 +153,7 @@ def completion(
 
     completion_tokens counts all generated tokens, including the end token and the stop word, which are cut from the text.
     An engine does not return its end_id: if it stopped early and not at a sequence, it generated one token more than it returned.
+    Nor does it say which stop word it met: that is read from the text.
     If a text ends at the limit (finish_reason "length") or at one of the sequences, a possible beginning of a stop word is cut
     from its end too.
     """
@@ -173,19 +181,23 @@ def line_ends(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
 
 
 def _cut(text: str, stop_words: Sequence[str], tokens: int, reason: str, *, begun: bool) -> Sample:
-    """begun: the text may end inside a stop word."""
-    first = min((at for at in map(text.find, stop_words) if at >= 0), default=None)
-    if first is not None:
-        return Sample(text[:first], tokens, "stop")
-    return Sample(_without_begun(text, stop_words) if begun else text, tokens, reason)
+    """begun: the text may end inside a stop word, as it does where an engine was stopped at a sequence, which lacks spaces."""
+    places = [(at, word) for word in stop_words if (at := text.find(word)) >= 0]
+    if places:
+        first, word = min(places, key=itemgetter(0))
+        return Sample(text[:first], tokens, "stop", stop_word=word)
+    kept, word = _without_begun(text, stop_words) if begun else (text, "")
+    return Sample(kept, tokens, reason, stop_word=word if reason == "stop" else "")
 
 
-def _without_begun(text: str, stop_words: Sequence[str]) -> str:
+def _without_begun(text: str, stop_words: Sequence[str]) -> tuple[str, str]:
+    """The text without a beginning of a stop word at its end, and that word."""
     longest = max(map(len, stop_words), default=0)
     for length in range(min(longest - 1, len(text)), 0, -1):
-        if any(word.startswith(text[-length:]) for word in stop_words):
-            return text[:-length]
-    return text
+        for word in stop_words:
+            if word.startswith(text[-length:]):
+                return text[:-length], word
+    return text, ""
 
 
 def _shortest_end(tokenizer: Tokenizer, ids: Sequence[int], wanted: bytes) -> tuple[int, ...]:
@@ -218,7 +230,7 @@ def _sentence_piece(piece: str) -> bytes:
     return bytes([int(byte.group(1), 16)]) if byte else piece.replace(_SPACE, " ").encode()
 
 
-def _byte_characters() -> list[str]:
+def byte_characters() -> list[str]:
     """The character by which byte-level BPE writes each byte: the byte's own if it is visible, else one from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))

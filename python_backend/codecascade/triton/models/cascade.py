@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from codecascade.cascade import Answer, run_cascade
+from codecascade.cascade import Answer, finish_reason, run_cascade
 from codecascade.deployment import load_deployment
 from codecascade.errors import InvalidRequest, InvalidSetting
 from codecascade.plans import PlanStore
-from codecascade.texts.syntax import functions
+from codecascade.requests import completion, task_of
 from codecascade.tiers.live import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
@@ -46,22 +46,26 @@ class TritonPythonModel(ServedModel):
 
     async def answer(self, request: Any) -> list[Any]:
         try:
-            answer, seed, traced = await self._complete(Inputs(request))
+            task, answer, seed, traced = await self._complete(Inputs(request))
         except BaseException as error:
             self._metrics.failed(error)
             raise
         self._metrics.answered(answer)
         trace = json.dumps({**answer.trace.as_dict(), "seed": seed}, ensure_ascii=False) if traced else ""
         return [
-            texts("completion", [answer.candidate.source]),
+            texts("completion", [completion(task, answer.candidate)]),
+            texts("inserted", [answer.candidate.inserted]),
+            texts("finish_reason", [finish_reason(answer.candidate)]),
             texts("tier", [answer.tier]),
             numbers("score", [answer.score], np.float32),
             numbers("cost", [cost_of(answer.trace.steps).cost_usd], np.float64),
             texts("trace", [trace]),
         ]
 
-    async def _complete(self, inputs: Inputs) -> tuple[Answer, int, bool]:
-        task = task_for(inputs.text("prompt"), inputs.optional_text("entry_point"))
+    async def _complete(self, inputs: Inputs) -> tuple[Task, Answer, int, bool]:
+        prompt = inputs.text("prompt", self._deployment.max_prompt_bytes)
+        cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
+        task = task_of(prompt, inputs.optional_text("entry_point"), cursor, self._deployment.sandbox_modules)
         plan = self._plans.current().choose(inputs.optional_text("plan"))
         self._deployment.check(plan)
         max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
@@ -69,16 +73,7 @@ class TritonPythonModel(ServedModel):
         seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
         tiers = LiveTiers(self._deployment, self._generate, seed=seed, max_tokens=max_tokens)
         answer = await run_cascade(task, plan, tiers, self._sandbox, self._deployment.prices)
-        return answer, seed, inputs.flag("return_trace", default=False)
-
-
-def task_for(prompt: str, entry_point: str | None) -> Task:
-    """The task of a prompt: what is tested is `entry_point`, or else the last function that the prompt defines."""
-    defined = functions(prompt)
-    if entry_point is not None and entry_point not in defined:
-        allowed = ", ".join(defined) or "none: the prompt defines no function"
-        raise InvalidRequest(f"entry_point is {entry_point!r}, which the prompt does not define, allowed are {allowed}")
-    return Task(prompt, entry_point or (defined[-1] if defined else None))
+        return task, answer, seed, inputs.flag("return_trace", default=False)
 
 
 class _Metrics:

@@ -31,7 +31,7 @@ class TritonPythonModel(ServedModel):
 
     async def answer(self, request: Any) -> list[Any]:
         wanted = read_request(Inputs(request), self.name, self._max_tokens)
-        ids = prompt_ids(self._tokenizer, wanted.text_input, self._max_input_tokens)
+        ids = prompt_ids(self._tokenizer, wanted.text_input, wanted.literal_ranges, self._max_input_tokens)
         sampling = engine_sampling(wanted.temperature, wanted.top_p)
         end = self._tokenizer.end_ids[0]
         return [

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from codecascade.deployment import load_deployment
 from codecascade.sandbox import SandboxPool
 from codecascade.triton.metrics import Counters
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.sandbox_contract import matrix_arrays
-from codecascade.triton.settings import read_server_settings
+from codecascade.triton.settings import ServerSettings, read_server_settings
 from codecascade.triton.tensors import Inputs, tensor
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
@@ -24,7 +26,8 @@ class TritonPythonModel(ServedModel):
     def start(self, parameters: Parameters) -> None:
         settings = read_server_settings()
         workers = parameters.integer("workers", low=0) if settings.sandbox_workers is None else settings.sandbox_workers
-        self._pool = SandboxPool(workers or len(os.sched_getaffinity(0)), settings.sandbox_level or parameters.text("level"))
+        level = settings.sandbox_level or parameters.text("level")
+        self._pool = SandboxPool(workers or len(os.sched_getaffinity(0)), level, modules=_modules(settings))
         self.serving.run(self._pool.start())
         self._metrics = _Metrics(self._pool)
         self.count(self._metrics.families)
@@ -38,6 +41,13 @@ class TritonPythonModel(ServedModel):
 
     async def stop(self) -> None:
         await self._pool.close()
+
+
+def _modules(settings: ServerSettings) -> Sequence[str]:
+    """The packages to offer. A sandbox on a server of its own has no deployment file. Raises DeploymentError."""
+    if settings.sandbox_modules is not None:
+        return [name.strip() for name in settings.sandbox_modules.split(",")]
+    return load_deployment(settings.deployment).sandbox_modules if settings.deployment else ()
 
 
 class _Metrics:

@@ -2,6 +2,9 @@
 
 Every sequence is one unary call of the ensemble, with a seed of its own. The calls of a request share their prompt: the engine
 computes its keys and values once (enable_kv_cache_reuse), and holds back a call while another one computes the same prompt.
+
+An ensemble answers once a sequence is whole. So a sequence cannot be ended at a line: max_lines has no effect, and line_tokens
+tell what the whole sequence cost.
 """
 
 from __future__ import annotations
@@ -89,8 +92,7 @@ class TritonPythonModel(ServedModel):
 
 def _inputs(request: GenerateRequest) -> list[Any]:
     arrays = request_arrays(request)
-    names = [expected.name for expected in SEQUENCE_INPUTS if arrays[expected.name].size]  # no stop words: no tensor
-    return [_batch_of_one(name, arrays[name]) for name in names]
+    return [_batch_of_one(expected.name, arrays[expected.name]) for expected in SEQUENCE_INPUTS if expected.name in arrays]
 
 
 def _batch_of_one(name: str, array: NDArray[Any]) -> Any:

@@ -1,0 +1,190 @@
+"""What callers send and get, on a real Triton: scripted tiers that write what they are told, the real sandbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+import pytest_asyncio
+from codecascade_build.server.process import RunningServer
+from codecascade_client.client import CascadeClient, Completion
+from codecascade_client.errors import RequestFailed
+
+from tests.server.real_server import StartServer
+from tests.server.scripted.repository import ScriptedTier, render
+
+pytestmark = pytest.mark.triton
+
+PLANS = {
+    "two": [
+        {"tier": "small", "k": 2, "lines_per_sample": 2, "threshold": 1.0},
+        {"tier": "large", "k": 0, "lines_per_sample": 0, "threshold": 0.0},
+    ]
+}
+MAX_PROMPT_BYTES = 4096
+HELPER = "def helper(x):\n    return x + 1\n\n\n"
+ADD = 'def add(a, b):\n    """The sum of a and b."""\n'
+STACK = "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
+PUSH = "        self.items.append(item)\n        return self.items\n"
+PUSHED = "(1) == [1]\nassert Stack().push(2) == [2]\n"
+ADDED = "add(1, 2) == 3\nassert add(4, 4) == 8\n"
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    tiers = [ScriptedTier("small"), ScriptedTier("large")]
+    rendered = render(tmp_path_factory.mktemp("requests"), tiers, PLANS, default="two", real_sandbox=True)
+    deployment = json.loads(rendered.deployment.read_text())
+    rendered.deployment.write_text(json.dumps({**deployment, "max_prompt_bytes": MAX_PROMPT_BYTES}))
+    return start_server(rendered.repositories, rendered.deployment)
+
+
+@pytest_asyncio.fixture
+async def client(server: RunningServer) -> AsyncIterator[CascadeClient]:
+    async with CascadeClient(server.grpc) as connected:
+        yield connected
+
+
+def told(**texts: str) -> str:
+    """Comment lines that tell a tier what it writes: small_writes, small_tests, large_writes."""
+    return "".join(f"# {who.replace('_', ' ')}: {json.dumps(text)}\n" for who, text in texts.items())
+
+
+def tiers(answer: Completion) -> list[tuple[str, str]]:
+    assert answer.trace
+    return [(step["tier"], step["decision"]) for step in answer.trace["steps"]]
+
+
+def note(answer: Completion) -> str | None:
+    assert answer.trace
+    said: str | None = answer.trace["note"]
+    return said
+
+
+@pytest.mark.parametrize(
+    ("before", "line_end"),
+    [("", "\n"), ("", "\r\n"), ("# one \0 two\n", "\n"), ("# one \0 two\n", "\r\n"), ("\ufeff", "\r\n"), ("# \u2028 é\n", "\n")],
+)
+async def test_the_prompt_comes_back_byte_for_byte(client: CascadeClient, before: str, line_end: str) -> None:
+    prompt = (before + told(large_writes="no") + ADD).replace("\n", line_end)
+    answer = await client.complete(prompt, return_trace=True)
+    assert answer.text == prompt + answer.inserted
+    assert answer.inserted.endswith(f"return a + b{line_end}")
+    assert answer.inserted.count("\n") == answer.inserted.count(line_end)
+    assert (answer.tier, answer.score, answer.finish_reason) == ("small", 1.0, "stop")
+
+
+async def test_blanks_at_the_end_of_a_prompt_are_kept(client: CascadeClient) -> None:
+    answer = await client.complete(ADD + "    ")
+    assert answer.text == ADD + "    " + answer.inserted
+    assert compile(answer.text, "answer", "exec")
+
+
+async def test_a_method_is_tested_not_the_function_above_it(client: CascadeClient) -> None:
+    right = told(small_writes=PUSH, small_tests=PUSHED) + HELPER + STACK
+    answer = await client.complete(right, return_trace=True)
+    assert (answer.tier, answer.score) == ("small", 1.0)
+    assert answer.trace
+    assert (answer.trace["entry_point"], answer.trace["tested"]) == ("Stack.push", "Stack().push")
+    wrong = told(small_writes="        return item\n", small_tests=PUSHED, large_writes=PUSH) + HELPER + STACK
+    assert tiers(await client.complete(wrong, return_trace=True)) == [("small", "escalate"), ("large", "accept")]
+
+
+async def test_a_method_does_not_run_on_into_others(client: CascadeClient) -> None:
+    invented = PUSH + "\n    def pop(self):\n        return self.items.pop()\n"
+    answer = await client.complete(told(small_writes=invented, small_tests=PUSHED) + STACK)
+    assert (answer.tier, answer.inserted) == ("small", PUSH)
+
+
+async def test_a_coroutine_is_tested_by_running_it(client: CascadeClient) -> None:
+    tests = "(1)) == 2\nassert asyncio.run(later(5)) == 6\n"
+    header = 'async def later(x):\n    """x + 1, later."""\n'
+    answer = await client.complete(told(small_writes="    return x + 1\n", small_tests=tests) + header, return_trace=True)
+    assert answer.trace
+    assert (answer.tier, answer.score, answer.trace["tested"]) == ("small", 1.0, "asyncio.run(later")
+    assert "import asyncio" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (STACK.replace("self)", "self, limit)"), "class Stack needs arguments: limit"),
+        (HELPER + "# print the first ten\n", "the prompt's last function, helper, is finished"),
+        ("import numpy as np\n" + ADD, "the prompt imports numpy, not among the deployment's sandbox_modules"),
+        ("function add(a, b) {\n", "the prompt is not Python: it is completed in its own language"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_tested_is_completed_by_the_last_tier_and_the_note_says_why(
+    client: CascadeClient, code: str, why: str
+) -> None:
+    prompt = told(small_writes="no", large_writes="        pass\n") + code
+    answer = await client.complete(prompt, return_trace=True)
+    assert tiers(answer) == [("large", "accept")]
+    assert note(answer) == f"no tests were run: {why}"
+    assert answer.text == prompt + answer.inserted
+    assert "pass" in answer.inserted
+    assert answer.trace
+    assert answer.trace["tested"] == ""
+
+
+async def test_another_language_is_completed_in_its_own(client: CascadeClient) -> None:
+    prompt = told(large_writes="  return a + b;\n}\n") + "function add(a, b) {\n"
+    answer = await client.complete(prompt)
+    assert answer.text == prompt + "  return a + b;\n}\n"
+
+
+@pytest.mark.parametrize("placeholder", ["", "    pass\n", "    # TODO\n    raise NotImplementedError\n"])
+async def test_an_unfinished_function_is_completed_where_it_is(client: CascadeClient, placeholder: str) -> None:
+    after = "\n\ndef plus(a, b):\n    return a + b\n"
+    body = "    return plus(a, b)\n"  # needs what follows
+    prompt = told(small_writes=body, small_tests=ADDED) + ADD + placeholder + after
+    answer = await client.complete(prompt, return_trace=True)
+    assert (answer.tier, answer.score, answer.inserted) == ("small", 1.0, body)
+    at = answer.text.index(body)
+    assert answer.text[:at] + answer.text[at + len(body) :] == prompt
+
+
+async def test_a_cursor_says_where_the_code_goes_on(client: CascadeClient) -> None:
+    before = "# é\n" + told(small_writes="    return total\n", small_tests=ADDED) + ADD + "    total = a + b\n"
+    after = "\n\ndef last(x):\n    return x\n"
+    answer = await client.complete(before + after, cursor=len(before.encode()))
+    assert (answer.tier, answer.text) == ("small", before + "    return total\n" + after)
+
+
+@pytest.mark.parametrize("cursor", [1, 9])
+async def test_a_cursor_that_is_nowhere_is_refused(client: CascadeClient, cursor: int) -> None:
+    with pytest.raises(RequestFailed, match=f"cursor is {cursor}, ") as refused:
+        await client.complete("é = 1\n", cursor=cursor)
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_cut_answer_goes_to_the_next_tier_and_the_last_ones_is_marked(client: CascadeClient) -> None:
+    written = "    total = a\n    total += b\n    return total\n"
+    prompt = told(small_writes=written, small_tests=ADDED, large_writes=written) + ADD
+    answer = await client.complete(prompt, max_tokens=7, return_trace=True)
+    assert tiers(answer) == [("small", "escalate"), ("large", "accept")]
+    assert answer.trace
+    assert answer.trace["steps"][0]["finish_reason"] == "length"
+    assert answer.finish_reason == "length"
+    assert note(answer) == "the answer was cut after 7 tokens, by max_tokens or the end of the context"
+    whole = await client.complete(prompt, return_trace=True)
+    assert (tiers(whole), whole.finish_reason, note(whole)) == ([("small", "accept")], "stop", None)
+
+
+async def test_an_answer_that_imports_what_the_sandbox_lacks_is_named(client: CascadeClient) -> None:
+    written = "    import numpy\n    return int(numpy.add(a, b))\n"
+    answer = await client.complete(told(small_writes=written, small_tests=ADDED) + ADD, return_trace=True)
+    assert tiers(answer) == [("small", "escalate"), ("large", "accept")]
+    assert answer.trace
+    step = answer.trace["steps"][0]
+    assert step["reason"].endswith("; 2 of 2 answers cannot run: it imports numpy, not among the deployment's sandbox_modules")
+
+
+async def test_a_prompt_over_the_deployments_limit_is_refused(client: CascadeClient) -> None:
+    with pytest.raises(RequestFailed) as refused:
+        await client.complete("#" * (MAX_PROMPT_BYTES + 1))
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.sentence == f"prompt has {MAX_PROMPT_BYTES + 1} bytes, must have {MAX_PROMPT_BYTES} or fewer"
+    assert (await client.complete("#" * (MAX_PROMPT_BYTES - 1) + "\n")).tier == "large"
