@@ -113,7 +113,7 @@ def _text(prompt: str, given: Outline, code: str, *, continues: bool, cut: bool)
     continues: whether the model went on where the prompt stops. Otherwise the code may begin with the prompt's own.
     """
     after = _after(given.code, code)
-    if continues:
+    if continues and not _begins_again(given.code, code):
         source = _ended(_start(prompt, given) + code)
         again = None if after is None or problem(source) is None else _ended(given.code + after)
         if again is not None and problem(again) is None:
@@ -139,6 +139,12 @@ def _python_or_text(code: str) -> str:
     start = parsing_start(readings[-1])
     module = tree(start)
     return start if module and any(isinstance(node, (*DEFINITIONS, *IMPORTS)) for node in module.body) else code
+
+
+def _begins_again(start: str, code: str) -> bool:
+    """Whether the code begins with the first line of `start`."""
+    first = start.strip().partition("\n")[0].rstrip()
+    return len(first) >= _LINE_TO_FIND and code.strip().partition("\n")[0].rstrip() == first
 
 
 def _after(start: str, code: str) -> str | None:

@@ -59,7 +59,7 @@ def repaired(code: str) -> str:
     notebook or a shell is told goes.
     """
     if not code.isascii() or "<|" in code:
-        code = _plain_characters(code)
+        code = plain_characters(code)
     if ">>>" in code or "In [" in code:
         code = _typed(code)
     return _without_prose(code)
@@ -67,7 +67,7 @@ def repaired(code: str) -> str:
 
 def is_prose(line: str) -> bool:
     """Whether a line can be no line of Python."""
-    plain = _plain_characters(line[:MAX_LINE_CHARS])
+    plain = plain_characters(line[:MAX_LINE_CHARS])
     return _says_something(plain, _outside_strings(plain)[0])
 
 
@@ -89,7 +89,7 @@ def open_string(code: str) -> str | None:
     return next(opened, None)
 
 
-def _plain_characters(code: str) -> str:
+def plain_characters(code: str) -> str:
     """The code with the spaces and quotes of typesetters as Python's and no special tokens, outside of strings and comments."""
     pieces, position = [], 0
     for match in PARTS.finditer(code):

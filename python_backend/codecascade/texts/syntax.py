@@ -263,8 +263,6 @@ class Outline:
 
     None: not Python, or over MAX_PROMPT_CHARS.
     """
-    functions: tuple[str, ...]
-    """Names of the top-level functions, in order."""
     indent: str
     """Indentation of the block that a completion continues; empty at top level."""
     problem: str | None = None
@@ -277,34 +275,25 @@ class Outline:
 def outline(prompt: str) -> Outline:
     code = clean(prompt).rstrip(" \t")
     if len(code) > MAX_PROMPT_CHARS:
-        return Outline(
-            code, None, (), "", f"it has {len(code)} characters, must be {MAX_PROMPT_CHARS} or fewer to be read as code"
-        )
+        return Outline(code, None, "", f"it has {len(code)} characters, must be {MAX_PROMPT_CHARS} or fewer to be read as code")
     lines = _without_blank_end(code.split("\n"))
     closing = _closing(lines)
     finished = closing is not None
     if closing is None and _stops_within_a_statement(code):
         closing = _closing_without_the_end(lines)
     if closing is None:
-        return Outline(code, None, (), "", problem(code))
-    closed, indent, module = closing
-    return Outline(code, closed, _function_names(module), indent, finished=finished)
+        return Outline(code, None, "", problem(code))
+    return Outline(code, *closing, finished=finished)
 
 
-def functions(prompt_text: str) -> tuple[str, ...]:
-    """The names of the top-level functions that the prompt defines or opens, in order; none if it is not Python."""
-    return outline(prompt_text).functions
-
-
-def _closing(lines: list[str]) -> tuple[str, str, ast.Module] | None:
-    """The lines as a program, with a `pass` where its last block is open, that block's indentation, and the tree."""
+def _closing(lines: list[str]) -> tuple[str, str] | None:
+    """The lines as a program, with a `pass` where its last block is open, and that block's indentation."""
     whole = "\n".join([*lines, ""])
     module = tree(whole)
     for indent in (_body_indent(module, lines),) if module else _indents_below(lines[-1] if lines else ""):
         closed = f"{whole}{indent}pass\n" if indent else whole
-        module = tree(closed)
-        if module is not None:
-            return closed, indent, module
+        if tree(closed) is not None:
+            return closed, indent
     return None
 
 
@@ -328,7 +317,7 @@ def _stops_within_a_statement(code: str) -> bool:
     return False
 
 
-def _closing_without_the_end(lines: list[str]) -> tuple[str, str, ast.Module] | None:
+def _closing_without_the_end(lines: list[str]) -> tuple[str, str] | None:
     """The same as `_closing` without the lines of the last statement, which is not finished. A top-level one stays."""
     lines = list(lines)
     last_top = max((number for number, line in enumerate(lines) if line[:1].strip()), default=0)
@@ -372,10 +361,6 @@ def _indents_below(line: str) -> tuple[str, ...]:
 
 def _leading_blanks(line: str) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
-
-
-def _function_names(module: ast.Module) -> tuple[str, ...]:
-    return tuple(node.name for node in module.body if isinstance(node, FUNCTIONS))
 
 
 def _without_blank_end(lines: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from codecascade.texts.prompts import Prompt
+from codecascade.texts.repairs import plain_characters
 from codecascade.texts.syntax import MAX_COMPLETION_CHARS, clean, tree
 from codecascade.texts.test_names import Names
 from codecascade.texts.units import called_name
@@ -30,9 +31,6 @@ _ASSERT = re.compile(r"assert\b|(?:\w+\.)*assert[A-Z]\w*\(")
 _ASSIGNMENT = re.compile(r"[^\W\d][\w, ]*(?::[^=]+)?=(?!=)")
 _HEADER = re.compile(r"(?:async|class|def|elif|else|except|finally|for|if|match|case|try|while|with)\b.*:\s*(?:#.*)?$")
 _RUNS_ONCE = re.compile(r"(?:async )?def |class |try\b|if __name__|with self\.subTest")  # headers of blocks that do
-_TYPOGRAPHIC = str.maketrans(
-    "\u201c\u201d\u201e\u2018\u2019\u201a\u00a0\u2009\u202f", "\"\"\"'''   ", "\u200b\u2060\ufeff"
-)  # quotes, spaces, what cannot be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def _read(lines: Sequence[str]) -> _Read:
     """The statement at the start of the lines, in typographic signs only where it is none otherwise."""
     read = _read_as_it_is(lines)
     if read.statement is None and not lines[0].isascii():
-        straight = _read_as_it_is([line.translate(_TYPOGRAPHIC) for line in lines])
+        straight = _read_as_it_is([plain_characters(line) for line in lines])
         return straight if straight.statement is not None else read
     return read
 

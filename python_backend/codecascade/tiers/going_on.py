@@ -7,13 +7,12 @@ binds, that code may bind it. Then the model is asked once more, with its own an
 from __future__ import annotations
 
 import asyncio
-import builtins
-import symtable
 from collections.abc import Callable
 from dataclasses import replace
 
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.texts.prompts import NEW_CODE, STOP_BELOW_NEW_CODE
+from codecascade.texts.syntax import unresolved_names
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation, sequence_seed
 from codecascade.types import Sample
 
@@ -64,20 +63,3 @@ def _joined(sample: Sample, written: str, more: Generation) -> Sample:
         stop_word=second.stop_word,
         continued_prompt_tokens=more.prompt_tokens,
     )
-
-
-def unresolved_names(source: str) -> set[str]:
-    if "import *" in source:
-        return set()
-    try:
-        table = symtable.symtable(source, "<generated>", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return set()
-    bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    read: set[str] = set()
-    waiting = [table]
-    while waiting:
-        scope = waiting.pop()
-        waiting += scope.get_children()
-        read |= {s.get_name() for s in scope.get_symbols() if s.is_referenced() and (s.is_global() or scope is table)}
-    return read - bound - set(dir(builtins))

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import STYLES, solution_prompt
-from codecascade.texts.syntax import functions
 from codecascade.types import Task
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,11 +120,6 @@ def test_a_prompt_that_is_not_python_is_answered_with_the_models_code_alone() ->
     assert program(WHOLE + "```\nDone.", task) == WHOLE
     assert program("```python\n" + WHOLE + "```\nDone.", task) == WHOLE
     assert program("function add(a, b) {}", task) == "function add(a, b) {}\n"
-
-
-def test_functions_are_the_prompts() -> None:
-    assert functions("def one():\n    pass\n\nasync def two(x):\n") == ("one", "two")
-    assert functions("Add two numbers.") == ()
 
 
 @given(st.sampled_from([ADD, BARE]), st.sampled_from(STYLES), MODEL_TEXT)

@@ -199,7 +199,7 @@ ASSERTS = {  # what a model writes → what is run
     "from collections.abc import Sized\nassert isinstance(add('', ''), Sized)": (
         "assert isinstance(add('', ''), __import__('collections.abc').abc.Sized)"
     ),
-    "assert add(“a”, \u2018b\u2019) == “ab”": 'assert add("a", \'b\') == "ab"',
+    "assert add(“a”, \u2018b\u2019) == “ab”": 'assert add("a", "b") == "ab"',
     "assert add('“', '') == '“'": "assert add('“', '') == '“'",
     "\ufeffassert\u00a0add(2,\u00a02) ==\u200b 4": "assert add(2, 2) == 4",
     "assert add(“a”,\n    “b”) == “ab”": "assert add('a', 'b') == 'ab'",

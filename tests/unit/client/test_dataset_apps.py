@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from codecascade.requests import task_of
 from codecascade.sandbox.pool import MAX_SOURCE_BYTES
-from codecascade.texts.syntax import functions
 from codecascade.types import Verdict
 from codecascade_client.datasets.load import load_dataset
 
@@ -56,7 +56,7 @@ async def test_a_header_runs_whatever_its_annotations_name(tmp_path: Path, param
     task = only_task("apps", tmp_path, record)
     assert header in task.prompt
     exec(task.prompt, {})  # a cascade runs it without the harness's imports
-    assert functions(task.prompt) == ("f",)
+    assert task_of(task.prompt).entry_point == "f"
     assert await judge(task, f"{task.prompt}    return x\n", f"{task.prompt}    return 5\n") == [PASS, FAIL]
 
 

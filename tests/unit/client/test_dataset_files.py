@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from codecascade.requests import task_of
 from codecascade.sandbox import SandboxPool
-from codecascade.texts.syntax import functions
 from codecascade.types import Verdict
 from codecascade_build.paths import ROOT
 from codecascade_client.datasets.humaneval import BenchmarkTask
@@ -60,7 +60,7 @@ async def test_mbpp_as_published_and_as_json_lines(tmp_path: Path, as_array: boo
     assert task.prompt == (
         'import math\ndef larger(a, b=0):\n    """\n    Write a function to find the larger of two numbers.\n    """\n'
     )
-    assert functions(task.prompt) == ("larger",)
+    assert task_of(task.prompt).entry_point == "larger"
     assert await verdict(task, "import math\n" + task.canonical_solution) is Verdict.PASS
     assert await verdict(task, task.prompt + "    return 0\n") is Verdict.FAIL
 
@@ -70,14 +70,14 @@ async def test_apps_calls_a_method_as_a_function(tmp_path: Path) -> None:
     (task,) = dataset.tasks.values()
     assert (task.task_id, task.entry_point) == ("APPS/4", "double")
     assert task.prompt.startswith("def double(x: int):\n")
-    assert functions(task.prompt) == ("double",)
+    assert task_of(task.prompt).entry_point == "double"
     assert await verdict(task, task.prompt + "    return 2 * x\n") is Verdict.PASS
     assert await verdict(task, task.prompt + "    return x + 1\n") is Verdict.FAIL
 
 
 async def test_apps_on_standard_input_is_asked_as_a_function_of_the_text(tmp_path: Path) -> None:
     (task,) = load_dataset(f"apps:{write(tmp_path / 'test.jsonl', [STDIN])}").tasks.values()
-    assert functions(task.prompt) == ("solve",)
+    assert task_of(task.prompt).entry_point == "solve"
     assert await verdict(task, task.prompt + "    return str(sum(map(int, text.split())))\n") is Verdict.PASS
     assert await verdict(task, task.prompt + "    return text\n") is Verdict.FAIL
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from codecascade.texts.syntax import functions
+from codecascade.requests import task_of
 from codecascade.types import Verdict
 from codecascade_client.datasets.load import load_dataset
 
@@ -32,7 +32,7 @@ async def test_full_mbpp_has_its_setup_and_the_classes_that_its_tests_use(tmp_pa
     assert task.entry_point == "height"
     assert task.prompt.startswith("class Node:\n")
     assert task.prompt.endswith('def height(node):\n    """\n    Write a function to find the height of a tree.\n    """\n')
-    assert functions(task.prompt)[-1] == "height"
+    assert task_of(task.prompt).entry_point == "height"
     body = "    return 1 + max(map(height, node.below), default=0)\n"
     assert await judge(task, task.prompt + body, task.prompt + "    return 1\n") == [PASS, FAIL]
     own = task.own_program()
