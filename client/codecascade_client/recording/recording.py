@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from codecascade.prices import Prices, prices_of
-from codecascade.types import PlanStep, Verdict, VerdictMatrix
+from codecascade.types import LogProbs, PlanStep, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError
@@ -49,6 +49,7 @@ class RecordedSample:
     latency_ms: float = 0.0  # of the call
     stop_word: str = ""  # that ended the text; empty if something else did, or if that was not recorded
     continued_prompt_tokens: int = 0  # of the second prompt, where the model was let go on below a stop word
+    log_probs: LogProbs | None = None  # None if they were not recorded
 
     def tokens_at(self, lines: int) -> int | None:
         """Tokens of the test sample, had it ended after `lines` lines. None if that was not measured."""

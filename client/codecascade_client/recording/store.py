@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from codecascade.types import Verdict, VerdictMatrix
+from codecascade.types import LogProbs, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError, reason
@@ -34,6 +34,7 @@ from codecascade_client.recording.recording import (
 FORMAT = 1
 MANIFEST = "manifest.json"
 _UNIT = [("tier", pa.string()), ("task", pa.string()), ("run", pa.int16())]
+_LOG_PROBS = pa.struct([("total", pa.float64()), ("lowest", pa.float64()), ("tokens", pa.int32())])
 SAMPLES = pa.schema(
     [
         *_UNIT,
@@ -49,6 +50,7 @@ SAMPLES = pa.schema(
         ("latency_ms", pa.float64()),
         pa.field("stop_word", pa.string(), metadata=parts.LATER),
         pa.field("continued_prompt_tokens", pa.int32(), metadata=parts.LATER),
+        pa.field("log_probs", _LOG_PROBS, metadata=parts.LATER),
     ]
 )
 VERDICTS = pa.schema(
@@ -257,7 +259,8 @@ def _unit(row: Mapping[str, Any]) -> Unit:
 def _sample(row: Mapping[str, Any]) -> RecordedSample:
     fields = {name: row[name] for name in SAMPLES.names if name not in ("tier", "task", "run", "sample")}
     known = {name: value for name, value in fields.items() if value is not None}
-    return RecordedSample(**{**known, "line_tokens": tuple(row["line_tokens"])})
+    log_probs = row["log_probs"] and LogProbs(**row["log_probs"])
+    return RecordedSample(**{**known, "line_tokens": tuple(row["line_tokens"]), "log_probs": log_probs})
 
 
 def _cut(flags: bytes | None) -> tuple[bool, ...] | None:
