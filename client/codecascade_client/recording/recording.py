@@ -16,6 +16,7 @@ from codecascade_client.errors import RecordingError
 
 PUBLISHED_LINES = "paper"  # the setting `lines` of the paper's published samples
 GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
+JUDGE_AGAIN = "`codecascade verdicts` judges what is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,27 @@ class Judged:
         kept = [column for column, (sample, number) in enumerate(places) if sample < k and number <= lines_per_sample]
         share = len(kept) / len(self.lines) if self.lines else 0.0
         return VerdictMatrix(self.matrix.verdicts[:k, kept], self.matrix.cpu_s[:k] * share)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedGiven:
+    """Every solution of a draw against the tests that come with its task."""
+
+    matrix: VerdictMatrix
+    lines: tuple[str, ...]  # (lines,) empty if no test comes with the task
+    sources_sha256: str  # of the programs and lines that were judged
+
+
+@dataclass(frozen=True, slots=True)
+class DrawRecord:
+    """One answer of a plan that draws them one by one."""
+
+    text: str
+    verdicts: VerdictMatrix  # (1, lines) against the tests that come with the task
+    correct: bool  # by the benchmark's own tests
+    prompt_tokens: int
+    completion_tokens: int
+    cut: bool  # whether the token limit ended the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +189,18 @@ class Recording(Protocol):
         """Raises RecordingError if it was not recorded."""
         ...
 
+    def given_tests(self, task: str) -> tuple[str, ...]:
+        """The tests that come with a task, as every tier's solutions were judged. Raises RecordingError if they were not."""
+        ...
+
+    def draws_of(self, tier: str) -> int:
+        """How many answers every task has of a tier in each run: the greedy one and the sampled ones."""
+        ...
+
+    def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
+        """Answer 0 is the greedy one, answer n the n-th sampled one of the run. Raises RecordingError if it was not recorded."""
+        ...
+
 
 @dataclass(frozen=True)
 class SampleRecording:
@@ -178,6 +212,8 @@ class SampleRecording:
     correct: Mapping[Unit, NDArray[np.bool_]]  # (solutions,) by the benchmark's own tests
     cut: Mapping[Unit, tuple[bool, ...]] = field(default_factory=dict)
     """(solutions,) whether the token limit ended the answer. A unit that is missing is older: its finish reasons count."""
+    given: Mapping[Unit, JudgedGiven] = field(default_factory=dict)
+    """A unit that is missing is older: it was not judged against the tests that come with its task."""
 
     def units(self) -> Iterable[Unit]:
         return (
@@ -203,7 +239,7 @@ class SampleRecording:
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
         tests, matrix = self._tests(unit, draw, option)
-        cut = self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
+        cut = self._cut(unit, draw)
         tokens = [sample.completion_tokens for sample in solutions]
         tokens += [sample.tokens_at(option.lines_per_sample) or 0 for sample in tests]
         return StepRecord(
@@ -216,6 +252,38 @@ class SampleRecording:
             cut=cut[: len(solutions)],
             tokens=tuple(sample.completion_tokens for sample in solutions),
         )
+
+    def given_tests(self, task: str) -> tuple[str, ...]:
+        units = [Unit(tier, task, GREEDY) for tier in self.manifest.tiers]
+        missing = next((unit for unit in units if unit not in self.given), None)
+        if missing:
+            raise RecordingError(f"{missing} was not judged against the tests that come with it: {JUDGE_AGAIN}")
+        return self.given[units[0]].lines
+
+    def draws_of(self, tier: str) -> int:
+        units = [unit for unit in self.units() if unit.tier == tier]
+        sampled = [len(self.draws[unit].solutions) for unit in units if unit.run != GREEDY]
+        return 1 + min(sampled, default=0)
+
+    def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
+        unit, place = (Unit(tier, task, run), number - 1) if number else (Unit(tier, task, GREEDY), 0)
+        draw = self.draws.get(unit)
+        if draw is None or unit not in self.correct or place >= len(draw.solutions):
+            raise RecordingError(f"the recording holds no judged solution {number} of {unit}")
+        if unit not in self.given:
+            raise RecordingError(f"{unit} was not judged against the tests that come with it: {JUDGE_AGAIN}")
+        sample, matrix = draw.solutions[place], self.given[unit].matrix
+        return DrawRecord(
+            text=sample.text,
+            verdicts=VerdictMatrix(matrix.verdicts[place : place + 1], matrix.cpu_s[place : place + 1]),
+            correct=bool(self.correct[unit][place]),
+            prompt_tokens=sample.prompt_tokens + sample.continued_prompt_tokens,
+            completion_tokens=sample.completion_tokens,
+            cut=self._cut(unit, draw)[place],
+        )
+
+    def _cut(self, unit: Unit, draw: Draw) -> tuple[bool, ...]:
+        return self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
 
     def _tests(self, unit: Unit, draw: Draw, option: StepOption) -> tuple[tuple[RecordedSample, ...], VerdictMatrix]:
         if option.k == 0:
@@ -254,6 +322,16 @@ class PublishedRecording:
             cut=(False,) * candidates,
             tokens=(0,) * candidates,
         )
+
+
+    def given_tests(self, task: str) -> tuple[str, ...]:
+        return ()
+
+    def draws_of(self, tier: str) -> int:
+        return 0
+
+    def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
+        raise RecordingError(f"the recording holds scores, no solution of {Unit(tier, task, run)}")
 
 
 def matrix_with(step: PublishedStep, candidates: int) -> VerdictMatrix:
