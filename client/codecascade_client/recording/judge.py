@@ -190,7 +190,9 @@ async def _judge_given(sources: Sources, pool: SandboxPool) -> JudgedGiven:
     matrix = await pool.run(sources.programs, sources.given)
     texts = [program.source for program in sources.programs]
     first = [texts.index(text) for text in texts]
-    return JudgedGiven(replace(matrix, cpu_s=matrix.cpu_s[first]), tuple(line.source for line in sources.given), sources.given_sha256)
+    return JudgedGiven(
+        replace(matrix, cpu_s=matrix.cpu_s[first]), tuple(line.source for line in sources.given), sources.given_sha256
+    )
 
 
 async def _evidence(sources: Sources, asked: int, pool: SandboxPool) -> tuple[PooledTests, float]:

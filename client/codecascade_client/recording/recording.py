@@ -12,11 +12,10 @@ from codecascade.prices import Prices, prices_of
 from codecascade.types import LogProbs, PlanStep, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
-from codecascade_client.errors import RecordingError
+from codecascade_client.errors import NotJudged, RecordingError
 
 PUBLISHED_LINES = "paper"  # the setting `lines` of the paper's published samples
 GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
-JUDGE_AGAIN = "`codecascade verdicts` judges what is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +189,7 @@ class Recording(Protocol):
         ...
 
     def given_tests(self, task: str) -> tuple[str, ...]:
-        """The tests that come with a task, as every tier's solutions were judged. Raises RecordingError if they were not."""
+        """The tests that come with a task. Raises NotJudged if a tier's solutions were not judged against them."""
         ...
 
     def draws_of(self, tier: str) -> int:
@@ -198,7 +197,7 @@ class Recording(Protocol):
         ...
 
     def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
-        """Answer 0 is the greedy one, answer n the n-th sampled one of the run. Raises RecordingError if it was not recorded."""
+        """Answer 0 is the greedy one, answer n the n-th sampled one of the run. Raises NotJudged, RecordingError."""
         ...
 
 
@@ -257,7 +256,7 @@ class SampleRecording:
         units = [Unit(tier, task, GREEDY) for tier in self.manifest.tiers]
         missing = next((unit for unit in units if unit not in self.given), None)
         if missing:
-            raise RecordingError(f"{missing} was not judged against the tests that come with it: {JUDGE_AGAIN}")
+            raise _not_judged(missing)
         return self.given[units[0]].lines
 
     def draws_of(self, tier: str) -> int:
@@ -271,7 +270,7 @@ class SampleRecording:
         if draw is None or unit not in self.correct or place >= len(draw.solutions):
             raise RecordingError(f"the recording holds no judged solution {number} of {unit}")
         if unit not in self.given:
-            raise RecordingError(f"{unit} was not judged against the tests that come with it: {JUDGE_AGAIN}")
+            raise _not_judged(unit)
         sample, matrix = draw.solutions[place], self.given[unit].matrix
         return DrawRecord(
             text=sample.text,
@@ -323,15 +322,14 @@ class PublishedRecording:
             tokens=(0,) * candidates,
         )
 
-
     def given_tests(self, task: str) -> tuple[str, ...]:
-        return ()
+        raise NotJudged("the recording holds scores, no solutions that could be judged against the tests that come with a task")
 
     def draws_of(self, tier: str) -> int:
         return 0
 
     def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
-        raise RecordingError(f"the recording holds scores, no solution of {Unit(tier, task, run)}")
+        raise NotJudged(f"the recording holds scores, no solution of {Unit(tier, task, run)}")
 
 
 def matrix_with(step: PublishedStep, candidates: int) -> VerdictMatrix:
@@ -339,6 +337,10 @@ def matrix_with(step: PublishedStep, candidates: int) -> VerdictMatrix:
     verdicts = np.full((candidates, step.pairs // candidates), Verdict.FAIL, np.int8)
     verdicts[: step.n_t, : step.n_s] = Verdict.PASS
     return VerdictMatrix(verdicts, np.zeros(candidates))
+
+
+def _not_judged(unit: Unit) -> NotJudged:
+    return NotJudged(f"{unit} was not judged against the tests that come with its task: `codecascade verdicts` judges it")
 
 
 def sources_sha256(sources: Iterable[str]) -> str:

@@ -300,7 +300,9 @@ def _matrix(row: Mapping[str, Any]) -> VerdictMatrix:
 
 
 def _judged(row: Mapping[str, Any]) -> Judged:
-    return Judged(_matrix(row), tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"])
+    return Judged(
+        _matrix(row), tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"]
+    )
 
 
 def _published_step(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
