@@ -17,7 +17,7 @@ def percent(value: float | None) -> str:
 
 
 def in_words(plan: Plan) -> str:
-    """`small k=3 l=2 θ=0.5 → large k=0`; with steps for requests that come with tests: `given tests: small ×3 → large ×1; else …`."""
+    """`small k=3 l=2 θ=0.5 → large k=0`, or `given tests: small ×3 → large ×1; else …` with steps for given tests."""
     words = []
     for step in plan.steps:
         lines = f" l={step.lines_per_sample}" if step.k else ""

@@ -1,4 +1,4 @@
-"""Verdicts: run a recording's solutions against its test lines, the tests that come with a task, and the benchmark's own tests."""
+"""Verdicts: run a recording's solutions against its test lines, the tests of its tasks' prompts, and the benchmark's own."""
 
 from __future__ import annotations
 

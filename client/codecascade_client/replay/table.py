@@ -31,6 +31,33 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The best answers so far where tests come with the task. Arrays: (runs, tasks)."""
+
+    waiting: NDArray[np.bool_]  # whether no answer passed all tests yet
+    cost: NDArray[np.int64]  # picodollars
+    correct: NDArray[np.bool_]
+    passed: NDArray[np.int64]  # given tests
+    by: NDArray[np.int64]  # index of the tier
+
+    @classmethod
+    def nothing(cls, shape: tuple[int, int]) -> Answered:
+        zeros = np.zeros(shape, np.int64)
+        return cls(np.ones(shape, np.bool_), zeros, np.zeros(shape, np.bool_), zeros - 1, zeros)
+
+    def then(self, drawn: Drawn, tier: int) -> Answered:
+        """After a further step. Of answers that pass equally many tests the later one is kept."""
+        better = self.waiting & (drawn.passed >= self.passed)
+        return Answered(
+            waiting=self.waiting & ~drawn.accepted,
+            cost=self.cost + self.waiting * drawn.cost,
+            correct=np.where(better, drawn.correct, self.correct),
+            passed=np.where(better, drawn.passed, self.passed),
+            by=np.where(better, tier, self.by),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Draws:
     """The answers of a tier in the order drawn, where tests come with the task. Arrays: (draws, runs, tasks)."""
 
@@ -173,21 +200,10 @@ def _by_own_tests(table: Table, steps: Sequence[PlanStep]) -> Outcome:
 
 
 def _by_given_tests(table: Table, steps: Sequence[GivenStep]) -> Outcome:
-    shape = len(table.runs), len(table.tasks)
-    waiting = np.ones(shape, np.bool_)
-    correct = np.zeros(shape, np.bool_)
-    answered_by = np.zeros(shape, np.int64)
-    cost = np.zeros(shape, np.int64)
-    passed = np.full(shape, -1)  # given tests that the best answer so far passes
+    answered = Answered.nothing((len(table.runs), len(table.tasks)))
     for step in steps:
-        drawn = table.until(step)
-        cost += waiting * drawn.cost
-        better = waiting & (drawn.accepted | (drawn.passed >= passed))
-        correct[better] = drawn.correct[better]
-        answered_by[better] = table.tiers.index(step.tier)
-        passed[better] = drawn.passed[better]
-        waiting = waiting & ~drawn.accepted
-    return Outcome(correct, cost, answered_by)
+        answered = answered.then(table.until(step), table.tiers.index(step.tier))
+    return Outcome(answered.correct, answered.cost, answered.by)
 
 
 def tabulate(recording: Recording) -> Table:
