@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
-from codecascade.prices import Prices, usd
+from codecascade.prices import PICODOLLARS, Prices, usd
 from codecascade.scoring import accepts, score_candidates
 from codecascade.types import GivenStep, Plan, PlanStep
 from numpy.typing import NDArray
@@ -159,6 +159,17 @@ class Outcome:
     correct: NDArray[np.bool_]
     cost: NDArray[np.int64]  # picodollars
     answered_by: NDArray[np.int64]  # index of the tier
+    asked: NDArray[np.bool_]  # (tiers, runs, tasks)
+
+    @property
+    def right_per_task(self) -> NDArray[np.float64]:
+        """(tasks,) share of the runs in which a task is right."""
+        return np.asarray(self.correct.mean(axis=0), np.float64)
+
+    @property
+    def usd_per_task(self) -> NDArray[np.float64]:
+        """(tasks,) dollars per request, averaged over the runs."""
+        return np.asarray(self.cost.mean(axis=0) / PICODOLLARS, np.float64)
 
     @property
     def accuracy(self) -> float:
@@ -180,6 +191,7 @@ def outcome(table: Table, plan: Plan) -> Outcome:
         correct=np.where(table.given, given.correct, rest.correct),
         cost=np.where(table.given, given.cost, rest.cost),
         answered_by=np.where(table.given, given.answered_by, rest.answered_by),
+        asked=np.where(table.given, given.asked, rest.asked),
     )
 
 
@@ -189,21 +201,25 @@ def _by_own_tests(table: Table, steps: Sequence[PlanStep]) -> Outcome:
     correct = np.zeros(shape, np.bool_)
     answered_by = np.zeros(shape, np.int64)
     cost = np.zeros(shape, np.int64)
+    asked = np.zeros((len(table.tiers), *shape), np.bool_)
     for step in steps:
         option = table.of(option_of(step))
         cost += waiting * table.cost[option]
+        asked[table.tiers.index(step.tier)] = waiting
         accepted = waiting if step == steps[-1] else waiting & table.accepts(option, step.threshold)
         correct[accepted] = table.correct[option][accepted]
         answered_by[accepted] = table.tiers.index(step.tier)
         waiting = waiting & ~accepted
-    return Outcome(correct, cost, answered_by)
+    return Outcome(correct, cost, answered_by, asked)
 
 
 def _by_given_tests(table: Table, steps: Sequence[GivenStep]) -> Outcome:
     answered = Answered.nothing((len(table.runs), len(table.tasks)))
+    asked = np.zeros((len(table.tiers), *answered.waiting.shape), np.bool_)
     for step in steps:
+        asked[table.tiers.index(step.tier)] = answered.waiting
         answered = answered.then(table.until(step), table.tiers.index(step.tier))
-    return Outcome(answered.correct, answered.cost, answered.by)
+    return Outcome(answered.correct, answered.cost, answered.by, asked)
 
 
 def tabulate(recording: Recording) -> Table:

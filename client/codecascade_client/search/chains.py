@@ -1,8 +1,12 @@
-"""Every plan for requests that come with tests: how many answers each tier may draw. Exact: each is computed."""
+"""Every plan for requests that come with tests: how many answers each tier may draw. Exact: each is computed.
+
+A larger, dearer tier draws no more often than the smaller one before it, and only some numbers of draws are tried. Both leave out
+little, and few plans are chosen from few tasks more safely than many.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,47 +15,38 @@ from numpy.typing import NDArray
 
 from codecascade_client.replay.table import Answered, Table
 
-MOST = 20_000  # plans; where there would be more, only some numbers of draws are tried
-SOME = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
+DRAWS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)  # numbers of draws that are tried, where so many were recorded
 
 
 @dataclass(frozen=True, slots=True)
-class Chains:
-    """Plans on the tasks that come with tests. Arrays: (plans, tasks), summed over the runs."""
+class Chain:
+    """A plan on the tasks that come with tests."""
 
-    steps: tuple[tuple[GivenStep, ...], ...]  # of every plan
-    cost: NDArray[np.int64]  # picodollars
-    correct: NDArray[np.int64]  # runs in which the answer is right
-
-
-def every_chain(table: Table) -> Chains:
-    """All plans of the recorded numbers of draws. Empty if no task comes with tests."""
-    columns = np.flatnonzero(table.given)
-    if not columns.size:
-        return Chains((), np.zeros((0, 0), np.int64), np.zeros((0, 0), np.int64))
-    table = table.only(tasks=[table.tasks[column] for column in columns])
-    numbers = _numbers({tier: len(draws.cost) for tier, draws in table.draws.items()})
-    start = Answered.nothing((len(table.runs), len(table.tasks)))
-    plans = [(steps, answered.cost.sum(axis=0), answered.correct.sum(axis=0)) for steps, answered in _chains(table, numbers, (), start)]
-    steps, cost, correct = zip(*plans, strict=True)
-    return Chains(steps, np.array(cost), np.array(correct))
+    steps: tuple[GivenStep, ...]
+    cost: NDArray[np.int64]  # (tasks,) picodollars of all runs
+    correct: NDArray[np.int64]  # (tasks,) runs in which the answer is right
 
 
-def _chains(
-    table: Table, numbers: Mapping[str, Sequence[int]], steps: tuple[GivenStep, ...], before: Answered
+def every_chain(table: Table) -> list[Chain]:
+    """None if no task comes with tests."""
+    if not table.given.any():
+        return []
+    given = table.only(tasks=np.array(table.tasks)[table.given])
+    start = Answered.nothing((len(given.runs), len(given.tasks)))
+    return [Chain(steps, after.cost.sum(axis=0), after.correct.sum(axis=0)) for steps, after in _longer(given, (), start, 0)]
+
+
+def _longer(
+    table: Table, steps: tuple[GivenStep, ...], before: Answered, first: int
 ) -> Iterator[tuple[tuple[GivenStep, ...], Answered]]:
-    """All plans that begin with these steps and go on with later tiers."""
-    later = [tier for tier in table.tiers if not steps or table.tiers.index(tier) > table.tiers.index(steps[-1].tier)]
-    for tier in later:
-        for number in numbers[tier]:
-            longer = (*steps, GivenStep(tier, number))
-            answered = before.then(table.until(longer[-1]), table.tiers.index(tier))
-            yield longer, answered
-            yield from _chains(table, numbers, longer, answered)
+    """All plans that begin with these steps and go on with tiers from the first-th on."""
+    for place in range(first, len(table.tiers)):
+        for step in _steps(table, table.tiers[place], at_most=steps[-1].draws if steps else DRAWS[-1]):
+            after = before.then(table.until(step), place)
+            yield (*steps, step), after
+            yield from _longer(table, (*steps, step), after, place + 1)
 
 
-def _numbers(recorded: Mapping[str, int]) -> dict[str, Sequence[int]]:
-    """The numbers of draws to try, by tier."""
-    if np.prod([draws + 1.0 for draws in recorded.values()]) <= MOST:
-        return {tier: range(1, draws + 1) for tier, draws in recorded.items()}
-    return {tier: [number for number in SOME if number <= draws] for tier, draws in recorded.items()}
+def _steps(table: Table, tier: str, at_most: int) -> list[GivenStep]:
+    recorded = len(table.draws[tier].cost)
+    return [GivenStep(tier, draws) for draws in DRAWS if draws <= min(recorded, at_most)]

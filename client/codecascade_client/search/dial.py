@@ -22,12 +22,12 @@ Steps = TypeVar("Steps")
 
 @dataclass(frozen=True, slots=True)
 class Hull(Generic[Steps]):
-    """The steps that are worth most, value · correct answers − cost, at every value of a correct answer."""
+    """The steps that are worth most, correct answers times their value less the cost, at every value of a correct answer."""
 
     values: tuple[Fraction, ...]  # picodollars; ascending, the first is 0
     steps: tuple[Steps, ...]  # worth most from that value to the next
 
-    def at(self, value: float | Fraction) -> Steps:
+    def at(self, value: Fraction) -> Steps:
         return self.steps[bisect_right(self.values, value) - 1]
 
 
@@ -37,37 +37,32 @@ def hull(candidates: Iterable[tuple[int, int, Steps]]) -> Hull[Steps]:
     for cost, correct, steps in sorted(candidates, key=lambda candidate: (candidate[0], -candidate[1])):
         if kept and correct <= kept[-1][2]:
             continue
-        value = Fraction(0)
-        while kept and (value := Fraction(cost - kept[-1][1], correct - kept[-1][2])) <= kept[-1][0] and kept[-1][0]:
+        while kept and (value := Fraction(cost - kept[-1][1], correct - kept[-1][2])) <= kept[-1][0]:
             kept.pop()
         kept.append((value if kept else Fraction(0), cost, correct, steps))
-    return Hull(tuple(entry[0] for entry in kept), tuple(entry[3] for entry in kept))
+    return Hull(tuple(value for value, *_ in kept), tuple(steps for *_, steps in kept))
 
 
 @dataclass(frozen=True, slots=True)
 class Dial:
     """The best plan at every value of a correct answer."""
 
-    given: Hull[tuple[GivenStep, ...]] | None  # for requests that come with tests; None if no recorded task does
+    given: Hull[tuple[GivenStep, ...]]  # for requests that come with tests; no steps if no task does
     rest: Hull[tuple[PlanStep, ...]]
 
-    @property
-    def values(self) -> list[Fraction]:
-        """From which on another plan is best, ascending. Picodollars."""
-        return sorted({*self.rest.values, *(self.given.values if self.given else ())})
-
-    def at(self, value: float | Fraction) -> Plan:
-        """The best plan, value in picodollars for a correct answer."""
-        return Plan("frontier", self.rest.at(value), self.given.at(value) if self.given else ())
+    def at(self, value: Fraction) -> Plan:
+        """The best plan. value: picodollars for a correct answer."""
+        return Plan("dial", self.rest.at(value), self.given.at(value))
 
 
 def dial(table: Table, grid: Grid) -> Dial:
-    """Search both kinds of steps, each exactly.
+    """Both kinds of steps, each searched exactly."""
+    chains = [(int(chain.cost.sum()), int(chain.correct.sum()), chain.steps) for chain in every_chain(table)]
+    return Dial(hull(chains or [(0, 0, ())]), rest_of(table, grid))
 
-    Steps for requests without tests are searched on all tasks, as if none came with tests: their kind alone is rare in HumanEval.
-    """
-    points = pareto_frontier(table, grid)
-    chains = every_chain(table)
-    sums = zip(chains.cost.sum(axis=1).tolist(), chains.correct.sum(axis=1).tolist(), chains.steps, strict=True)
-    given = hull(sums) if chains.steps else None
-    return Dial(given, hull((point.cost, point.correct, point.plan.steps) for point in points))
+
+def rest_of(table: Table, grid: Grid) -> Hull[tuple[PlanStep, ...]]:
+    """Steps for requests without tests, searched on tasks without; on all tasks where each comes with tests."""
+    without = [task for task, given in zip(table.tasks, table.given, strict=True) if not given]
+    points = pareto_frontier(table.only(tasks=without or None), grid)
+    return hull((point.cost, point.correct, point.plan.steps) for point in points)
