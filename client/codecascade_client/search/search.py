@@ -46,7 +46,7 @@ class Expected:
 
     cost_usd: Estimate  # per request
     accuracy: Estimate  # 0…1
-    value_usd: float | None  # of a correct answer, at which it is worth most
+    value_usd: float  # of a correct answer, at which it is worth most
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
 
     def evaluated(plan: Plan, offer: Offer | None = None) -> Evaluated:
         measured = measure(validation, plan, on_validation), measure(held_out, plan, on_held_out)
-        return Evaluated(plan, *measured, _expected(offer, on_validation) if offer else None)
+        return Evaluated(plan, *measured, _expected(offer, on_validation))
 
     offered = offers(validation, rules.grid)
     choices = choose(validation, offered, rules.probability, on_validation)
@@ -136,7 +136,7 @@ def plan_file(result: SearchResult) -> str:
 def provenance(result: SearchResult) -> dict[str, Any]:
     manifest, grid = result.manifest, result.rules.grid
     return {
-        "method": "searched: exact Pareto frontier on the validation tasks, replayed from a recording",
+        "method": "searched: exactly, on the validation tasks, replayed from a recording",
         "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
         "recording": {"settings": dict(manifest.settings), **manifest.provenance},
         "prices": {
@@ -182,7 +182,10 @@ def _named(offered: list[Offer]) -> list[Plan]:
     return [replace(offer.plan, name=f"frontier-{number:0{digits}}") for number, offer in enumerate(offered, start=1)]
 
 
-def _expected(offer: Offer, bootstrap: Bootstrap) -> Expected:
+def _expected(offer: Offer | None, bootstrap: Bootstrap) -> Expected | None:
+    """None for a plan of the frontier, whose figures are those of the tasks that it was found on."""
+    if offer is None or offer.value_usd is None:
+        return None
     return Expected(bootstrap.estimate(offer.cost_usd), bootstrap.estimate(offer.right), offer.value_usd)
 
 
@@ -192,15 +195,14 @@ def _entry(evaluated: Evaluated) -> dict[str, Any]:
     return {
         **({"given_tests": [asdict(step) for step in plan.given_steps]} if plan.given_steps else {}),
         "steps": steps,
-        **({"expected": _promised(expected)} if expected and expected.value_usd is not None else {}),
+        **({"expected": _promised(expected)} if expected else {}),
         "validation": _measured(evaluated.validation),
         "held_out": _measured(evaluated.held_out),
     }
 
 
 def _promised(expected: Expected) -> dict[str, Any]:
-    value = {} if expected.value_usd is None else {"usd_per_correct": round(expected.value_usd, 9)}
-    return {**value, **_figures(expected.cost_usd, expected.accuracy)}
+    return {"usd_per_correct": round(expected.value_usd, 9), **_figures(expected.cost_usd, expected.accuracy)}
 
 
 def _measured(measured: Measured) -> dict[str, Any]:
