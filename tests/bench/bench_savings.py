@@ -55,6 +55,17 @@ class Balanced:
     accuracy_change: float
 
 
+@dataclass(frozen=True)
+class Split:
+    """What one split gives."""
+
+    plans: list[Measured]
+    balanced: list[Balanced]
+    luck: (
+        float  # validation minus held-out accuracy of single models, which nobody chose: how much easier the validation tasks are
+    )
+
+
 def main(folder: Path) -> int:
     try:
         table = tabulate(open_recording(folder).load())
@@ -65,11 +76,11 @@ def main(folder: Path) -> int:
         print(table.undrawn, file=sys.stderr)
         return 2
     splits = [split_of(table, seed) for seed in range(SPLITS)]
-    report(table, [plan for plans, _ in splits for plan in plans], [balanced for _, named in splits for balanced in named])
+    report(table, splits)
     return 0
 
 
-def split_of(table: Table, seed: int) -> tuple[list[Measured], list[Balanced]]:
+def split_of(table: Table, seed: int) -> Split:
     parts = split(table.tasks, seed)
     validation, test = table.only(tasks=parts.validation), table.only(tasks=parts.test)
     references = {name: [held(test, plan) for plan in plans] for name, plans in references_of(test).items()}
@@ -80,7 +91,8 @@ def split_of(table: Table, seed: int) -> tuple[list[Measured], list[Balanced]]:
         plans += [measured(mode, seed, offer, test, references) for offer in offered if counts(offer.plan)]
         chosen = choose(searched, offered, PROBABILITY, Bootstrap(len(searched.tasks), seed))
         named.append(beside_largest(mode, next(choice.plan for choice in chosen if choice.plan.name == "balanced"), test))
-    return plans, named
+    luck = fmean(held(validation, plan).accuracy - held(test, plan).accuracy for plan in single_plans(test))
+    return Split(plans, named, luck)
 
 
 def references_of(table: Table) -> dict[str, list[Plan]]:
@@ -120,7 +132,8 @@ def beside_largest(mode: str, plan: Plan, test: Table) -> Balanced:
     return Balanced(mode, 1 - chosen.cost_usd / alone.cost_usd, chosen.accuracy - alone.accuracy)
 
 
-def report(table: Table, plans: Sequence[Measured], balanced: Sequence[Balanced]) -> None:
+def report(table: Table, splits: Sequence[Split]) -> None:
+    plans = [plan for one in splits for plan in one.plans]
     heads = [f"{low:.2f}–{high:.2f}" if high <= 1 else f"{low:.2f}+" for low, high in pairwise(BANDS)]
     rows = new_table("saving of", "against the cheapest as good of", right=(*heads, "mean", "loss"))
     for mode, reference in ((PAPER, SINGLE), (GIVEN, SINGLE), (GIVEN, SAME), (GIVEN, ANY)):
@@ -130,9 +143,11 @@ def report(table: Table, plans: Sequence[Measured], balanced: Sequence[Balanced]
     out.print(f"{given} of {len(table.tasks)} tasks come with tests; {SPLITS} splits; plans in brackets")
     out.print(rows)
     for mode in (PAPER, GIVEN):
-        named = [plan for plan in balanced if plan.mode == mode]
+        named = [plan for one in splits for plan in one.balanced if plan.mode == mode]
         change, saved = fmean(plan.accuracy_change for plan in named), fmean(plan.saving for plan in named)
         print(f"`balanced` of {mode} against {table.tiers[-1]} alone: {100 * saved:.1f} % saved at {100 * change:+.1f} points")
+    luck = fmean(one.luck for one in splits)
+    print(f"validation minus held-out accuracy of single models, which is luck: {100 * luck:+.2f} points")
     print(f"promised minus achieved of {PAPER}: {100 * gap(plans, PAPER):+.2f} points")
     own = [plan for plan in plans if plan.mode == GIVEN]
     print(f"mean saving against single models: {100 * mean_saving(own, SINGLE):.1f} %")

@@ -151,9 +151,11 @@ async def judge(
 ) -> None:
     """Judge the units and store them batch by batch. Raises SandboxUnavailable, RecordingError; stored batches are kept."""
     for batch in _batches(units.items()):
-        own = await _ran(batch, Against.OWN_TESTS, lambda _, sources: _judge(sources, pool))
-        given = await _ran(batch, Against.GIVEN_TESTS, lambda _, sources: _judge_given(sources, pool))
-        truth = await _ran(batch, Against.BENCHMARK, lambda unit, sources: _truth(unit, sources, dataset, pool))
+        own, given, truth = await asyncio.gather(  # together: one program that never ends holds up the others only once
+            _ran(batch, Against.OWN_TESTS, lambda _, sources: _judge(sources, pool)),
+            _ran(batch, Against.GIVEN_TESTS, lambda _, sources: _judge_given(sources, pool)),
+            _ran(batch, Against.BENCHMARK, lambda unit, sources: _truth(unit, sources, dataset, pool)),
+        )
         folder.add_judged({(unit, asked): judgement for unit, by_asked in own.items() for asked, judgement in by_asked.items()})
         folder.add_given(given)
         folder.add_truth(truth)
