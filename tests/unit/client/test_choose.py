@@ -1,19 +1,23 @@
 import asyncio
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from codecascade.errors import InvalidRequest
 from codecascade.plans import load_plans
+from codecascade.prices import PICODOLLARS
 from codecascade.types import Plan, PlanStep
 from codecascade_client.datasets.split import split
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import SampleRecording
 from codecascade_client.replay.cascade import replay
 from codecascade_client.replay.table import outcome, tabulate
+from codecascade_client.report.tables import excluded
 from codecascade_client.search.choose import Bootstrap, choose, measure, single_plans, weak_tiers
+from codecascade_client.search.dial import dial
 from codecascade_client.search.frontier import Grid
 from codecascade_client.search.offers import Offer, offers
 from codecascade_client.search.savings import FRONTIER, Held, mean_savings, saving
@@ -141,6 +145,33 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path, given_tes
     promise = json.loads(text)["plans"]["balanced"]["held_out"]["accuracy"]
     assert promise["low"] <= promise["mean"] <= promise["high"]
     assert set(loaded.provenance["savings"]) == {"cheap", "balanced", "accurate", FRONTIER}
+
+
+def test_the_plan_for_a_value_of_a_correct_answer_is_the_default(tmp_path: Path) -> None:
+    recording = synthetic.recording(7, tasks=40)
+    result = search(recording, replace(RULES, value_usd=0.001))
+    (tmp_path / "tiny.json").write_text(plan_file(result))
+    chosen = load_plans(tmp_path / "tiny.json").choose(None)
+    best = dial(result.validation, GRID).at(Fraction(0.001) * PICODOLLARS)
+    assert (chosen.name, chosen.steps, chosen.given_steps) == ("valued", best.steps, best.given_steps)
+    expected = json.loads(plan_file(result))["plans"]["valued"]["expected"]
+    assert expected["usd_per_correct"] == 0.001
+
+
+def test_named_plans_are_worth_most_at_their_values_of_a_correct_answer() -> None:
+    result = search(synthetic.recording(7, tasks=40), RULES)
+    places = {evaluated.plan.name: evaluated.plan for evaluated in result.frontier}
+    for choice, _ in result.choices:
+        place = places[{"cheap": "worth-2", "balanced": "worth-5", "accurate": "worth-50"}[choice.plan.name]]
+        assert (choice.plan.steps, choice.plan.given_steps) == (place.steps, place.given_steps)
+        assert in_words(choice.reference) == "large k=0"
+
+
+def test_what_a_recording_lacks_for_given_tests_is_said_in_a_sentence() -> None:
+    result = search(without_given_tests(synthetic.recording(7, tasks=40)), RULES)
+    said = "no plans for requests that come with tests: tier 'small', task t/0, run -1 was not judged against the tests"
+    assert [sentence.startswith(said) for sentence in excluded(result)] == [True]
+    assert excluded(search(synthetic.recording(7, tasks=40), RULES)) == []
 
 
 def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on() -> None:
