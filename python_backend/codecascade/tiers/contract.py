@@ -98,13 +98,14 @@ class GenerateRequest:
     seed: int
     num_return_sequences: int
     max_lines: int | None = None
-    first_sequence: int = 0
+    first_sequence: int | None = None
     literal_ranges: tuple[int, ...] = ()
 
     @property
     def seeds(self) -> list[int]:
         """The seed of each sequence."""
-        return [sequence_seed(self.seed, self.first_sequence + sequence) for sequence in range(self.num_return_sequences)]
+        first = self.first_sequence or 0
+        return [sequence_seed(self.seed, first + sequence) for sequence in range(self.num_return_sequences)]
 
 
 @dataclass(frozen=True, slots=True)

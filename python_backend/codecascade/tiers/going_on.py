@@ -52,7 +52,7 @@ def _continued(request: GenerateRequest, written: str, max_tokens: int, seed: in
         max_tokens=max_tokens,
         seed=seed,
         num_return_sequences=1,
-        first_sequence=0,
+        first_sequence=None,
     )
 
 

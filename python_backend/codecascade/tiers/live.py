@@ -148,7 +148,7 @@ def _request(wanted: _Sequences, prompt: Prompt, *, max_tokens: int, seed: int) 
         top_p=TOP_P,
         seed=seed,
         num_return_sequences=len(wanted.numbers),
-        first_sequence=wanted.numbers.start,
+        first_sequence=wanted.numbers.start or None,
     )
 
 

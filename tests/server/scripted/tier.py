@@ -67,7 +67,7 @@ class TritonPythonModel(ServedModel):
         told = self._told_text(asked.text_input)
         text = _answer_text(asked.text_input, behaviour) if told is None else told
         marks = bool(asked.temperature) and told is None
-        sequences = range(asked.first_sequence, asked.first_sequence + asked.num_return_sequences)
+        sequences = range(asked.first_sequence or 0, (asked.first_sequence or 0) + asked.num_return_sequences)
         drafts = [_marked(text, asked.seed, sequence) if marks else text for sequence in sequences]
         return write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from codecascade.scoring import score_candidates
-from codecascade.types import VerdictMatrix
+from codecascade.types import LogProbs, VerdictMatrix
 from codecascade_build.paths import ROOT
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording import parquet as parts
@@ -50,7 +50,7 @@ def manifest(**changes: object) -> RecordingManifest:
 def draw(mark: str = "a") -> Draw:
     return Draw(
         solutions=(
-            RecordedSample(f"{mark}1", 10, prompt_tokens=7, stop_word="\ndef "),
+            RecordedSample(f"{mark}1", 10, prompt_tokens=7, stop_word="\ndef ", log_probs=LogProbs(-1.5, -0.75, 10)),
             RecordedSample(f"{mark}2", 20, prompt_tokens=7, continued_prompt_tokens=40),
         ),
         tests={
@@ -118,7 +118,7 @@ def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path)
     assert folder.judged()[UNIT, 2].matrix.verdicts.shape == (2, 0)
 
 
-LATER_COLUMNS = ["stop_word", "continued_prompt_tokens"]
+LATER_COLUMNS = ["stop_word", "continued_prompt_tokens", "log_probs"]
 
 
 def test_a_part_from_before_a_column_was_added_is_read_and_merged(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_part_from_before_a_column_was_added_is_read_and_merged(tmp_path: Path
     (part,) = folder.path.glob("samples-*.parquet")
     table = pq.read_table(part, partitioning=None)
     pq.write_table(table.drop_columns(LATER_COLUMNS), part)
-    solutions = tuple(replace(sample, stop_word="", continued_prompt_tokens=0) for sample in draw().solutions)
+    solutions = tuple(replace(sample, stop_word="", continued_prompt_tokens=0, log_probs=None) for sample in draw().solutions)
     older = replace(draw(), solutions=solutions)
     assert folder.draws() == {UNIT: older}
     newer = Unit("small", "t/1", 0)

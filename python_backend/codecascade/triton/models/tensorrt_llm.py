@@ -55,7 +55,7 @@ class TritonPythonModel(ServedModel):
 
     async def _generate(self, request: GenerateRequest) -> Generation:
         """Raises InvalidRequest or TierUnavailable, and stops the calls that are still under way."""
-        sequences = [replace(request, seed=seed, num_return_sequences=1, first_sequence=0) for seed in request.seeds]
+        sequences = [replace(request, seed=seed, num_return_sequences=1, first_sequence=None) for seed in request.seeds]
         calls = [asyncio.ensure_future(self._sequence(sequence)) for sequence in sequences]
         try:
             generations = await asyncio.gather(*calls)
