@@ -115,10 +115,10 @@ check-reading: environment ## Answers of every kind and the published ones: whic
 bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
 	@$(BIN)/python -m tests.bench.bench_search $(TRACES)
 
-bench-savings: environment ## What plans searched on the published runs save on held-out tasks, mean of 20 splits (TRACES=folder)
-	@rm -rf var/published
-	@$(BIN)/codecascade import-published $(TRACES) var/published --stages
-	@$(BIN)/codecascade search var/published --out var/published-plans.json
+bench-savings: environment ## What plans searched on the published runs save on held-out tasks, 20 splits (TRACES=folder); judges them first, once
+	@[ -e var/published-samples/manifest.json ] || $(BIN)/codecascade import-published $(TRACES) var/published-samples
+	@$(BIN)/codecascade verdicts var/published-samples
+	@$(BIN)/python -m tests.bench.bench_savings var/published-samples
 
 clean: ## Remove what was generated, keep the downloads in var/cache
 	@if [ -d var ]; then find var -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +; fi

@@ -4,6 +4,7 @@ CascadeError
 ├─ RequestFailed       the server refused, failed or could not be reached
 ├─ DatasetError        a benchmark or a task that cannot be read
 ├─ RecordingError      a recording that cannot be used, or that lacks what is asked of it
+│  └─ NotJudged        answers that have no verdicts of the tests that come with their tasks
 ├─ WriteFailed         a file that could not be written
 └─ …                   codecascade.errors: InvalidSetting, PlanFileError, DeploymentError, …
 """
@@ -29,6 +30,10 @@ class DatasetError(CascadeError):
 
 class RecordingError(CascadeError):
     """A recording that cannot be used, or that lacks what is asked of it."""
+
+
+class NotJudged(RecordingError):
+    """Answers that were not judged against the tests that come with their tasks."""
 
 
 class WriteFailed(CascadeError):

@@ -17,13 +17,15 @@ def percent(value: float | None) -> str:
 
 
 def in_words(plan: Plan) -> str:
-    """`small k=3 l=2 θ=0.5 → large k=0`."""
+    """`small k=3 l=2 θ=0.5 → large k=0`, or `given tests: small ×3 → large ×1; else …` with steps for given tests."""
     words = []
     for step in plan.steps:
         lines = f" l={step.lines_per_sample}" if step.k else ""
         threshold = f" θ={step.threshold:g}" if step is not plan.steps[-1] else ""
         words.append(f"{step.tier} k={step.k}{lines}{threshold}")
-    return " → ".join(words)
+    rest = " → ".join(words)
+    given = " → ".join(f"{step.tier} ×{step.draws}" for step in plan.given_steps)
+    return f"given tests: {given}; else {rest}" if given else rest
 
 
 def price_ratio(prices: Prices) -> str:

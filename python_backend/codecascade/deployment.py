@@ -79,10 +79,10 @@ class Deployment:
 
     def check(self, plan: Plan) -> None:
         """Raises InvalidRequest if the plan names a tier that is not deployed."""
-        for step in plan.steps:
-            if step.tier not in self.tiers:
+        for tier in plan.tiers:
+            if tier not in self.tiers:
                 raise InvalidRequest(
-                    f"plan {plan.name!r} names tier {step.tier!r}, which is not deployed, deployed are {', '.join(self.tiers)}"
+                    f"plan {plan.name!r} names tier {tier!r}, which is not deployed, deployed are {', '.join(self.tiers)}"
                 )
 
 

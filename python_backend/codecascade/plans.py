@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.errors import InvalidRequest, PlanFileError
-from codecascade.types import Plan, PlanStep
+from codecascade.types import GivenStep, Plan, PlanStep
 
 FORMAT = 1
 LOOK_S = 1.0
@@ -95,10 +95,15 @@ def _step(entry: Mapping[str, Any]) -> PlanStep:
     return PlanStep(**{_OLD_NAMES.get(name, name): value for name, value in entry.items()})
 
 
+def _plan(name: str, entry: Mapping[str, Any]) -> Plan:
+    given = tuple(GivenStep(**step) for step in entry.get("given_tests", ()))
+    return Plan(name, tuple(_step(step) for step in entry["steps"]), given)
+
+
 def _parse(data: Any) -> PlanFile:
     if data["format"] != FORMAT:
         raise ValueError(f"format is {data['format']!r}, this version reads format {FORMAT}")
-    plans = {name: Plan(name, tuple(_step(step) for step in plan["steps"])) for name, plan in data["plans"].items()}
+    plans = {name: _plan(name, plan) for name, plan in data["plans"].items()}
     if not isinstance(data["family"], str):
         raise ValueError(f"family is {data['family']!r}, must be a name")
     if data["default"] not in plans:

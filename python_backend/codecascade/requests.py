@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from codecascade.errors import InvalidRequest
+from codecascade.texts.caller_tests import caller_tests
+from codecascade.texts.examples import prompt_examples
 from codecascade.texts.holes import hole_of
 from codecascade.texts.imports import lacking, missing_modules
 from codecascade.texts.languages import language_of
@@ -12,13 +15,20 @@ from codecascade.texts.syntax import outline
 from codecascade.texts.units import Unit, program_of, unit_names, unit_of, why_no_unit
 from codecascade.types import Candidate, Task
 
+MAX_TESTS = 1_000
+
 
 def task_of(
-    prompt: str, entry_point: str | None = None, cursor: int | None = None, sandbox_modules: Collection[str] = ()
+    prompt: str,
+    entry_point: str | None = None,
+    cursor: int | None = None,
+    sandbox_modules: Collection[str] = (),
+    tests: Sequence[str] = (),
 ) -> Task:
     """The task of a prompt: what is written is what is tested, unless entry_point names something else.
 
-    cursor: the byte of the prompt where the code is to go on; default: where it is incomplete. Raises InvalidRequest.
+    cursor: the byte of the prompt where the code is to go on; default: where it is incomplete. tests: asserts or test programs
+    that the caller sends. Raises InvalidRequest.
     """
     at = _cursor(prompt, cursor) if cursor is not None else hole_of(prompt, entry_point)
     before, after = (prompt, "") if at is None else (prompt[:at], prompt[at:])
@@ -27,7 +37,16 @@ def task_of(
         allowed = ", ".join(unit_names(before, after)) or "none: the prompt defines no function"
         raise InvalidRequest(f"entry_point is {entry_point!r}, which the prompt does not define, allowed are {allowed}")
     untested = _why_untested(before, after, unit, sandbox_modules)
-    return Task(before, unit.name if unit else None, after, unit.expression if unit else "", untested)
+    task = Task(before, unit.name if unit else None, after, unit.expression if unit else "", untested)
+    return _with_tests(task, tests) if task.testable else task
+
+
+def _with_tests(task: Task, tests: Sequence[str]) -> Task:
+    """The task with the tests that come with it, each once."""
+    if len(tests) > MAX_TESTS:
+        raise InvalidRequest(f"tests has {len(tests):,} elements, must have {MAX_TESTS:,} or fewer")
+    sent, problems = caller_tests(tests)
+    return replace(task, given_tests=tuple(dict.fromkeys((*sent, *prompt_examples(task)))), unusable_tests=problems)
 
 
 def completion(task: Task, candidate: Candidate) -> str:

@@ -35,6 +35,15 @@ def untested(cut: Sequence[bool], pairs: int = 0) -> Score:
     return Score(best, agreement=0, pairs=pairs, cut=bool(cut[best]))
 
 
+ALL = 1.0
+"""The threshold of given tests: all must pass."""
+
+
+def score_given(passed: int, tests: int, cut: bool) -> Score:
+    """The score of a single candidate by tests that came with the request: the share that it passes."""
+    return Score(best=0, agreement=passed, pairs=tests, cut=cut)
+
+
 def accepts(agreement: Any, pairs: Any, threshold: float, cut: Any = False) -> Any:
     """Whether a score is convincing: agreement ≥ threshold · pairs. Without a single test line there is no evidence,
     and for an answer that the token limit cut none counts.

@@ -13,9 +13,10 @@ class StepTrace:
 
     tier: str
     k: int
+    """Solutions that it may draw."""
     threshold: float
     decision: str
-    """accept, escalate, or skipped: the tier failed."""
+    """accept, escalate, keep (no answer passes all given tests, the best one is kept), or skipped: the tier failed."""
     reason: str
     """Why, in words."""
     finish_reason: str = ""
@@ -23,7 +24,10 @@ class StepTrace:
     problem: str | None = None
     """Why its best answer cannot run here, in words."""
     solutions: int = 0
+    n_given_tests: int = 0
+    """Tests that came with the request; the score is then the share that the best answer passes."""
     n_test_lines: int = 0
+    """Of the tier's own tests."""
     score: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -23,6 +23,16 @@ class Verdict(IntEnum):
 class Decision(str, Enum):
     ACCEPT = "accept"
     ESCALATE = "escalate"
+    KEEP = "keep"
+    """No answer is convincing and no tier is left to ask: the best answer of all is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestLine:
+    """One single-line assert statement."""
+
+    __test__ = False  # not a pytest class
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,10 @@ class Task:
     """How a test line begins to use the function, where its name is not enough: Stack().push."""
     untested: str | None = None
     """Why tests would say nothing, in words. Then none are asked for."""
+    given_tests: tuple[TestLine, ...] = ()
+    """Tests that come with the request: what the caller sends, and the prompt's examples. Nobody has to pay for them."""
+    unusable_tests: tuple[str, ...] = ()
+    """What is wrong with those that the caller sent and that cannot be run, in words."""
 
     @property
     def testable(self) -> bool:
@@ -48,6 +62,11 @@ class Task:
     def tested(self) -> str:
         """How a test line begins to use the function; empty if there is none."""
         return self.expression or self.entry_point or ""
+
+
+def _check_tier(tier: object) -> None:
+    if not isinstance(tier, str) or not tier:
+        raise ValueError(f"tier of a step is {tier!r}, must be a model's name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +82,7 @@ class PlanStep:
     """The normalised score, 0…1, from which the best solution is accepted."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.tier, str) or not self.tier:
-            raise ValueError(f"tier of a step is {self.tier!r}, must be a model's name")
+        _check_tier(self.tier)
         lines = (1, 100) if self.k else (0, 0)  # k = 0 has no tests
         for name, value, kind, (low, high) in (
             ("k", self.k, int, (0, 100)),
@@ -80,21 +98,69 @@ class PlanStep:
         return self.k <= 1
 
 
+MAX_DRAWS = 101
+"""One greedy answer, and as many sampled ones as a call gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenStep:
+    """One step of a plan for a request that comes with tests: answers are drawn one by one until one passes all of them."""
+
+    tier: str
+    draws: int
+    """Answers at most, 1 to 101. The first is greedy."""
+
+    def __post_init__(self) -> None:
+        _check_tier(self.tier)
+        if not isinstance(self.draws, int) or not 1 <= self.draws <= MAX_DRAWS:
+            raise ValueError(f"draws of tier {self.tier!r} is {self.draws!r}, must be 1 to {MAX_DRAWS}")
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Ordered steps, small tier to large. The last step always accepts."""
 
     name: str
     steps: tuple[PlanStep, ...]
+    given_steps: tuple[GivenStep, ...] = ()
+    """For requests that come with tests. Empty: they are treated like all others."""
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError(f"plan {self.name!r} has no steps")
-        tiers = [step.tier for step in self.steps]
-        if len(set(tiers)) < len(tiers):
-            raise ValueError(f"plan {self.name!r} names a tier twice: {', '.join(tiers)}")
+        for tiers in ([step.tier for step in self.steps], [step.tier for step in self.given_steps]):
+            if len(set(tiers)) < len(tiers):
+                raise ValueError(f"plan {self.name!r} names a tier twice: {', '.join(tiers)}")
         if any(step.k == 0 for step in self.steps[:-1]):
             raise ValueError(f"plan {self.name!r} has a step with k = 0 before its last one: it could never be left")
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Every tier that it may ask, each once."""
+        return tuple(dict.fromkeys([*(step.tier for step in self.given_steps), *(step.tier for step in self.steps)]))
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbs:
+    """Natural logarithms of the probabilities that a model gave to the tokens it generated, at temperature 1."""
+
+    total: float
+    lowest: float
+    tokens: int
+    """How many tokens these are: 1 or more."""
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> LogProbs | None:
+        """None for no values."""
+        return cls(sum(values), min(values), len(values)) if values else None
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.tokens
+
+    def and_then(self, more: LogProbs) -> LogProbs:
+        """Of these tokens and more of them."""
+        return LogProbs(self.total + more.total, min(self.lowest, more.lowest), self.tokens + more.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +177,8 @@ class Sample:
     """The stop word that ended the text, which is cut from it; empty if something else did."""
     continued_prompt_tokens: int = 0
     """Tokens of the second prompt that the text was asked for with, if it was ended too early (see codecascade.tiers.live)."""
+    log_probs: LogProbs | None = None
+    """Of the generated tokens; None where the runtime does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +195,6 @@ class Candidate:
     """Whether the token limit ended the answer before the code was whole."""
     tokens: int = 0
     """What the answer has."""
-
-
-@dataclass(frozen=True, slots=True)
-class TestLine:
-    """One single-line assert statement."""
-
-    __test__ = False  # not a pytest class
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +255,10 @@ class Tiers(Protocol):
     """Answers a step of a plan for a task. Raises TierUnavailable."""
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples: ...
+
+    async def draw(self, task: Task, tier: str, number: int) -> TierSamples:
+        """One solution, no tests. number: 0 for the greedy one, n for the n-th sampled one."""
+        ...
 
 
 class Sandbox(Protocol):

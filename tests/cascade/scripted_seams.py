@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from codecascade.errors import TierUnavailable
 from codecascade.types import Candidate, PlanStep, Task, TestLine, TierSamples, VerdictMatrix
 
 PROMPT_TOKENS = 5  # of every scripted answer
@@ -28,6 +29,8 @@ class ScriptedTiers:
     """Tier → its answer, or the error that it raises."""
     asked: list[PlanStep] = field(default_factory=list)
     """In order."""
+    drawn: list[tuple[str, int]] = field(default_factory=list)
+    """Tier and number of every single answer, in order."""
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         self.asked.append(step)
@@ -35,6 +38,16 @@ class ScriptedTiers:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def draw(self, task: Task, tier: str, number: int) -> TierSamples:
+        """The number-th solution of its answer; an error where it has fewer."""
+        self.drawn.append((tier, number))
+        answer = self.answers[tier]
+        if isinstance(answer, Exception):
+            raise answer
+        if number >= len(answer.candidates):
+            raise TierUnavailable(f"tier {tier}: no more")
+        return replace(answer, candidates=answer.candidates[number : number + 1], test_lines=())
 
 
 @dataclass

@@ -17,11 +17,13 @@ from tests.server.scripted.repository import ScriptedTier, render
 
 pytestmark = pytest.mark.triton
 
+TWO = [
+    {"tier": "small", "k": 2, "lines_per_sample": 2, "threshold": 1.0},
+    {"tier": "large", "k": 0, "lines_per_sample": 0, "threshold": 0.0},
+]
 PLANS = {
-    "two": [
-        {"tier": "small", "k": 2, "lines_per_sample": 2, "threshold": 1.0},
-        {"tier": "large", "k": 0, "lines_per_sample": 0, "threshold": 0.0},
-    ]
+    "two": TWO,
+    "given": {"given_tests": [{"tier": "small", "draws": 2}, {"tier": "large", "draws": 1}], "steps": TWO},
 }
 MAX_PROMPT_BYTES = 4096
 HELPER = "def helper(x):\n    return x + 1\n\n\n"
@@ -188,3 +190,43 @@ async def test_a_prompt_over_the_deployments_limit_is_refused(client: CascadeCli
     assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.sentence == f"prompt has {MAX_PROMPT_BYTES + 1} bytes, must have {MAX_PROMPT_BYTES} or fewer"
     assert (await client.complete("#" * (MAX_PROMPT_BYTES - 1) + "\n")).tier == "large"
+
+
+EXAMPLE = 'def add(a, b):\n    """The sum.\n\n    >>> add(1, 2)\n    3\n    """\n'
+
+
+def drawn(answer: Completion) -> list[tuple[str, str, int, int, int]]:
+    assert answer.trace
+    names = ("tier", "decision", "solutions", "n_given_tests", "n_test_lines")
+    return [tuple(step[name] for name in names) for step in answer.trace["steps"]]
+
+
+async def test_the_examples_of_a_prompt_decide_and_nobody_pays_for_tests(client: CascadeClient) -> None:
+    answer = await client.complete(EXAMPLE, plan="given", return_trace=True)
+    assert (answer.text, answer.tier, answer.score) == (EXAMPLE + "    return a + b\n", "small", 1.0)
+    assert drawn(answer) == [("small", "accept", 1, 1, 0)]
+    assert answer.trace
+    assert answer.trace["cost"]["completion_tokens"] == {"small": 4}
+
+
+async def test_wrong_answers_are_drawn_again_and_then_the_next_tier_is_asked(client: CascadeClient) -> None:
+    answer = await client.complete("# small: wrong\n" + EXAMPLE, plan="given", return_trace=True)
+    assert drawn(answer) == [("small", "escalate", 2, 1, 0), ("large", "accept", 1, 1, 0)]
+    neither = await client.complete("# small: wrong\n# large: wrong\n" + EXAMPLE, plan="given", return_trace=True)
+    assert drawn(neither) == [("small", "escalate", 2, 1, 0), ("large", "keep", 1, 1, 0)]
+    assert note(neither) == "no answer passes all given tests: the best one is returned, it passes 0 of 1"
+
+
+async def test_the_callers_tests_decide_too_and_broken_ones_are_named(client: CascadeClient) -> None:
+    tests = ["assert add(2, 2) == 4", "def test_add():\n    assert add(1, 5) == 6\n"]
+    right = await client.complete(ADD, plan="given", return_trace=True, tests=tests)
+    assert drawn(right) == [("small", "accept", 1, 2, 0)]
+    wrong = await client.complete("# small: wrong\n" + ADD, plan="given", return_trace=True, tests=[*tests, "assert add("])
+    assert drawn(wrong) == [("small", "escalate", 2, 2, 0), ("large", "accept", 1, 2, 0)]
+    assert (note(wrong) or "").startswith("tests[2] does not parse: line 1")
+
+
+async def test_too_many_tests_are_refused(client: CascadeClient) -> None:
+    with pytest.raises(RequestFailed, match="tests has 1,001 elements, must have 1,000 or fewer") as refusal:
+        await client.complete(ADD, tests=["assert add(1, 1) == 2"] * 1_001)
+    assert refusal.value.code is grpc.StatusCode.INVALID_ARGUMENT

@@ -45,6 +45,7 @@ class TierUnderTest:
     """The name of a special token of its model."""
     counts_lines: bool = True
     """Whether the tier can end a sequence at a line."""
+    tells_log_probs: bool = True
 
     def generate(self, **values: Any) -> Answer:
         with InferenceServerClient(self.server.grpc) as client:
@@ -96,7 +97,8 @@ def tier(request: pytest.FixtureRequest) -> TierUnderTest:
         return RemoteTier(running, "small", ASSERTS, stop="assert add(3")
     if request.param == "llm_api":
         return TierUnderTest(running, QWEN, "xm", stop="qr", special="<end>")
-    return TierUnderTest(running, QWEN, COUNTING, stop="7\n8", counts_lines=request.param == "llama_cpp")
+    in_process = request.param == "llama_cpp"
+    return TierUnderTest(running, QWEN, COUNTING, stop="7\n8", counts_lines=in_process, tells_log_probs=in_process)
 
 
 def lines(answer: Answer) -> list[int]:
@@ -149,6 +151,20 @@ def test_a_stop_word_is_cut_from_the_text_and_named(tier: TierUnderTest) -> None
     assert tier.stop.encode() not in answer["text_output"][0]
     beyond = tier.generate(text_input=tier.prompt, max_tokens=24)["text_output"][0]
     assert beyond.partition(tier.stop.encode())[0] == answer["text_output"][0]
+
+
+def test_a_sequence_of_a_call_can_be_asked_for_alone(tier: TierUnderTest) -> None:
+    drawn = {"text_input": tier.prompt, "max_tokens": 12, "temperature": 1.0, "seed": 4}
+    together = tier.generate(**drawn, num_return_sequences=3)["text_output"]
+    assert tier.generate(**drawn, num_return_sequences=2, first_sequence=1)["text_output"] == together[1:]
+
+
+def test_log_probabilities_are_of_the_tokens_that_were_generated(tier: TierUnderTest) -> None:
+    answer = tier.generate(text_input=tier.prompt, max_tokens=6, num_return_sequences=2, temperature=0.0)
+    told = zip(answer["cum_log_probs"], answer["min_log_prob"], answer["log_prob_tokens"], strict=True)
+    for (total, lowest, tokens), generated in zip(told, answer["completion_tokens"], strict=True):
+        assert tokens == (generated if tier.tells_log_probs else 0)
+        assert tokens * lowest <= total <= lowest <= 0
 
 
 def test_line_tokens_rise_to_what_the_sequence_cost(tier: TierUnderTest) -> None:

@@ -153,20 +153,21 @@ def servers_of(placement: Placement, tiers: Sequence[PlannedTier]) -> tuple[Serv
 def _tiers(recipe: Recipe, kind: Gpu, wishes: Wishes, runtime: Runtime) -> tuple[PlannedTier, ...]:
     known = [tier.name for tier in recipe.tiers]
     steps = {step.tier: step for step in wishes.plan.steps} if wishes.plan else {}
-    options = {"plan": steps, "tier": wishes.tiers, "reach": wishes.reach, "tokens": wishes.tokens, "speed": wishes.speed}
+    asked = wishes.plan.tiers if wishes.plan else ()
+    options = {"plan": asked, "tier": wishes.tiers, "reach": wishes.reach, "tokens": wishes.tokens, "speed": wishes.speed}
     for option, names in options.items():
         for name in names:
             if name not in known:
                 raise BuildError(f"--{option} names tier {name!r}; {recipe.family} has {', '.join(known)}.")
-    wanted = [name for name in known if (not steps or name in steps) and (not wishes.tiers or name in wishes.tiers)]
+    wanted = [name for name in known if (not asked or name in asked) and (not wishes.tiers or name in wishes.tiers)]
     if not wanted:
-        raise BuildError(f"The plan and --tier have no tier in common: the plan asks {', '.join(steps)}.")
+        raise BuildError(f"The plan and --tier have no tier in common: the plan asks {', '.join(asked)}.")
     tiers = [tier.on_gpu(kind.name, runtime) for tier in recipe.choose(wanted)]
     weights = {tier.name: tier_memory(tier.checkpoint.architecture, tier.settings).weights for tier in tiers}
     # A token reads the weights once: speed × weights is the mean of the tiers whose speed is given, or anything.
     products = [wishes.speed[tier.name] * weights[tier.name] for tier in tiers if tier.name in wishes.speed]
     per_byte = sum(products) / len(products) if products else float(GIB)
-    first = wishes.plan.steps[0].tier if wishes.plan else None
+    first = asked[0] if asked else None
     return tuple(
         _planned(tier, kind, _demand(wishes, steps.get(tier.name), tier.name, tier.name == first, per_byte / weights[tier.name]))
         for tier in tiers

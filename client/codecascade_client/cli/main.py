@@ -59,6 +59,9 @@ def complete(
     cursor: Annotated[
         int | None, typer.Option(help="The byte of the prompt where the code is to go on; default: where it is incomplete.")
     ] = None,
+    tests: Annotated[
+        list[Path] | None, typer.Option(help="A file of asserts or a test program that the answer has to pass; more than once.")
+    ] = None,
     plan: PlanName = None,
     seed: Seed = 0,
     max_tokens: Annotated[int | None, typer.Option(help="Limit of one solution; default: the tier's own limit.")] = None,
@@ -69,7 +72,7 @@ def complete(
     if (prompt_file is None) == (task is None):
         raise typer.BadParameter("exactly one of --prompt-file and --task is needed")
     if prompt_file is not None:
-        prompt = _prompt(prompt_file)
+        prompt = _text_of(prompt_file, "prompt")
     else:
         benchmark = humaneval_task(str(task))
         prompt, entry_point = benchmark.prompt, entry_point or benchmark.entry_point
@@ -78,7 +81,15 @@ def complete(
     async def ask() -> Completion:
         async with CascadeClient.from_settings(settings) as client:
             return await client.complete(
-                prompt, entry_point, plan, max_tokens, seed, return_trace=True, timeout_s=settings.timeout_s, cursor=cursor
+                prompt,
+                entry_point,
+                plan,
+                max_tokens,
+                seed,
+                return_trace=True,
+                timeout_s=settings.timeout_s,
+                cursor=cursor,
+                tests=[_text_of(file, "test") for file in tests or ()],
             )
 
     answer = asyncio.run(ask())
@@ -209,8 +220,8 @@ def main() -> None:
         _fail(str(error), code=2 if isinstance(error, (InvalidSetting, DatasetError)) else 1)
 
 
-def _prompt(path: Path) -> str:
-    source = "standard input" if path == STANDARD_INPUT else f"the prompt file {path}"
+def _text_of(path: Path, what: str) -> str:
+    source = "standard input" if path == STANDARD_INPUT else f"the {what} file {path}"
     try:
         text = (sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()).decode("utf-8")
     except OSError as error:

@@ -154,6 +154,12 @@ def replay(
 Paper = Annotated[bool, typer.Option("--paper", help="Search the paper's grid: its k, l and θ, one θ for all steps.")]
 Probability = Annotated[float, typer.Option(help="At least, that a chosen plan is not worse than its reference.", min=0, max=1)]
 SplitSeed = Annotated[int, typer.Option(help="Seed of the split into validation and held-out tasks.", min=0)]
+Value = Annotated[
+    float | None,
+    typer.Option(
+        help="Dollars that a correct answer is worth. The plan that is worth most then is `valued`, the default.", min=0
+    ),
+]
 Splits = Annotated[int, typer.Option(help="How many seeded splits the savings are averaged over.", min=1)]
 
 
@@ -165,14 +171,18 @@ def search(
     split_seed: SplitSeed = 0,
     splits: Splits = 20,
     prices: PricesFile = None,
+    value_per_correct: Value = None,
 ) -> None:
-    """Search the plans of a recording. Finds the exact frontier on the validation tasks and measures it on the held-out ones."""
-    result = _searched(folder, paper, probability, split_seed, splits, prices)
+    """Search the plans of a recording. Finds the best on the validation tasks, exactly, and measures them on the held-out ones.
+
+    Requests that come with tests and others are searched apart.
+    """
+    result = _searched(folder, paper, probability, split_seed, splits, prices, value_per_correct)
     path = out or Path("plans") / f"{result.manifest.family}.json"
     write_whole(path, plan_file(result).encode())
     print_search(result)
     print(
-        f"{path}: {len(result.frontier)} frontier plans and {', '.join(choice.plan.name for choice, _ in result.choices)}",
+        f"{path}: {len(result.frontier)} plans of the frontier and {', '.join(choice.plan.name for choice, _ in result.choices)}",
         file=sys.stderr,
     )
 
@@ -185,15 +195,18 @@ def report(
     split_seed: SplitSeed = 0,
     splits: Splits = 20,
     prices: PricesFile = None,
+    value_per_correct: Value = None,
 ) -> None:
     """Write the same search as one self-contained HTML page."""
     from codecascade_client.report.page import write_report  # loads matplotlib, which no other command needs
 
-    print(write_report(_searched(folder, paper, probability, split_seed, splits, prices), out))
+    print(write_report(_searched(folder, paper, probability, split_seed, splits, prices, value_per_correct), out))
 
 
-def _searched(folder: Path, paper: bool, probability: float, split_seed: int, splits: int, prices: Path | None) -> SearchResult:
-    rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None)
+def _searched(
+    folder: Path, paper: bool, probability: float, split_seed: int, splits: int, prices: Path | None, value_usd: float | None
+) -> SearchResult:
+    rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None, value_usd)
     result = search_plans(_loaded(folder, prices), rules)
     for sentence in excluded(result):
         print(sentence, file=sys.stderr)

@@ -18,13 +18,13 @@ from codecascade_client.words import dollars
 
 def print_trace(trace: Mapping[str, Any]) -> None:
     """Print what every tier did, and why, on stderr."""
-    rows = new_table("tier", right=("solutions", "test lines", "score", "θ", "decision", "tokens", "cost", "ms"))
+    rows = new_table("tier", right=("solutions", "tests", "score", "θ", "decision", "tokens", "cost", "ms"))
     for step in trace["steps"]:
         tested = step["k"] > 0 and step["solutions"] > 0
         rows.add_row(
             step["tier"],
             str(step["solutions"]),
-            str(step["n_test_lines"]),
+            f"{step['n_given_tests']} given" if step["n_given_tests"] else str(step["n_test_lines"]),
             f"{step['score']:.3f}" if tested else "–",
             f"{step['threshold']:g}" if tested else "–",
             step["decision"],
@@ -49,13 +49,17 @@ def print_plans(files: Sequence[tuple[Path, PlanFile]]) -> None:
     """Print the plans of every file on stdout."""
     out = console(sys.stdout)
     for path, file in files:
-        rows = new_table("plan", "tier", right=("k", "test lines", "θ"))
+        rows = new_table("plan", "requests", "tier", right=("k", "test lines", "θ"))
         for name, plan in file.plans.items():
             label = f"{name} (default)" if name == file.default else name
+            for position, given in enumerate(plan.given_steps):
+                rows.add_row(*(("", "") if position else (label, "with tests")), given.tier, str(given.draws), "", "all pass")
             for position, step in enumerate(plan.steps):
                 last = position == len(plan.steps) - 1
                 threshold = "always accepts" if last else f"{step.threshold:g}"
-                rows.add_row("" if position else label, step.tier, str(step.k), str(step.lines_per_sample), threshold)
+                start = ("", "without tests") if plan.given_steps else (label, "all")
+                shape = (step.tier, str(step.k), str(step.lines_per_sample), threshold)
+                rows.add_row(*(("", "") if position else start), *shape)
             rows.add_section()
         out.print(Text(f"{path}: family {file.family}; {file.provenance.get('method', 'no method named')}"))
         out.print(rows)

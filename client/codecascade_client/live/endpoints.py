@@ -70,5 +70,6 @@ class TierEndpoints:
                         refused = error.status() == "StatusCode.INVALID_ARGUMENT"
                         raise (InvalidRequest if refused else TierUnavailable)(f"tier {request.tier}: {sentence}") from error
                 else:
-                    return read_generation(request, {output.name: answer.as_numpy(output.name) for output in OUTPUTS})
+                    arrays = {output.name: answer.as_numpy(output.name) for output in OUTPUTS}
+                    return read_generation(request, {name: array for name, array in arrays.items() if array is not None})
         raise TierUnavailable(f"tier {request.tier} cannot be asked at {', '.join(self._urls)}: {sentence}")

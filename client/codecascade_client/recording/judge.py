@@ -1,16 +1,18 @@
-"""Verdicts: run a recording's solutions against its test lines, and against the benchmark's own tests."""
+"""Verdicts: run a recording's solutions against its test lines, the tests of its tasks' prompts, and the benchmark's own."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import TypeVar
 
 import numpy as np
 from codecascade.evidence import doubtful_lines, evidence_in, stubs
 from codecascade.sandbox import SandboxPool
+from codecascade.texts.examples import prompt_examples
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.texts.test_lines import extract_test_lines, published_test_lines
@@ -19,7 +21,7 @@ from codecascade.types import Candidate, Task, TestLine, Verdict
 from codecascade_client.datasets.humaneval import TESTS_CPU_S
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RecordingError
-from codecascade_client.recording.recording import Draw, Judged, Unit, sources_sha256
+from codecascade_client.recording.recording import Draw, Judged, JudgedGiven, Unit, sources_sha256
 from codecascade_client.recording.store import RecordingFolder, Truth
 
 BATCH = 32  # units judged between two writes
@@ -67,9 +69,35 @@ class Sources:
         marks = (f"program {index} is cut" for index, program in enumerate(self.programs) if program.cut)
         return sources_sha256([*(program.source for program in self.programs), *marks])
 
+    @property
+    def given(self) -> tuple[TestLine, ...]:
+        """The tests that come with the task."""
+        return prompt_examples(self.task)
 
-def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
-    """The units whose verdicts or truth are missing, or are of other programs than extraction gives now.
+    @property
+    def given_sha256(self) -> str:
+        """A hash of the programs and of the tests that come with the task."""
+        return sources_sha256([*(program.source for program in self.programs), *(line.source for line in self.given)])
+
+
+class Against(Enum):
+    """What solutions are run against."""
+
+    OWN_TESTS = auto()  # of the recording's test samples
+    GIVEN_TESTS = auto()  # that come with the task
+    BENCHMARK = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """What is left to do for a unit."""
+
+    sources: Sources
+    against: frozenset[Against]
+
+
+def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Unjudged]:
+    """The units that lack verdicts, or whose verdicts are of other programs or lines than extraction gives now.
 
     Raises RecordingError if the recording is of another dataset.
     """
@@ -79,15 +107,21 @@ def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Sources]:
             f"recording {folder.path} is of another dataset: {recorded['name']!r} with SHA-256 {recorded['sha256'][:12]}…, "
             f"not {dataset.name!r} with {dataset.sha256[:12]}…"
         )
-    judged, truth = folder.judged(), folder.truth()
+    judged, truth, given = folder.judged(), folder.truth(), folder.given()
     missing = {}
     for unit, draw in folder.draws().items():
         style = folder.manifest.tiers[unit.tier]["style"]
         sources = extract(draw, dataset.task(unit.task), style, published=folder.manifest.published)
-        hashes = [judged[unit, lines].sources_sha256 if (unit, lines) in judged else None for lines in sources.tests]
-        current = truth[unit].sources_sha256 if unit in truth else None
-        if current != sources.programs_sha256 or hashes != [sources.sha256(lines) for lines in sources.tests]:
-            missing[unit] = sources
+        hashes = {
+            Against.OWN_TESTS: (
+                [judged[unit, lines].sources_sha256 if (unit, lines) in judged else None for lines in sources.tests],
+                [sources.sha256(lines) for lines in sources.tests],
+            ),
+            Against.GIVEN_TESTS: (given[unit].sources_sha256 if unit in given else None, sources.given_sha256),
+            Against.BENCHMARK: (truth[unit].sources_sha256 if unit in truth else None, sources.programs_sha256),
+        }
+        if stale := frozenset(against for against, (stored, current) in hashes.items() if stored != current):
+            missing[unit] = Unjudged(sources, stale)
     return missing
 
 
@@ -113,21 +147,27 @@ def extract(draw: Draw, task: Task, style: str, *, published: bool = False) -> S
 
 
 async def judge(
-    folder: RecordingFolder, dataset: Dataset, units: Mapping[Unit, Sources], pool: SandboxPool, on_units: Callable[[int], None]
+    folder: RecordingFolder, dataset: Dataset, units: Mapping[Unit, Unjudged], pool: SandboxPool, on_units: Callable[[int], None]
 ) -> None:
     """Judge the units and store them batch by batch. Raises SandboxUnavailable, RecordingError; stored batches are kept."""
-    for batch in _batches(units):
-        judged = await asyncio.gather(*(_judge(units[unit], pool) for unit in batch))
-        truth = await asyncio.gather(*(_truth(unit, units[unit], dataset, pool) for unit in batch))
-        folder.add_judged(
-            {
-                (unit, asked): judgement
-                for unit, by_asked in zip(batch, judged, strict=True)
-                for asked, judgement in by_asked.items()
-            }
+    for batch in _batches(units.items()):
+        own, given, truth = await asyncio.gather(  # together: one program that never ends holds up the others only once
+            _ran(batch, Against.OWN_TESTS, lambda _, sources: _judge(sources, pool)),
+            _ran(batch, Against.GIVEN_TESTS, lambda _, sources: _judge_given(sources, pool)),
+            _ran(batch, Against.BENCHMARK, lambda unit, sources: _truth(unit, sources, dataset, pool)),
         )
-        folder.add_truth(dict(zip(batch, truth, strict=True)))
+        folder.add_judged({(unit, asked): judgement for unit, by_asked in own.items() for asked, judgement in by_asked.items()})
+        folder.add_given(given)
+        folder.add_truth(truth)
         on_units(len(batch))
+
+
+async def _ran(
+    batch: Sequence[tuple[Unit, Unjudged]], against: Against, run: Callable[[Unit, Sources], Awaitable[T]]
+) -> dict[Unit, T]:
+    """What `run` gives for the units that lack it."""
+    chosen = {unit: left.sources for unit, left in batch if against in left.against}
+    return dict(zip(chosen, await asyncio.gather(*(run(unit, sources) for unit, sources in chosen.items())), strict=True))
 
 
 async def _judge(sources: Sources, pool: SandboxPool) -> dict[int, Judged]:
@@ -144,6 +184,16 @@ async def _judge_pooled(sources: Sources, asked: int, pool: SandboxPool) -> Judg
         line_samples=tests.samples,
         line_numbers=tests.numbers,
         sources_sha256=sources.sha256(asked),
+    )
+
+
+async def _judge_given(sources: Sources, pool: SandboxPool) -> JudgedGiven:
+    """A copy of an earlier program counts its seconds again: a plan that draws both runs both."""
+    matrix = await pool.run(sources.programs, sources.given)
+    texts = [program.source for program in sources.programs]
+    first = [texts.index(text) for text in texts]
+    return JudgedGiven(
+        replace(matrix, cpu_s=matrix.cpu_s[first]), tuple(line.source for line in sources.given), sources.given_sha256
     )
 
 

@@ -55,7 +55,9 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def append(folder: Path, table: str, schema: pa.Schema, owner: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Add one part. Raises RecordingError if it cannot be written; earlier parts are untouched."""
+    """Add one part, unless there are no rows. Raises RecordingError if it cannot be written; earlier parts are untouched."""
+    if not rows:
+        return
     parts = _parts(folder, table)
     whole = pa.Table.from_pylist(list(rows), schema=_owned(schema, owner))
     _write(folder / _name(table, parts), whole)

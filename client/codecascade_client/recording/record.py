@@ -150,6 +150,7 @@ async def _recorded(asked: Awaitable[Answer]) -> tuple[RecordedSample, ...]:
             latency_ms=latency_ms,
             stop_word=sample.stop_word,
             continued_prompt_tokens=sample.continued_prompt_tokens,
+            log_probs=sample.log_probs,
         )
         for sample in answer.generation.samples
     )

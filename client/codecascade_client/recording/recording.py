@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from codecascade.prices import Prices, prices_of
-from codecascade.types import PlanStep, Verdict, VerdictMatrix
+from codecascade.types import LogProbs, PlanStep, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
-from codecascade_client.errors import RecordingError
+from codecascade_client.errors import NotJudged, RecordingError
 
 PUBLISHED_LINES = "paper"  # the setting `lines` of the paper's published samples
 GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
@@ -49,6 +49,7 @@ class RecordedSample:
     latency_ms: float = 0.0  # of the call
     stop_word: str = ""  # that ended the text; empty if something else did, or if that was not recorded
     continued_prompt_tokens: int = 0  # of the second prompt, where the model was let go on below a stop word
+    log_probs: LogProbs | None = None  # None if they were not recorded
 
     def tokens_at(self, lines: int) -> int | None:
         """Tokens of the test sample, had it ended after `lines` lines. None if that was not measured."""
@@ -82,6 +83,27 @@ class Judged:
         kept = [column for column, (sample, number) in enumerate(places) if sample < k and number <= lines_per_sample]
         share = len(kept) / len(self.lines) if self.lines else 0.0
         return VerdictMatrix(self.matrix.verdicts[:k, kept], self.matrix.cpu_s[:k] * share)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedGiven:
+    """Every solution of a draw against the tests that come with its task."""
+
+    matrix: VerdictMatrix
+    lines: tuple[str, ...]  # (lines,) empty if no test comes with the task
+    sources_sha256: str  # of the programs and lines that were judged
+
+
+@dataclass(frozen=True, slots=True)
+class DrawRecord:
+    """One answer of a plan that draws them one by one."""
+
+    text: str
+    verdicts: VerdictMatrix  # (1, lines) against the tests that come with the task
+    correct: bool  # by the benchmark's own tests
+    prompt_tokens: int
+    completion_tokens: int
+    cut: bool  # whether the token limit ended the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +188,18 @@ class Recording(Protocol):
         """Raises RecordingError if it was not recorded."""
         ...
 
+    def given_tests(self, task: str) -> tuple[str, ...]:
+        """The tests that come with a task. Raises NotJudged if a tier's solutions were not judged against them."""
+        ...
+
+    def draws_of(self, tier: str) -> int:
+        """How many answers every task has of a tier in each run: the greedy one and the sampled ones."""
+        ...
+
+    def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
+        """Answer 0 is the greedy one, answer n the n-th sampled one of the run. Raises NotJudged, RecordingError."""
+        ...
+
 
 @dataclass(frozen=True)
 class SampleRecording:
@@ -177,6 +211,8 @@ class SampleRecording:
     correct: Mapping[Unit, NDArray[np.bool_]]  # (solutions,) by the benchmark's own tests
     cut: Mapping[Unit, tuple[bool, ...]] = field(default_factory=dict)
     """(solutions,) whether the token limit ended the answer. A unit that is missing is older: its finish reasons count."""
+    given: Mapping[Unit, JudgedGiven] = field(default_factory=dict)
+    """A unit that is missing is older: it was not judged against the tests that come with its task."""
 
     def units(self) -> Iterable[Unit]:
         return (
@@ -202,7 +238,7 @@ class SampleRecording:
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
         tests, matrix = self._tests(unit, draw, option)
-        cut = self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
+        cut = self._cut(unit, draw)
         tokens = [sample.completion_tokens for sample in solutions]
         tokens += [sample.tokens_at(option.lines_per_sample) or 0 for sample in tests]
         return StepRecord(
@@ -215,6 +251,38 @@ class SampleRecording:
             cut=cut[: len(solutions)],
             tokens=tuple(sample.completion_tokens for sample in solutions),
         )
+
+    def given_tests(self, task: str) -> tuple[str, ...]:
+        units = [Unit(tier, task, GREEDY) for tier in self.manifest.tiers]
+        missing = next((unit for unit in units if unit not in self.given), None)
+        if missing:
+            raise _not_judged(missing)
+        return self.given[units[0]].lines
+
+    def draws_of(self, tier: str) -> int:
+        units = [unit for unit in self.units() if unit.tier == tier]
+        sampled = [len(self.draws[unit].solutions) for unit in units if unit.run != GREEDY]
+        return 1 + min(sampled, default=0)
+
+    def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
+        unit, place = (Unit(tier, task, run), number - 1) if number else (Unit(tier, task, GREEDY), 0)
+        draw = self.draws.get(unit)
+        if draw is None or unit not in self.correct or place >= len(draw.solutions):
+            raise RecordingError(f"the recording holds no judged solution {number} of {unit}")
+        if unit not in self.given:
+            raise _not_judged(unit)
+        sample, matrix = draw.solutions[place], self.given[unit].matrix
+        return DrawRecord(
+            text=sample.text,
+            verdicts=VerdictMatrix(matrix.verdicts[place : place + 1], matrix.cpu_s[place : place + 1]),
+            correct=bool(self.correct[unit][place]),
+            prompt_tokens=sample.prompt_tokens + sample.continued_prompt_tokens,
+            completion_tokens=sample.completion_tokens,
+            cut=self._cut(unit, draw)[place],
+        )
+
+    def _cut(self, unit: Unit, draw: Draw) -> tuple[bool, ...]:
+        return self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
 
     def _tests(self, unit: Unit, draw: Draw, option: StepOption) -> tuple[tuple[RecordedSample, ...], VerdictMatrix]:
         if option.k == 0:
@@ -254,12 +322,25 @@ class PublishedRecording:
             tokens=(0,) * candidates,
         )
 
+    def given_tests(self, task: str) -> tuple[str, ...]:
+        raise NotJudged("the recording holds scores, no solutions that could be judged against the tests that come with a task")
+
+    def draws_of(self, tier: str) -> int:
+        return 0
+
+    def draw(self, tier: str, task: str, run: int, number: int) -> DrawRecord:
+        raise NotJudged(f"the recording holds scores, no solution of {Unit(tier, task, run)}")
+
 
 def matrix_with(step: PublishedStep, candidates: int) -> VerdictMatrix:
     """(candidates, pairs / candidates): the first n_t candidates pass the first n_s lines. Nothing else passes."""
     verdicts = np.full((candidates, step.pairs // candidates), Verdict.FAIL, np.int8)
     verdicts[: step.n_t, : step.n_s] = Verdict.PASS
     return VerdictMatrix(verdicts, np.zeros(candidates))
+
+
+def _not_judged(unit: Unit) -> NotJudged:
+    return NotJudged(f"{unit} was not judged against the tests that come with its task: `codecascade verdicts` judges it")
 
 
 def sources_sha256(sources: Iterable[str]) -> str:

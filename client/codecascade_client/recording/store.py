@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from codecascade.types import Verdict, VerdictMatrix
+from codecascade.types import LogProbs, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
 from codecascade_client.errors import RecordingError, reason
@@ -21,6 +21,7 @@ from codecascade_client.recording import parquet as parts
 from codecascade_client.recording.recording import (
     Draw,
     Judged,
+    JudgedGiven,
     PublishedRecording,
     PublishedStep,
     RecordedSample,
@@ -34,6 +35,7 @@ from codecascade_client.recording.recording import (
 FORMAT = 1
 MANIFEST = "manifest.json"
 _UNIT = [("tier", pa.string()), ("task", pa.string()), ("run", pa.int16())]
+_LOG_PROBS = pa.struct([("total", pa.float64()), ("lowest", pa.float64()), ("tokens", pa.int32())])
 SAMPLES = pa.schema(
     [
         *_UNIT,
@@ -49,6 +51,7 @@ SAMPLES = pa.schema(
         ("latency_ms", pa.float64()),
         pa.field("stop_word", pa.string(), metadata=parts.LATER),
         pa.field("continued_prompt_tokens", pa.int32(), metadata=parts.LATER),
+        pa.field("log_probs", _LOG_PROBS, metadata=parts.LATER),
     ]
 )
 VERDICTS = pa.schema(
@@ -69,6 +72,15 @@ TRUTH = pa.schema(
         ("verdicts", pa.binary()),
         ("sources_sha256", pa.string()),
         pa.field("cut", pa.binary(), metadata=parts.LATER),
+    ]
+)
+GIVEN = pa.schema(
+    [
+        *_UNIT,
+        ("lines", pa.list_(pa.string())),
+        ("verdicts", pa.binary()),
+        ("cpu_s", pa.list_(pa.float64())),
+        ("sources_sha256", pa.string()),
     ]
 )
 STAGES = pa.schema(
@@ -103,7 +115,7 @@ class RecordingFolder:
         """Hold it for writing, and merge its small parts at the end. Raises RecordingError if another process holds it."""
         with parts.only_writer(self.path):
             yield
-            for table, schema in (("samples", SAMPLES), ("verdicts", VERDICTS), ("truth", TRUTH)):
+            for table, schema in (("samples", SAMPLES), ("verdicts", VERDICTS), ("truth", TRUTH), ("given", GIVEN)):
                 parts.merge(self.path, table, schema, self.owner)
 
     def recorded_units(self) -> set[Unit]:
@@ -133,6 +145,10 @@ class RecordingFolder:
         return {
             _unit(row): Truth(np.frombuffer(row["verdicts"], np.int8), row["sources_sha256"], _cut(row["cut"])) for row in rows
         }
+
+    def given(self) -> dict[Unit, JudgedGiven]:
+        rows = parts.read_rows(self.path, "given", GIVEN, self.owner)
+        return {_unit(row): JudgedGiven(_matrix(row), tuple(row["lines"]), row["sources_sha256"]) for row in rows}
 
     def add_draws(self, draws: Mapping[Unit, Draw]) -> None:
         rows = [
@@ -171,6 +187,19 @@ class RecordingFolder:
         ]
         parts.append(self.path, "truth", TRUTH, self.owner, rows)
 
+    def add_given(self, given: Mapping[Unit, JudgedGiven]) -> None:
+        rows = [
+            {
+                **asdict(unit),
+                "lines": judgement.lines,
+                "verdicts": judgement.matrix.verdicts.tobytes(),
+                "cpu_s": judgement.matrix.cpu_s.tolist(),
+                "sources_sha256": judgement.sources_sha256,
+            }
+            for unit, judgement in given.items()
+        ]
+        parts.append(self.path, "given", GIVEN, self.owner, rows)
+
     def add_stages(self, stages: Mapping[tuple[Unit, StepOption], PublishedStep]) -> None:
         rows = [
             {**asdict(unit), "k": option.k, "test_lines": option.lines_per_sample, **asdict(step)}
@@ -186,7 +215,7 @@ class RecordingFolder:
         truths = self.truth()
         correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in truths.items()}
         cut = {unit: truth.cut for unit, truth in truths.items() if truth.cut is not None}
-        return SampleRecording(self.manifest, self.draws(), self.judged(), correct, cut)
+        return SampleRecording(self.manifest, self.draws(), self.judged(), correct, cut, self.given())
 
 
 def create_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
@@ -257,17 +286,23 @@ def _unit(row: Mapping[str, Any]) -> Unit:
 def _sample(row: Mapping[str, Any]) -> RecordedSample:
     fields = {name: row[name] for name in SAMPLES.names if name not in ("tier", "task", "run", "sample")}
     known = {name: value for name, value in fields.items() if value is not None}
-    return RecordedSample(**{**known, "line_tokens": tuple(row["line_tokens"])})
+    log_probs = row["log_probs"] and LogProbs(**row["log_probs"])
+    return RecordedSample(**{**known, "line_tokens": tuple(row["line_tokens"]), "log_probs": log_probs})
 
 
 def _cut(flags: bytes | None) -> tuple[bool, ...] | None:
     return None if flags is None else tuple(map(bool, flags))
 
 
-def _judged(row: Mapping[str, Any]) -> Judged:
+def _matrix(row: Mapping[str, Any]) -> VerdictMatrix:
     verdicts = np.frombuffer(row["verdicts"], np.int8).reshape(len(row["cpu_s"]), len(row["lines"]))
-    matrix = VerdictMatrix(verdicts, np.array(row["cpu_s"], np.float64))
-    return Judged(matrix, tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"])
+    return VerdictMatrix(verdicts, np.array(row["cpu_s"], np.float64))
+
+
+def _judged(row: Mapping[str, Any]) -> Judged:
+    return Judged(
+        _matrix(row), tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"]
+    )
 
 
 def _published_step(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], PublishedStep]:

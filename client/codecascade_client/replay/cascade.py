@@ -9,9 +9,8 @@ from codecascade.cascade import Answer, run_cascade
 from codecascade.types import Candidate, Plan, PlanStep, Task, TestLine, TierSamples, VerdictMatrix
 
 from codecascade_client.errors import RecordingError
-from codecascade_client.recording.recording import GREEDY, Recording, StepRecord, Unit, option_of
-
-_RECORDED = Task(prompt="", entry_point="recorded")  # nothing is asked again, so replay needs no prompt
+from codecascade_client.recording.recording import GREEDY, Recording, Unit, option_of
+from codecascade_client.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,32 +23,43 @@ class Replayed:
 
 async def replay(plan: Plan, recording: Recording, task: str, run: int) -> Replayed:
     """The plan on one task in one run, at the manifest's prices. Raises RecordingError if a step was not recorded."""
+    given = recording.given_tests(task) if plan.given_steps else ()
+    recorded = Task(
+        prompt="", entry_point="recorded", given_tests=tuple(map(TestLine, given))
+    )  # no prompt: nothing is asked again
     request = _RecordedRequest(recording, task, run)
-    answer = await run_cascade(_RECORDED, plan, request, request, recording.manifest.prices)
+    answer = await run_cascade(recorded, plan, request, request, recording.manifest.prices)
     return Replayed(answer, request.correct(answer))
 
 
 def check_recorded(plan: Plan, recording: Recording) -> None:
     """Raises RecordingError naming the step that the recording cannot answer."""
-    for step in plan.steps:
-        if step.tier not in recording.manifest.tiers:
+    for tier in plan.tiers:
+        if tier not in recording.manifest.tiers:
             known = ", ".join(recording.manifest.tiers)
-            raise RecordingError(f"plan {plan.name!r} names tier {step.tier!r}, which was not recorded, recorded are {known}")
+            raise RecordingError(f"plan {plan.name!r} names tier {tier!r}, which was not recorded, recorded are {known}")
+    for step in plan.steps:
         if option_of(step) not in recording.options(step.tier):
             raise RecordingError(
                 f"plan {plan.name!r} wants k = {step.k}, l = {step.lines_per_sample} of tier {step.tier!r}, "
                 "which was not recorded"
             )
+    for given in plan.given_steps:
+        if given.draws > recording.draws_of(given.tier):
+            raise RecordingError(
+                f"plan {plan.name!r} wants {counted(given.draws, 'draw')} of tier {given.tier!r}, "
+                f"the recording holds {recording.draws_of(given.tier)}"
+            )
 
 
 class _RecordedRequest:
-    """Tiers and Sandbox of one request, read from a recording. The sandbox gives the verdicts of the last step sampled."""
+    """Tiers and Sandbox of one request, read from a recording. The sandbox gives the verdicts of what was asked last."""
 
     def __init__(self, recording: Recording, task: str, run: int) -> None:
         self._recording = recording
         self._task = task
         self._run = run
-        self._steps: dict[str, tuple[StepRecord, Sequence[Candidate]]] = {}
+        self._correct: list[tuple[Candidate, bool]] = []
         self._matrix: VerdictMatrix | None = None
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
@@ -57,16 +67,21 @@ class _RecordedRequest:
         record = self._recording.step(unit, option_of(step))
         answers = zip(record.texts, record.cut, record.tokens, strict=True)
         candidates = tuple(Candidate(text, cut=cut, tokens=tokens) for text, cut, tokens in answers)
-        self._steps[step.tier] = record, candidates
+        self._correct += zip(candidates, map(bool, record.correct), strict=True)
         self._matrix = record.matrix
         lines = tuple(TestLine(f"line {index}") for index in range(record.matrix.verdicts.shape[1]))
         return TierSamples(candidates, lines, record.prompt_tokens, record.completion_tokens)
+
+    async def draw(self, task: Task, tier: str, number: int) -> TierSamples:
+        record = self._recording.draw(tier, self._task, self._run, number)
+        answer = Candidate(record.text, cut=record.cut, tokens=record.completion_tokens)
+        self._correct.append((answer, record.correct))
+        self._matrix = record.verdicts
+        return TierSamples((answer,), (), record.prompt_tokens, record.completion_tokens)
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         assert self._matrix is not None, "nothing was sampled yet"
         return self._matrix
 
     def correct(self, answer: Answer) -> bool:
-        record, candidates = self._steps[answer.tier]
-        index = next(index for index, candidate in enumerate(candidates) if candidate is answer.candidate)
-        return bool(record.correct[index])
+        return next(right for candidate, right in self._correct if candidate is answer.candidate)

@@ -2,21 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
-from codecascade.prices import Prices, usd
+from codecascade.prices import PICODOLLARS, Prices, usd
 from codecascade.scoring import accepts, score_candidates
-from codecascade.types import Plan
+from codecascade.types import GivenStep, Plan, PlanStep
 from numpy.typing import NDArray
 
-from codecascade_client.errors import RecordingError
+from codecascade_client.errors import NotJudged, RecordingError
 from codecascade_client.recording.recording import GREEDY, PublishedRecording, Recording, StepOption, Unit, option_of
+from codecascade_client.words import counted
 
 _Cell: TypeAlias = tuple[int, int, int, bool, bool]
 EXACT = 2**53  # the search adds in float64, which holds whole numbers exactly up to here
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a step gives that draws answers until one passes all tests that come with the task. Arrays: (runs, tasks)."""
+
+    accepted: NDArray[np.bool_]
+    cost: NDArray[np.int64]  # picodollars
+    passed: NDArray[np.int64]  # given tests that its best answer passes
+    correct: NDArray[np.bool_]  # whether its best answer is right
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The best answers so far where tests come with the task. Arrays: (runs, tasks)."""
+
+    waiting: NDArray[np.bool_]  # whether no answer passed all tests yet
+    cost: NDArray[np.int64]  # picodollars
+    correct: NDArray[np.bool_]
+    passed: NDArray[np.int64]  # given tests
+    by: NDArray[np.int64]  # index of the tier
+
+    @classmethod
+    def nothing(cls, shape: tuple[int, int]) -> Answered:
+        zeros = np.zeros(shape, np.int64)
+        return cls(np.ones(shape, np.bool_), zeros, np.zeros(shape, np.bool_), zeros - 1, zeros)
+
+    def then(self, drawn: Drawn, tier: int) -> Answered:
+        """After a further step. Of answers that pass equally many tests the later one is kept."""
+        better = self.waiting & (drawn.passed >= self.passed)
+        return Answered(
+            waiting=self.waiting & ~drawn.accepted,
+            cost=self.cost + self.waiting * drawn.cost,
+            correct=np.where(better, drawn.correct, self.correct),
+            passed=np.where(better, drawn.passed, self.passed),
+            by=np.where(better, tier, self.by),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The answers of a tier in the order drawn, where tests come with the task. Arrays: (draws, runs, tasks)."""
+
+    given: NDArray[np.int64]  # (tasks,) tests that come with the task
+    passed: NDArray[np.int64]  # of these
+    cost: NDArray[np.int64]  # picodollars
+    correct: NDArray[np.bool_]
+    cut: NDArray[np.bool_]
+
+    def until(self, draws: int) -> Drawn:
+        """At most so many answers. The best passes the most tests; of equal ones a whole one, then the first."""
+        rank = 2 * self.passed[:draws] + ~self.cut[:draws]
+        best = rank.argmax(axis=0)[None]
+        accepted = np.take_along_axis(rank, best, 0)[0] == 2 * self.given + 1
+        last = np.where(accepted, best, draws - 1)
+        return Drawn(
+            accepted=accepted,
+            cost=np.take_along_axis(self.cost.cumsum(axis=0), last, 0)[0],
+            passed=np.take_along_axis(self.passed, best, 0)[0],
+            correct=np.take_along_axis(self.correct, best, 0)[0],
+        )
+
+    def only(self, columns: Sequence[int]) -> Draws:
+        """Of some tasks, by their indices."""
+        of = {name: getattr(self, name)[..., list(columns)] for name in ("given", "passed", "cost", "correct", "cut")}
+        return Draws(**of)
 
 
 @dataclass(frozen=True)
@@ -32,6 +99,24 @@ class Table:
     cost: NDArray[np.int64]  # picodollars
     correct: NDArray[np.bool_]
     cut: NDArray[np.bool_]  # whether the token limit ended the answer
+    draws: Mapping[str, Draws] = field(default_factory=dict)  # by tier; empty if none was judged against given tests
+    undrawn: str = ""  # why there are no draws, in words
+
+    @property
+    def given(self) -> NDArray[np.bool_]:
+        """(tasks,) whether tests come with the task, and answers were judged against them."""
+        return next((draws.given > 0 for draws in self.draws.values()), np.zeros(len(self.tasks), np.bool_))
+
+    def until(self, step: GivenStep) -> Drawn:
+        """What a step gives for requests that come with tests. Raises RecordingError if it was not recorded."""
+        draws = self.draws.get(step.tier)
+        if draws is None or step.draws > len(draws.cost):
+            raise RecordingError(f"{counted(step.draws, 'draw')} of tier {step.tier!r} were not recorded{self._why_undrawn}")
+        return draws.until(step.draws)
+
+    @property
+    def _why_undrawn(self) -> str:
+        return f": {self.undrawn}" if self.undrawn else ""
 
     def of(self, option: StepOption) -> int:
         """The option's index. Raises RecordingError if it was not recorded."""
@@ -63,6 +148,7 @@ class Table:
             cost=self.cost[cells],
             correct=self.correct[cells],
             cut=self.cut[cells],
+            draws={tier: draws.only(columns) for tier, draws in self.draws.items() if tier in kept_tiers},
         )
 
 
@@ -73,6 +159,17 @@ class Outcome:
     correct: NDArray[np.bool_]
     cost: NDArray[np.int64]  # picodollars
     answered_by: NDArray[np.int64]  # index of the tier
+    asked: NDArray[np.bool_]  # (tiers, runs, tasks)
+
+    @property
+    def right_per_task(self) -> NDArray[np.float64]:
+        """(tasks,) share of the runs in which a task is right."""
+        return np.asarray(self.correct.mean(axis=0), np.float64)
+
+    @property
+    def usd_per_task(self) -> NDArray[np.float64]:
+        """(tasks,) dollars per request, averaged over the runs."""
+        return np.asarray(self.cost.mean(axis=0) / PICODOLLARS, np.float64)
 
     @property
     def accuracy(self) -> float:
@@ -86,19 +183,43 @@ class Outcome:
 
 def outcome(table: Table, plan: Plan) -> Outcome:
     """The plan on every cell, as replay would give it. Raises RecordingError if a step was not recorded."""
+    rest = _by_own_tests(table, plan.steps)
+    if not plan.given_steps:
+        return rest
+    given = _by_given_tests(table, plan.given_steps)
+    return Outcome(
+        correct=np.where(table.given, given.correct, rest.correct),
+        cost=np.where(table.given, given.cost, rest.cost),
+        answered_by=np.where(table.given, given.answered_by, rest.answered_by),
+        asked=np.where(table.given, given.asked, rest.asked),
+    )
+
+
+def _by_own_tests(table: Table, steps: Sequence[PlanStep]) -> Outcome:
     shape = len(table.runs), len(table.tasks)
     waiting = np.ones(shape, np.bool_)
     correct = np.zeros(shape, np.bool_)
     answered_by = np.zeros(shape, np.int64)
     cost = np.zeros(shape, np.int64)
-    for step in plan.steps:
+    asked = np.zeros((len(table.tiers), *shape), np.bool_)
+    for step in steps:
         option = table.of(option_of(step))
         cost += waiting * table.cost[option]
-        accepted = waiting if step == plan.steps[-1] else waiting & table.accepts(option, step.threshold)
+        asked[table.tiers.index(step.tier)] = waiting
+        accepted = waiting if step == steps[-1] else waiting & table.accepts(option, step.threshold)
         correct[accepted] = table.correct[option][accepted]
         answered_by[accepted] = table.tiers.index(step.tier)
         waiting = waiting & ~accepted
-    return Outcome(correct, cost, answered_by)
+    return Outcome(correct, cost, answered_by, asked)
+
+
+def _by_given_tests(table: Table, steps: Sequence[GivenStep]) -> Outcome:
+    answered = Answered.nothing((len(table.runs), len(table.tasks)))
+    asked = np.zeros((len(table.tiers), *answered.waiting.shape), np.bool_)
+    for step in steps:
+        asked[table.tiers.index(step.tier)] = answered.waiting
+        answered = answered.then(table.until(step), table.tiers.index(step.tier))
+    return Outcome(answered.correct, answered.cost, answered.by, asked)
 
 
 def tabulate(recording: Recording) -> Table:
@@ -121,9 +242,13 @@ def tabulate(recording: Recording) -> Table:
     if prices.sandbox_price_per_cpu_s and isinstance(recording, PublishedRecording):
         raise RecordingError("the recording holds no CPU seconds, sandbox_price_per_cpu_s must be 0")
     cells = [[[_score(recording, prices, option, task, run) for task in tasks] for run in runs] for option in options]
-    _check_exact(options, cells)
     agreement, pairs, cost, correct, cut = np.moveaxis(np.array(cells, np.int64), -1, 0)
-    return Table(tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct.astype(np.bool_), cut.astype(np.bool_))
+    draws, undrawn = _draws(recording, prices, tiers, runs, tasks)
+    table = Table(
+        tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct.astype(np.bool_), cut.astype(np.bool_), draws, undrawn
+    )
+    _check_exact(table)
+    return table
 
 
 def _score(recording: Recording, prices: Prices, option: StepOption, task: str, run: int) -> _Cell:
@@ -136,12 +261,38 @@ def _score(recording: Recording, prices: Prices, option: StepOption, task: str, 
     return score.agreement, score.pairs, cost, bool(step.correct[score.best]), score.cut
 
 
-def _check_exact(options: Sequence[StepOption], cells: Sequence[Sequence[Sequence[_Cell]]]) -> None:
+def _draws(
+    recording: Recording, prices: Prices, tiers: Sequence[str], runs: Sequence[int], tasks: Sequence[str]
+) -> tuple[dict[str, Draws], str]:
+    """The draws of every tier; none, and why, where answers were not judged against given tests."""
+    try:
+        given = np.array([len(recording.given_tests(task)) for task in tasks])
+        return {tier: _draws_of(recording, prices, tier, runs, tasks, given) for tier in tiers}, ""
+    except NotJudged as error:
+        return {}, str(error)
+
+
+def _draws_of(
+    recording: Recording, prices: Prices, tier: str, runs: Sequence[int], tasks: Sequence[str], given: NDArray[np.int64]
+) -> Draws:
+    numbers = range(recording.draws_of(tier) if runs != (GREEDY,) else 1)
+    cells = [[[_drawn(recording, prices, tier, task, run, number) for task in tasks] for run in runs] for number in numbers]
+    passed, cost, correct, cut = np.moveaxis(np.array(cells, np.int64), -1, 0)
+    return Draws(given, passed, cost, correct.astype(np.bool_), cut.astype(np.bool_))
+
+
+def _drawn(recording: Recording, prices: Prices, tier: str, task: str, run: int, number: int) -> tuple[int, int, bool, bool]:
+    """Given tests that pass, picodollars, whether the answer is right, and whether it was cut."""
+    draw = recording.draw(tier, task, run, number)
+    cost = prices.step(tier, draw.prompt_tokens, draw.completion_tokens, float(draw.verdicts.cpu_s.sum()))
+    return int(draw.verdicts.passed.sum()), cost, draw.correct, draw.cut
+
+
+def _check_exact(table: Table) -> None:
     """Raises RecordingError if the cost of the dearest plan cannot be added up exactly."""
-    dearest: dict[str, int] = {}
-    for option, runs in zip(options, cells, strict=True):
-        cost = sum(cell[2] for tasks in runs for cell in tasks)
-        dearest[option.tier] = max(cost, dearest.get(option.tier, 0))
+    dearest = {tier: int(draws.cost.sum()) for tier, draws in table.draws.items()}
+    for option, cost in zip(table.options, table.cost, strict=True):
+        dearest[option.tier] = max(int(cost.sum()), dearest.get(option.tier, 0))
     if sum(dearest.values()) > EXACT:
         raise RecordingError(
             f"a plan can cost {usd(sum(dearest.values())):,.0f} dollars on the recorded tasks, "

@@ -22,15 +22,17 @@ class TextTable:
 
 def extent(result: SearchResult) -> str:
     """How much was searched and measured."""
+    given = f" and {result.chains_searched} for requests that come with tests" if result.chains_searched else ""
     return (
-        f"{result.plans_searched:,} plans searched on {len(result.validation.tasks)} validation tasks; measured on "
+        f"{result.plans_searched:,} plans{given} searched on {len(result.validation.tasks)} validation tasks; measured on "
         f"{len(result.held_out.tasks)} held-out tasks, {counted(len(result.held_out.runs), 'sampled run')}, with 95 % intervals"
     )
 
 
 def excluded(result: SearchResult) -> list[str]:
-    """A sentence for every tier that is too weak."""
-    return [
+    """A sentence for every tier that is too weak, and one if no plan for requests that come with tests could be searched."""
+    unsearched = [f"no plans for requests that come with tests: {result.validation.undrawn}"] if result.validation.undrawn else []
+    return unsearched + [
         f"tier {tier} is left out: it is right in {accuracy:.1%} of the validation tasks"
         for tier, accuracy in result.weak.items()
     ]
@@ -54,15 +56,17 @@ def prices_in_words(result: SearchResult) -> str:
 
 
 def plans_table(plans: Iterable[Evaluated]) -> TextTable:
+    """Expected is the accuracy that was promised on the validation tasks, corrected for the choice among many plans."""
     return TextTable(
         left=("plan", "steps"),
-        right=("validation $/1000", "accuracy", "held out $/1000", "accuracy", "95 %"),
+        right=("validation $/1000", "accuracy", "expected", "held out $/1000", "accuracy", "95 %"),
         rows=tuple(
             (
                 evaluated.plan.name,
                 in_words(evaluated.plan),
                 f"{1e3 * evaluated.validation.cost_usd.mean:.4f}",
                 percent(evaluated.validation.accuracy.mean),
+                percent(evaluated.expected.accuracy.mean if evaluated.expected else None),
                 f"{1e3 * evaluated.held_out.cost_usd.mean:.4f}",
                 percent(evaluated.held_out.accuracy.mean),
                 interval(evaluated.held_out.accuracy),

@@ -1,24 +1,24 @@
-"""Choosing plans without fooling oneself: by paired bootstrap over validation tasks, measured on held-out tasks."""
+"""Choosing plans without fooling oneself: by what they are worth, or by paired bootstrap over validation tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from codecascade.prices import PICODOLLARS
 from codecascade.types import Plan, PlanStep
 from numpy.typing import NDArray
 
 from codecascade_client.estimate import Estimate
 from codecascade_client.recording.recording import StepOption
 from codecascade_client.replay.table import Outcome, Table, outcome
-from codecascade_client.search.frontier import Point
+from codecascade_client.search.offers import Offer
 from codecascade_client.words import in_words
 
 RESAMPLES = 2000
 PROBABILITY = 0.9  # how probable it must be that a chosen plan is not worse than its reference
 CHEAP_LOSS = 0.05  # accuracy that `cheap` may lose against the largest tier
+NAMED_WORTHS = {"cheap": 2, "balanced": 5, "accurate": 50}  # of a correct answer, in greedy answers of the largest tier
 LEAST_ACCURACY = 0.10  # greedy; asking a tier below it wastes money
 _ROUNDING = 1e-12
 
@@ -40,6 +40,7 @@ class Choice:
     rule: str  # in words
     reference: Plan  # the plan that it is not worse than
     probability: float  # that it is not worse, by the bootstrap
+    offer: Offer | None = None  # None: it is the reference
 
 
 class Bootstrap:
@@ -66,25 +67,14 @@ def measure(table: Table, plan: Plan, bootstrap: Bootstrap) -> Measured:
     """A plan on all tasks of a table."""
     measured = outcome(table, plan)
     return Measured(
-        cost_usd=bootstrap.estimate(cost_per_task(measured)),
-        accuracy=bootstrap.estimate(right_per_task(measured)),
+        cost_usd=bootstrap.estimate(measured.usd_per_task),
+        accuracy=bootstrap.estimate(measured.right_per_task),
         reach=_reach(table, plan, measured),
     )
 
 
 def _reach(table: Table, plan: Plan, measured: Outcome) -> dict[str, float]:
-    answered = [float((measured.answered_by == table.tiers.index(step.tier)).mean()) for step in plan.steps]
-    return {step.tier: sum(answered[position:]) for position, step in enumerate(plan.steps)}
-
-
-def right_per_task(measured: Outcome) -> NDArray[np.float64]:
-    """(tasks,) share of the runs in which a task is right."""
-    return np.asarray(measured.correct.mean(axis=0), np.float64)
-
-
-def cost_per_task(measured: Outcome) -> NDArray[np.float64]:
-    """(tasks,) dollars per request, averaged over the runs."""
-    return np.asarray(measured.cost.mean(axis=0) / PICODOLLARS, np.float64)
+    return {tier: float(measured.asked[table.tiers.index(tier)].mean()) for tier in plan.tiers}
 
 
 def single_plans(table: Table) -> list[Plan]:
@@ -102,19 +92,34 @@ def weak_tiers(table: Table) -> dict[str, float]:
     return {tier: accuracy for tier, accuracy in greedy.items() if accuracy < LEAST_ACCURACY}
 
 
-def choose(table: Table, frontier: Sequence[Point], probability: float, bootstrap: Bootstrap) -> list[Choice]:
-    """Choose `cheap`, `balanced` and `accurate`: the cheapest frontier plan that is probably not worse than a reference.
+def choose(table: Table, offered: Sequence[Offer], probability: float, bootstrap: Bootstrap) -> list[Choice]:
+    """Choose `cheap`, `balanced` and `accurate`. table: the validation tasks.
 
-    If no such plan is cheaper than the reference, the reference is chosen. table: the validation tasks.
+    Where tests come with tasks, by the value of a correct answer. Else the cheapest plan on offer that is probably not worse than
+    a reference; if no such plan is cheaper than the reference, the reference.
     """
     largest = single(StepOption(table.tiers[-1], 0, 0))
+    by_worth = {offer.worth: offer for offer in offered}
+    if by_worth.keys() >= set(NAMED_WORTHS.values()):
+        return [
+            valued(name, f"{worth} greedy answers of {table.tiers[-1]}", by_worth[worth], table, bootstrap)
+            for name, worth in NAMED_WORTHS.items()
+        ]
     best = _most_accurate(table)
     rules = (
         _Rule("cheap", f"at most {100 * CHEAP_LOSS:g} points less accurate than {in_words(largest)}", largest, CHEAP_LOSS),
         _Rule("balanced", f"not less accurate than {in_words(largest)}", largest),
         _Rule("accurate", f"not less accurate than the most accurate single tier, {in_words(best)}", best),
     )
-    return [_choice(rule, table, frontier, probability, bootstrap) for rule in rules]
+    return [_choice(rule, table, offered, probability, bootstrap) for rule in rules]
+
+
+def valued(name: str, value: str, offer: Offer, table: Table, bootstrap: Bootstrap) -> Choice:
+    """The plan that is worth most at a value of a correct answer, in words. Its reference is the largest tier alone."""
+    largest = single(StepOption(table.tiers[-1], 0, 0))
+    probability = bootstrap.not_worse(offer.right, outcome(table, largest).right_per_task)
+    words = f"worth most where a correct answer is worth {value}; not less accurate than {in_words(largest)}"
+    return Choice(replace(offer.plan, name=name), words, largest, probability, offer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +132,14 @@ class _Rule:
     loss: float = 0.0  # accuracy that the plan may lose against the reference
 
 
-def _choice(rule: _Rule, table: Table, frontier: Sequence[Point], probability: float, bootstrap: Bootstrap) -> Choice:
+def _choice(rule: _Rule, table: Table, offered: Sequence[Offer], probability: float, bootstrap: Bootstrap) -> Choice:
     reference = outcome(table, rule.reference)
-    for point in frontier:
-        if point.cost < reference.cost.sum():
-            right = right_per_task(outcome(table, point.plan))
-            reached = bootstrap.not_worse(right, right_per_task(reference), rule.loss)
+    for offer in offered:
+        if offer.cost_usd.mean() < reference.usd_per_task.mean():
+            reached = bootstrap.not_worse(offer.right, reference.right_per_task, rule.loss)
             if reached >= probability:
-                return Choice(Plan(rule.name, point.plan.steps), rule.words, rule.reference, reached)
-    return Choice(Plan(rule.name, rule.reference.steps), rule.words, rule.reference, 1.0)
+                return Choice(replace(offer.plan, name=rule.name), rule.words, rule.reference, reached, offer)
+    return Choice(replace(rule.reference, name=rule.name), rule.words, rule.reference, 1.0)
 
 
 def _most_accurate(table: Table) -> Plan:

@@ -11,7 +11,8 @@ from codecascade.types import Plan
 from codecascade_client.datasets.split import split
 from codecascade_client.replay.table import Table, outcome
 from codecascade_client.search.choose import Bootstrap, choose, single_plans
-from codecascade_client.search.frontier import Grid, pareto_frontier
+from codecascade_client.search.frontier import Grid
+from codecascade_client.search.offers import offers
 
 _ROUNDING = 1e-12
 PEERS_WITHIN = 0.005  # difference of accuracy to the single-model plans that the paper compares with
@@ -74,8 +75,8 @@ def saving(plan: Held, reference: Held | None, singles: Sequence[Held]) -> Savin
 def _savings(table: Table, grid: Grid, probability: float, seed: int) -> dict[str, list[Saving]]:
     parts = split(table.tasks, seed)
     validation, test = table.only(tasks=parts.validation), table.only(tasks=parts.test)
-    frontier = pareto_frontier(validation, grid)
-    chosen = choose(validation, frontier, probability, Bootstrap(len(validation.tasks), seed))
+    offered = offers(validation, grid)
+    chosen = choose(validation, offered, probability, Bootstrap(len(validation.tasks), seed))
 
     def held(plan: Plan) -> Held:
         tested = outcome(test, plan)
@@ -83,7 +84,7 @@ def _savings(table: Table, grid: Grid, probability: float, seed: int) -> dict[st
 
     singles = [held(plan) for plan in single_plans(test)]
     named = {choice.plan.name: [saving(held(choice.plan), held(choice.reference), singles)] for choice in chosen}
-    return {**named, FRONTIER: [saving(held(point.plan), None, singles) for point in frontier]}
+    return {**named, FRONTIER: [saving(held(offer.plan), None, singles) for offer in offered]}
 
 
 def _mean(splits: Sequence[Sequence[Saving]]) -> MeanSaving:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from codecascade.plans import FORMAT, step_entry
+from codecascade.prices import PICODOLLARS
 from codecascade.types import Plan
 
 from codecascade_client.datasets.split import FRACTION, split
@@ -15,12 +17,15 @@ from codecascade_client.errors import RecordingError
 from codecascade_client.estimate import Estimate
 from codecascade_client.recording.recording import Recording, RecordingManifest
 from codecascade_client.replay.table import Table, tabulate
-from codecascade_client.search.choose import Bootstrap, Choice, Measured, choose, measure, single_plans, weak_tiers
-from codecascade_client.search.frontier import Grid, Point, pareto_frontier
+from codecascade_client.search.chains import every_chain
+from codecascade_client.search.choose import Bootstrap, Choice, Measured, choose, measure, single_plans, valued, weak_tiers
+from codecascade_client.search.frontier import Grid
+from codecascade_client.search.offers import FOLDS, Offer, at_values, offers
 from codecascade_client.search.savings import MeanSaving, mean_savings
 from codecascade_client.words import price_ratio
 
 DEFAULT_PLAN = "balanced"
+VALUED_PLAN = "valued"  # the default where the value of a correct answer is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,16 @@ class Rules:
     split_seed: int  # of the split into validation and held-out tasks
     splits: int  # how many seeded splits the savings are averaged over
     prices_from: str | None = None  # the file that gave the manifest its prices; None for the recording's own prices
+    value_usd: float | None = None  # of a correct answer; then the plan that is worth most at it is the default
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a plan promised on the validation tasks, corrected for its choice."""
+
+    cost_usd: Estimate  # per request
+    accuracy: Estimate  # 0…1
+    value_usd: float  # of a correct answer, at which it is worth most
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,7 @@ class Evaluated:
     plan: Plan
     validation: Measured
     held_out: Measured
+    expected: Expected | None = None  # None for a plan that was not chosen from many
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,8 @@ class SearchResult:
     validation: Table
     held_out: Table
     weak: Mapping[str, float]  # excluded tiers → their greedy accuracy
-    plans_searched: int
+    plans_searched: int  # for requests without tests
+    chains_searched: int  # plans for requests that come with tests
     frontier: tuple[Evaluated, ...]
     choices: tuple[tuple[Choice, Evaluated], ...]
     singles: tuple[Evaluated, ...]  # every plan of one tier
@@ -77,11 +94,15 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
     on_validation = Bootstrap(len(validation.tasks), rules.split_seed)
     on_held_out = Bootstrap(len(held_out.tasks), rules.split_seed)
 
-    def evaluated(plan: Plan) -> Evaluated:
-        return Evaluated(plan, measure(validation, plan, on_validation), measure(held_out, plan, on_held_out))
+    def evaluated(plan: Plan, offer: Offer | None = None) -> Evaluated:
+        measured = measure(validation, plan, on_validation), measure(held_out, plan, on_held_out)
+        return Evaluated(plan, *measured, _expected(offer, on_validation))
 
-    points = pareto_frontier(validation, rules.grid)
-    choices = choose(validation, points, rules.probability, on_validation)
+    offered = offers(validation, rules.grid)
+    choices = choose(validation, offered, rules.probability, on_validation)
+    if rules.value_usd is not None:
+        (offer,) = at_values(validation, rules.grid, [Fraction(rules.value_usd) * PICODOLLARS])
+        choices.append(valued(VALUED_PLAN, f"{rules.value_usd:g} dollars", offer, validation, on_validation))
     return SearchResult(
         manifest=manifest,
         rules=rules,
@@ -89,8 +110,9 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
         held_out=held_out,
         weak=weak,
         plans_searched=rules.grid.plans(validation),
-        frontier=tuple(evaluated(plan) for plan in _named(points)),
-        choices=tuple((choice, evaluated(choice.plan)) for choice in choices),
+        chains_searched=len(every_chain(validation)),
+        frontier=tuple(evaluated(plan, offer) for plan, offer in zip(_named(offered), offered, strict=True)),
+        choices=tuple((choice, evaluated(choice.plan, choice.offer)) for choice in choices),
         singles=tuple(evaluated(plan) for plan in single_plans(validation)),
         savings=mean_savings(table, rules.grid, rules.probability, range(rules.splits)),
     )
@@ -105,7 +127,7 @@ def plan_file(result: SearchResult) -> str:
         "format": FORMAT,
         "family": result.manifest.family,
         "provenance": provenance(result),
-        "default": DEFAULT_PLAN,
+        "default": DEFAULT_PLAN if result.rules.value_usd is None else VALUED_PLAN,
         "plans": {**named, **alone, **frontier},
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -114,7 +136,7 @@ def plan_file(result: SearchResult) -> str:
 def provenance(result: SearchResult) -> dict[str, Any]:
     manifest, grid = result.manifest, result.rules.grid
     return {
-        "method": "searched: exact Pareto frontier on the validation tasks, replayed from a recording",
+        "method": "searched: exactly, on the validation tasks, replayed from a recording",
         "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
         "recording": {"settings": dict(manifest.settings), **manifest.provenance},
         "prices": {
@@ -131,28 +153,66 @@ def provenance(result: SearchResult) -> dict[str, Any]:
             "sampled_runs": len(result.validation.runs),
         },
         "grid": {**asdict(grid), "plans": result.plans_searched},
-        "rule": f"cheapest frontier plan that by paired bootstrap is not worse with probability ≥ {result.rules.probability:g}",
+        **_how_chosen(result),
         "savings": {name: _rounded(asdict(saving)) for name, saving in result.savings.items()},
     }
 
 
-def _named(points: list[Point]) -> list[Plan]:
-    digits = len(str(len(points)))
-    return [Plan(f"frontier-{number:0{digits}}", point.plan.steps) for number, point in enumerate(points, start=1)]
+def _how_chosen(result: SearchResult) -> dict[str, Any]:
+    if not result.chains_searched:
+        probability = f"{result.rules.probability:g}"
+        return {"rule": f"cheapest frontier plan that by paired bootstrap is not worse with probability ≥ {probability}"}
+    tasks = int(result.validation.given.sum())
+    return {
+        "given_tests": {
+            "validation_tasks_with_tests": tasks,
+            "validation_tasks_without": len(result.validation.tasks) - tasks,
+            "plans": result.chains_searched,
+        },
+        "rule": "worth most at a value of a correct answer, for requests with and without tests apart; "
+        "worth-N: N greedy answers of the largest tier",
+        "expected": f"each task with the plan found without it (in {FOLDS} parts for tasks without tests)",
+    }
+
+
+def _named(offered: list[Offer]) -> list[Plan]:
+    if any(offer.worth for offer in offered):
+        return [offer.plan for offer in offered]
+    digits = len(str(len(offered)))
+    return [replace(offer.plan, name=f"frontier-{number:0{digits}}") for number, offer in enumerate(offered, start=1)]
+
+
+def _expected(offer: Offer | None, bootstrap: Bootstrap) -> Expected | None:
+    """None for a plan of the frontier, whose figures are those of the tasks that it was found on."""
+    if offer is None or offer.value_usd is None:
+        return None
+    return Expected(bootstrap.estimate(offer.cost_usd), bootstrap.estimate(offer.right), offer.value_usd)
 
 
 def _entry(evaluated: Evaluated) -> dict[str, Any]:
-    last = evaluated.plan.steps[-1]
-    steps = [step_entry(step, last=step is last) for step in evaluated.plan.steps]
-    return {"steps": steps, "validation": _measured(evaluated.validation), "held_out": _measured(evaluated.held_out)}
+    plan, expected = evaluated.plan, evaluated.expected
+    steps = [step_entry(step, last=step is plan.steps[-1]) for step in plan.steps]
+    return {
+        **({"given_tests": [asdict(step) for step in plan.given_steps]} if plan.given_steps else {}),
+        "steps": steps,
+        **({"expected": _promised(expected)} if expected else {}),
+        "validation": _measured(evaluated.validation),
+        "held_out": _measured(evaluated.held_out),
+    }
+
+
+def _promised(expected: Expected) -> dict[str, Any]:
+    return {"usd_per_correct": round(expected.value_usd, 9), **_figures(expected.cost_usd, expected.accuracy)}
 
 
 def _measured(measured: Measured) -> dict[str, Any]:
-    usd = measured.cost_usd
+    return {**_figures(measured.cost_usd, measured.accuracy), "reach": _rounded(measured.reach)}
+
+
+def _figures(usd: Estimate, accuracy: Estimate) -> dict[str, Any]:
     return {
         "usd_per_1000": _rounded(asdict(Estimate(1e3 * usd.mean, 1e3 * usd.low, 1e3 * usd.high))),
-        "accuracy": _rounded(asdict(measured.accuracy)),
-        "reach": _rounded(measured.reach),
+        "accuracy": _rounded(asdict(accuracy)),
     }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecascade.errors import TierUnavailable
-from codecascade.types import Sample
+from codecascade.types import LogProbs, Sample
 
 _DTYPES: Mapping[str, Any] = {"BYTES": np.object_, "INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
 _LLAMA_CPP_RANDOM_SEED = 0xFFFFFFFF  # llama.cpp takes it for "choose one"
@@ -64,6 +64,7 @@ INPUTS = (
     Tensor("seed", "UINT64", 1, "the same seed gives the same texts", high=2**64 - 1, default=0),
     Tensor("stop_words", "BYTES", -1, "words that end a sequence and are cut from its text", default=()),
     Tensor("num_return_sequences", "INT32", 1, "sequences that the prompt is completed by", low=1, high=MAX_SEQUENCES, default=1),
+    Tensor("first_sequence", "INT32", 1, "the number of the first sequence, which decides what it draws", high=10_000, default=0),
     Tensor("max_lines", "INT32", 1, "lines of one sequence at most; default: no limit", low=1, high=2**31 - 1),
 )
 OUTPUTS = (
@@ -73,10 +74,15 @@ OUTPUTS = (
     Tensor("prompt_tokens", "INT32", 1, "tokens of the prompt, which all sequences share"),
     Tensor("finish_reason", "BYTES", -1, "per sequence: stop, length or cancelled"),
     Tensor("stop_word", "BYTES", -1, "per sequence: the stop word that ended it; empty if something else did"),
+    Tensor("cum_log_probs", "FP32", -1, "per sequence: sum of the log-probabilities of its tokens, at temperature 1"),
+    Tensor("min_log_prob", "FP32", -1, "per sequence: the lowest of them"),
+    Tensor("log_prob_tokens", "INT32", -1, "per sequence: how many these are; 0 where the runtime tells none"),
 )
 # What one sequence is asked and answers, behind a tier that runs its sequences one by one (a TensorRT-LLM ensemble).
-SEQUENCE_INPUTS = tuple(tensor for tensor in INPUTS if tensor.name not in ("num_return_sequences", "max_lines"))
-SEQUENCE_OUTPUTS = tuple(tensor for tensor in OUTPUTS if tensor.name != "line_tokens")
+_NOT_ASKED_OF_SEQUENCES = ("num_return_sequences", "first_sequence", "max_lines")
+SEQUENCE_INPUTS = tuple(tensor for tensor in INPUTS if tensor.name not in _NOT_ASKED_OF_SEQUENCES)
+_NOT_OF_SEQUENCES = ("line_tokens", "cum_log_probs", "min_log_prob", "log_prob_tokens")
+SEQUENCE_OUTPUTS = tuple(tensor for tensor in OUTPUTS if tensor.name not in _NOT_OF_SEQUENCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,14 @@ class GenerateRequest:
     seed: int
     num_return_sequences: int
     max_lines: int | None = None
+    first_sequence: int | None = None
     literal_ranges: tuple[int, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each sequence."""
+        first = self.first_sequence or 0
+        return [sequence_seed(self.seed, first + sequence) for sequence in range(self.num_return_sequences)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +139,16 @@ def response_arrays(generation: Generation) -> dict[str, NDArray[Any]]:
         "prompt_tokens": [generation.prompt_tokens],
         "finish_reason": [sample.finish_reason for sample in samples],
         "stop_word": [sample.stop_word for sample in samples],
+        "cum_log_probs": [sample.log_probs.total if sample.log_probs else 0.0 for sample in samples],
+        "min_log_prob": [sample.log_probs.lowest if sample.log_probs else 0.0 for sample in samples],
+        "log_prob_tokens": [sample.log_probs.tokens if sample.log_probs else 0 for sample in samples],
     }
     return {tensor.name: tensor.array(values[tensor.name]) for tensor in OUTPUTS}
 
 
 def read_generation(request: GenerateRequest, arrays: Mapping[str, NDArray[Any]]) -> Generation:
-    """The answer that output tensors hold. Without line_tokens a sequence cannot end at a line; without stop_word none is known.
+    """The answer that output tensors hold. Without line_tokens a sequence cannot end at a line; without
+    stop_word and log_prob_tokens none are known.
 
     Raises TierUnavailable for another number of sequences than was asked for, or of line_tokens than there are lines.
     """
@@ -141,8 +158,10 @@ def read_generation(request: GenerateRequest, arrays: Mapping[str, NDArray[Any]]
     stop_words = arrays["stop_word"].reshape(-1) if "stop_word" in arrays else [b""] * len(texts)
     rows = zip(texts, arrays["completion_tokens"].reshape(-1), arrays["finish_reason"].reshape(-1), stop_words, strict=True)
     samples = tuple(
-        Sample(text, int(tokens), reason.decode(), line_tokens, stop_word.decode())
-        for (text, tokens, reason, stop_word), line_tokens in zip(rows, _by_text(request, texts, arrays), strict=True)
+        Sample(text, int(tokens), reason.decode(), line_tokens, stop_word.decode(), log_probs=log_probs)
+        for (text, tokens, reason, stop_word), line_tokens, log_probs in zip(
+            rows, _by_text(request, texts, arrays), _log_probs(texts, arrays), strict=True
+        )
     )
     return Generation(samples, int(arrays["prompt_tokens"].reshape(-1)[0]))
 
@@ -166,6 +185,13 @@ def _by_text(request: GenerateRequest, texts: Sequence[str], arrays: Mapping[str
     if len(line_tokens) != ends[-1]:
         raise TierUnavailable(f"tier {request.tier}: {len(line_tokens)} line_tokens for {ends[-1]} lines")
     return [tuple(line_tokens[start:end]) for start, end in itertools.pairwise(ends)]
+
+
+def _log_probs(texts: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> list[LogProbs | None]:
+    if "log_prob_tokens" not in arrays:
+        return [None] * len(texts)
+    columns = [arrays[name].reshape(-1).tolist() for name in ("cum_log_probs", "min_log_prob", "log_prob_tokens")]
+    return [LogProbs(total, lowest, tokens) if tokens else None for total, lowest, tokens in zip(*columns, strict=True)]
 
 
 def _lines(text: str) -> int:

@@ -7,13 +7,14 @@ binds, that code may bind it. Then the model is asked once more, with its own an
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.texts.prompts import NEW_CODE, STOP_BELOW_NEW_CODE
 from codecascade.texts.syntax import unresolved_names
-from codecascade.tiers.contract import Generate, GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.types import Sample
 
 
@@ -23,18 +24,18 @@ async def go_on(generate: Generate, request: GenerateRequest, answered: Generati
     program: the program in a sample's text. A sample stays as it is where the second call fails.
     """
 
-    async def whole(sequence: int, sample: Sample) -> Sample:
+    async def whole(seed: int, sample: Sample) -> Sample:
         left = request.max_tokens - sample.completion_tokens
         if left < 1 or sample.stop_word not in NEW_CODE or not unresolved_names(program(sample.text)):
             return sample
         written = sample.text + sample.stop_word.rstrip(" ")  # models write a space and what follows it as one token
         try:
-            more = await generate(_continued(request, written, left, sequence_seed(request.seed, sequence)))
+            more = await generate(_continued(request, written, left, seed))
         except (TierUnavailable, InvalidRequest):
             return sample
         return _joined(sample, written, more)
 
-    samples = await asyncio.gather(*(whole(sequence, sample) for sequence, sample in enumerate(answered.samples)))
+    samples = await asyncio.gather(*itertools.starmap(whole, zip(request.seeds, answered.samples, strict=True)))
     return replace(answered, samples=tuple(samples))
 
 
@@ -51,6 +52,7 @@ def _continued(request: GenerateRequest, written: str, max_tokens: int, seed: in
         max_tokens=max_tokens,
         seed=seed,
         num_return_sequences=1,
+        first_sequence=None,
     )
 
 
@@ -62,4 +64,5 @@ def _joined(sample: Sample, written: str, more: Generation) -> Sample:
         finish_reason=second.finish_reason,
         stop_word=second.stop_word,
         continued_prompt_tokens=more.prompt_tokens,
+        log_probs=sample.log_probs and second.log_probs and sample.log_probs.and_then(second.log_probs),
     )

@@ -35,6 +35,19 @@ class Answer:
     generation: Generation
 
 
+@dataclass(frozen=True, slots=True)
+class _Sequences:
+    """Which completions of a prompt are wanted."""
+
+    tier: str
+    greedy: bool
+    numbers: range
+
+    @classmethod
+    def of(cls, step: PlanStep) -> _Sequences:
+        return cls(step.tier, step.greedy, range(max(1, step.k)))
+
+
 class LiveTiers:
     """The tiers of one live request. `generate` raises TierUnavailable or InvalidRequest."""
 
@@ -62,19 +75,27 @@ class LiveTiers:
             lines += found.values()
         return self._samples(task, answered, tested, tuple(lines))
 
+    async def draw(self, task: Task, tier: str, number: int) -> TierSamples:
+        """One solution, no tests. number: 0 for the greedy one; n for the n-th of those that a step of k > 1 samples."""
+        wanted = _Sequences(tier, greedy=number == 0, numbers=range(max(0, number - 1), max(1, number)))
+        return self._samples(task, await self._solutions(task, wanted))
+
     async def solutions(self, task: Task, step: PlanStep) -> Answer:
         """k solutions, 1 if k = 0."""
-        tier = self._deployment.tiers[step.tier]
+        return await self._solutions(task, _Sequences.of(step))
+
+    async def _solutions(self, task: Task, wanted: _Sequences) -> Answer:
+        tier = self._deployment.tiers[wanted.tier]
         limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
         prompt, short = solution_prompt(tier.style, task), solution_prompt(tier.style, task, once=True)
         if len(prompt.text) / _CHARS_PER_TOKEN + limit > tier.context_tokens:
             prompt = short
         try:
-            answer = await self._answer(step, prompt, limit)
+            answer = await self._answer(wanted, prompt, limit)
         except InvalidRequest:
             if prompt == short:
                 raise
-            answer = await self._answer(step, short, limit)
+            answer = await self._answer(wanted, short, limit)
         return await self._whole(task, answer)
 
     async def tests(self, task: Task, step: PlanStep) -> Answer:
@@ -82,12 +103,12 @@ class LiveTiers:
         tier = self._deployment.tiers[step.tier]
         prompt = tests_prompt(tier.style, task, step.lines_per_sample)
         room = min(TOKENS_PER_TEST_LINE * lines_asked(step.lines_per_sample), tier.max_completion_tokens)
-        asked = self._request(step, prompt, max_tokens=room, seed=self._seed ^ _TESTS_SEED)
+        asked = _request(_Sequences.of(step), prompt, max_tokens=room, seed=self._seed ^ _TESTS_SEED)
         request = replace(asked, max_lines=step.lines_per_sample)
         return Answer(prompt, request, await self._generate(request))
 
-    async def _answer(self, step: PlanStep, prompt: Prompt, max_tokens: int) -> Answer:
-        request = self._request(step, prompt, max_tokens=max_tokens, seed=self._seed)
+    async def _answer(self, wanted: _Sequences, prompt: Prompt, max_tokens: int) -> Answer:
+        request = _request(wanted, prompt, max_tokens=max_tokens, seed=self._seed)
         return Answer(prompt, request, await self._generate(request))
 
     async def _whole(self, task: Task, answer: Answer) -> Answer:
@@ -115,23 +136,25 @@ class LiveTiers:
         read = candidate(task, prompt, sample.text, cut=sample.finish_reason == "length")
         return replace(filled(task, read, self._deployment.sandbox_modules), tokens=sample.completion_tokens)
 
-    def _request(self, step: PlanStep, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
-        return GenerateRequest(
-            tier=step.tier,
-            text_input=prompt.text,
-            literal_ranges=prompt.literal_ranges,
-            stop_words=prompt.stop,
-            max_tokens=max_tokens,
-            temperature=0.0 if step.greedy else TEMPERATURE,
-            top_p=TOP_P,
-            seed=seed,
-            num_return_sequences=max(1, step.k),
-        )
+
+def _request(wanted: _Sequences, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:
+    return GenerateRequest(
+        tier=wanted.tier,
+        text_input=prompt.text,
+        literal_ranges=prompt.literal_ranges,
+        stop_words=prompt.stop,
+        max_tokens=max_tokens,
+        temperature=0.0 if wanted.greedy else TEMPERATURE,
+        top_p=TOP_P,
+        seed=seed,
+        num_return_sequences=len(wanted.numbers),
+        first_sequence=wanted.numbers.start or None,
+    )
 
 
 def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment) -> None:
     """Raises InvalidRequest unless max_tokens is None or within what the plan's largest tier writes."""
-    allowed = max(deployment.tiers[step.tier].max_completion_tokens for step in plan.steps)
+    allowed = max(deployment.tiers[tier].max_completion_tokens for tier in plan.tiers)
     if max_tokens is not None and not 1 <= max_tokens <= allowed:
         raise InvalidRequest(f"max_tokens is {max_tokens}, must be 1 to {allowed}")
 

@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from codecascade.errors import Cancelled, InvalidRequest, TierUnavailable
-from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.gguf import Vocabulary, read_vocabulary
 from codecascade.tiers.special_tokens import SpecialTokens, template_of, too_long
-from codecascade.types import Sample
+from codecascade.types import LogProbs, Sample
 
 # By default OpenMP's threads spin while they wait for each other: with two threads on two cores and one other busy process, that
 # gives 2 tokens/s instead of 20. OpenMP reads this variable once, when it is loaded. A slot of one thread never waits.
@@ -134,8 +134,7 @@ class _Slot:
             prompt_tokens = self._read_prompt(prompt, cancelled)
         except _TooLong as refusal:
             raise InvalidRequest(self._sentence(refusal, request, cancelled)) from None
-        sequences = range(request.num_return_sequences)
-        return Generation(tuple(self._write(request, prompt, sequence, cancelled) for sequence in sequences), prompt_tokens)
+        return Generation(tuple(self._write(request, prompt, seed, cancelled) for seed in request.seeds), prompt_tokens)
 
     def _read_prompt(self, prompt: _Prompt, cancelled: threading.Event) -> int:
         """Fill the slot's cache with this prompt, evaluated from its start. Returns the number of prompt tokens."""
@@ -154,7 +153,7 @@ class _Slot:
         counted = too_long(refusal.tokens, refusal.context_tokens - 1, template_tokens)
         return f"{counted}: the context holds {refusal.context_tokens}, completion included"
 
-    def _write(self, request: GenerateRequest, prompt: _Prompt, sequence: int, cancelled: threading.Event) -> Sample:
+    def _write(self, request: GenerateRequest, prompt: _Prompt, seed: int, cancelled: threading.Event) -> Sample:
         answer = self._ask(
             {
                 "prompt": prompt,
@@ -164,7 +163,8 @@ class _Slot:
                 "samplers": ["temperature", "top_p"],
                 "temperature": request.temperature,
                 "top_p": request.top_p,
-                "seed": sequence_seed(request.seed, sequence),
+                "seed": seed,
+                "logprobs": 1,
             },
             _Answer(cancelled, request.max_lines),
         )
@@ -211,6 +211,7 @@ class _Answer:
         self._line_tokens: list[int] = []  # of the lines that have ended
         self._finish_reason = "stop"
         self._stop_word = ""
+        self._log_probs: list[float] = []
 
     def receive(self, chunk: dict[str, Any]) -> bool:
         """Add a chunk: one token (often without text), or the last chunk. Returns whether the answer is complete."""
@@ -220,6 +221,8 @@ class _Answer:
             self._text += choice["text"]
             self._tokens = chunk["timings"]["predicted_n"]
             self._line_tokens += [self._tokens] * choice["text"].count("\n")
+            told = choice.get("logprobs") or {"content": ()}
+            self._log_probs += [token["logprob"] for token in told["content"]]
             if "usage" in chunk:
                 self.prompt_tokens = chunk["usage"]["prompt_tokens"]
                 self._finish_reason = choice["finish_reason"]
@@ -230,8 +233,12 @@ class _Answer:
     def sample(self) -> Sample:
         if self._has_enough_lines:
             lines = self._text.split("\n")[: self._max_lines]
-            return Sample("\n".join(lines), self._tokens, "stop", tuple(self._line_tokens[: self._max_lines]))
-        return Sample(self._text, self._tokens, self._finish_reason, (*self._line_tokens, self._tokens), self._stop_word)
+            ends = tuple(self._line_tokens[: self._max_lines])
+            return Sample("\n".join(lines), self._tokens, "stop", ends, log_probs=LogProbs.of(self._log_probs))
+        ends = (*self._line_tokens, self._tokens)
+        return Sample(
+            self._text, self._tokens, self._finish_reason, ends, self._stop_word, log_probs=LogProbs.of(self._log_probs)
+        )
 
     @property
     def _has_enough_lines(self) -> bool:

@@ -34,6 +34,7 @@ class SamplingParams:
     seed: int | None = None
     temperature: float | None = None
     detokenize: bool = True
+    logprobs: int | None = None
 
 
 class LLM:
@@ -78,11 +79,18 @@ class LLM:
 
 
 @dataclass
+class Logprob:
+    logprob: float
+    rank: int | None = None
+
+
+@dataclass
 class CompletionOutput:
     index: int
     text: str
     token_ids: list[int]
     finish_reason: str | None = None
+    logprobs: list[dict[int, Logprob]] | None = None
 
 
 class RequestOutput:
@@ -126,11 +134,16 @@ class RequestOutput:
             if any(ids[-len(word) :] == word for word in self._words):
                 ids = ids if params.include_stop_str_in_output else ids[: -len(self._words[0])]
                 break
-            self.outputs = [CompletionOutput(0, "", list(ids))]
+            self.outputs = [self._output(ids)]
             yield
             await asyncio.sleep(0)
-        self.outputs = [CompletionOutput(0, "", list(ids))]
+        self.outputs = [self._output(ids)]
         yield
+
+    def _output(self, ids: list[int]) -> CompletionOutput:
+        """A token's log-probability is a hundredth of it, below zero. Another token is likelier."""
+        told = [{token: Logprob(-token / 100, 2), 0: Logprob(0.0, 1)} for token in ids]
+        return CompletionOutput(0, "", list(ids), logprobs=told if self._params.logprobs else None)
 
 
 FAILS_AT = 13  # max_tokens of a request that fails, as one of the real LLM API may

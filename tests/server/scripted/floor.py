@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-_TIER_OUTPUTS = ["text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason", "stop_word"]
+_TIER_OUTPUTS = [
+    *("text_output", "completion_tokens", "line_tokens", "prompt_tokens", "finish_reason", "stop_word"),
+    *("cum_log_probs", "min_log_prob", "log_prob_tokens"),
+]
 
 
 class TritonPythonModel:

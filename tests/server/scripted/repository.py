@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,13 @@ class ScriptedRepository:
 def render(
     folder: Path,
     tiers: Sequence[ScriptedTier],
-    plans: dict[str, list[dict[str, Any]]],
+    plans: Mapping[str, Any],
     default: str,
     real_sandbox: bool = False,
     floor_calls: dict[str, Any] | None = None,
 ) -> ScriptedRepository:
-    """Write everything below `folder`. plans: name → steps (tier, k, lines_per_sample, threshold), small to large.
+    """Write everything below `folder`. plans: name → steps (tier, k, lines_per_sample, threshold), small to large, or a whole
+    entry of a plan file.
 
     floor_calls: the constants of the `floor` model (calls.json of floor.py); without them there is no such model.
     """
@@ -93,14 +94,14 @@ def render(
     return ScriptedRepository(repositories=(models,), deployment=deployment, plans=plan_file)
 
 
-def plan_document(plans: dict[str, list[dict[str, Any]]], default: str) -> dict[str, Any]:
+def plan_document(plans: Mapping[str, Any], default: str) -> dict[str, Any]:
     """What a plan file of the family `scripted` holds."""
     return {
         "format": 1,
         "family": "scripted",
         "provenance": {"method": "written by hand"},
         "default": default,
-        "plans": {name: {"steps": steps} for name, steps in plans.items()},
+        "plans": {name: plan if isinstance(plan, dict) else {"steps": plan} for name, plan in plans.items()},
     }
 
 

@@ -31,7 +31,7 @@ from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.tensors import Inputs
 from codecascade.triton.tier_contract import read_request, write_response
-from codecascade.types import Sample
+from codecascade.types import LogProbs, Sample
 
 STALL_S = 5.0
 _MAX_TOKENS = 4096
@@ -67,7 +67,7 @@ class TritonPythonModel(ServedModel):
         told = self._told_text(asked.text_input)
         text = _answer_text(asked.text_input, behaviour) if told is None else told
         marks = bool(asked.temperature) and told is None
-        sequences = range(asked.num_return_sequences)
+        sequences = range(asked.first_sequence or 0, (asked.first_sequence or 0) + asked.num_return_sequences)
         drafts = [_marked(text, asked.seed, sequence) if marks else text for sequence in sequences]
         return write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
 
@@ -116,4 +116,5 @@ def _sample(text: str, asked: GenerateRequest) -> Sample:
     if cut:
         text, stop_word = "".join(words[: asked.max_tokens]), ""
     line_tokens = itertools.accumulate(len(line.split()) for line in text.split("\n"))
-    return Sample(text, len(text.split()), "length" if cut else "stop", tuple(line_tokens), stop_word)
+    log_probs = LogProbs.of([-0.25] * len(text.split()))
+    return Sample(text, len(text.split()), "length" if cut else "stop", tuple(line_tokens), stop_word, log_probs=log_probs)

@@ -214,3 +214,14 @@ def test_max_tokens_out_of_range_names_the_value_and_what_is_allowed(max_tokens:
         check_max_tokens(max_tokens, plan, DEPLOYMENT)
     check_max_tokens(1024, plan, DEPLOYMENT)
     check_max_tokens(None, plan, DEPLOYMENT)
+
+
+async def test_a_single_draw_is_the_greedy_solution_or_one_of_those_that_a_step_samples() -> None:
+    generate = ScriptedGenerate()
+    for number in range(3):
+        samples = await tiers(generate, seed=7).draw(TASK, "small", number)
+        assert (len(samples.candidates), samples.test_lines, samples.completion_tokens) == (1, (), 7)
+    await tiers(generate, seed=7).sample(TASK, PlanStep("small", k=2, lines_per_sample=1))
+    greedy, first, second, step = generate.asked[:4]
+    assert (greedy.temperature, greedy.num_return_sequences) == (0.0, 1)
+    assert [(drawn.temperature, drawn.seeds) for drawn in (first, second)] == [(step.temperature, [seed]) for seed in step.seeds]

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,12 @@ def request(text: str, **changes: Any) -> GenerateRequest:
     return replace(plain, **changes)
 
 
+async def without_log_probs(generating: Awaitable[Generation]) -> Generation:
+    """They have a test of their own."""
+    generation = await generating
+    return replace(generation, samples=tuple(replace(sample, log_probs=None) for sample in generation.samples))
+
+
 def test_the_fake_takes_nothing_that_tensorrt_llm_does_not(package: Any) -> None:
     from tensorrt_llm.llmapi import KvCacheConfig
 
@@ -93,23 +99,27 @@ def test_other_keywords_of_the_llm_api_are_among_those_that_it_takes(engine: Llm
 
 
 async def test_greedy_counts_on(engine: LlmApi) -> None:
-    assert await engine.generate(request("xa")) == Generation((Sample("bcdefg", 6, "length", (6,)),), 2)
+    assert await without_log_probs(engine.generate(request("xa"))) == Generation((Sample("bcdefg", 6, "length", (6,)),), 2)
 
 
 async def test_a_stop_word_is_cut_and_paid_for_and_the_model_is_stopped_there(engine: LlmApi) -> None:
-    assert (await engine.generate(request("a", stop_words=("zz", "de")))).samples == (Sample("bc", 4, "stop", (4,), "de"),)
+    assert (await without_log_probs(engine.generate(request("a", stop_words=("zz", "de"))))).samples == (
+        Sample("bc", 4, "stop", (4,), "de"),
+    )
 
 
 async def test_a_text_ends_before_what_may_have_been_a_stop_word(engine: LlmApi) -> None:
-    assert (await engine.generate(request("a", stop_words=("fgh",)))).samples == (Sample("bcde", 6, "length", (6,)),)
+    assert (await without_log_probs(engine.generate(request("a", stop_words=("fgh",))))).samples == (
+        Sample("bcde", 6, "length", (6,)),
+    )
 
 
 async def test_a_sequence_is_aborted_after_the_lines_that_were_asked_for(engine: LlmApi, package: Any) -> None:
-    whole = await engine.generate(request("n"))
+    whole = await without_log_probs(engine.generate(request("n")))
     assert whole.samples == (Sample("op\nqrs", 6, "length", (3, 6)),)
-    assert (await engine.generate(request("n", max_lines=2))) == whole
+    assert await without_log_probs(engine.generate(request("n", max_lines=2))) == whole
     assert package.ABORTED == []
-    cut = await engine.generate(request("n", max_lines=1, num_return_sequences=2))
+    cut = await without_log_probs(engine.generate(request("n", max_lines=1, num_return_sequences=2)))
     assert cut.samples == (Sample("op", 3, "stop", (3,)),) * 2
     assert package.ABORTED == [3, 4]
 
@@ -118,7 +128,7 @@ async def test_a_sequence_is_aborted_after_the_lines_that_were_asked_for(engine:
 async def test_the_model_s_own_end_is_counted(package: Any, checkpoint: Path, end_tokens: tuple[str, str]) -> None:
     """The end token that comes after z is the end_id, or one of the others."""
     engine = LlmApi(settings(checkpoint), load_tokenizer(checkpoint, end_tokens))
-    assert (await engine.generate(request("x"))).samples == (Sample("yz", 3, "stop", (3,)),)
+    assert (await without_log_probs(engine.generate(request("x")))).samples == (Sample("yz", 3, "stop", (3,)),)
 
 
 async def test_every_sequence_has_a_seed_of_its_own_and_the_same_for_the_same_request(engine: LlmApi, package: Any) -> None:
@@ -142,7 +152,7 @@ async def test_the_first_end_token_is_the_end_id_and_the_others_stop_the_model_t
 
 
 async def test_a_completion_ends_where_the_context_does(engine: LlmApi) -> None:
-    generation = await engine.generate(request("a" * 20, max_tokens=30))
+    generation = await without_log_probs(engine.generate(request("a" * 20, max_tokens=30)))
     assert generation == Generation((Sample("bcde", 4, "length", (4,)),), 20)
 
 
@@ -201,3 +211,13 @@ def test_the_ranks_of_the_llm_api_do_not_take_the_server_s_mpi_job_for_theirs() 
     environ = {"OMPI_COMM_WORLD_RANK": "0", "PMIX_RANK": "0", "PMI_SIZE": "2", "OMPI_MCA_btl": "self", "PATH": "/bin"}
     prepare_environment(environ, (1,))
     assert environ == {"OMPI_MCA_btl": "self", "PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1"}
+
+
+@pytest.mark.parametrize("max_lines", [None, 3])
+async def test_log_probabilities_are_of_the_chosen_tokens(engine: LlmApi, max_lines: int | None) -> None:
+    (sample,) = (await engine.generate(request("a", max_tokens=4, max_lines=max_lines))).samples
+    (tokens,) = {sample.completion_tokens}
+    assert sample.log_probs is not None
+    assert sample.log_probs.tokens == tokens == 4
+    first = -sample.log_probs.total * 100 / 4 - 1.5  # the model counts, so the mean is the first token's and 1.5 more
+    assert sample.log_probs.lowest == pytest.approx(-(first + 3) / 100)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from codecascade.deployment import load_deployment
-from codecascade.types import Plan, PlanStep
+from codecascade.types import GivenStep, Plan, PlanStep
 from codecascade_build.errors import BuildError
 from codecascade_build.gpu_plan.memory import (
     BLOCK_TOKENS,
@@ -295,6 +295,14 @@ def test_reach_is_what_is_given_else_what_the_plan_file_says() -> None:
     shares = {"plan_reach": {"wizardcoder-15b": 0.3}, "reach": {"wizardcoder-15b": 0.2}}
     plan = on("wizardcoder", "1xh100", plan=BALANCED, **shares)
     assert demands(plan) == {"wizardcoder-1b": (1.0, "first tier"), "wizardcoder-15b": (0.2, "given")}
+
+
+def test_tiers_that_only_requests_with_tests_ask_are_planned_too() -> None:
+    plan = Plan("given", STEPS[1:], (GivenStep("wizardcoder-1b", 3), GivenStep("wizardcoder-15b", 1)))
+    assert demands(on("wizardcoder", "1xh100", plan=plan)) == {
+        "wizardcoder-1b": (1.0, "first tier"),
+        "wizardcoder-15b": (1.0, "assumed"),
+    }
 
 
 def test_the_reach_of_a_plan_file_is_read_where_a_search_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

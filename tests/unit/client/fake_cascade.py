@@ -13,6 +13,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor
 
 _DTYPES = {"UINT64": np.uint64, "INT32": np.int32, "BOOL": np.bool_}
 
@@ -49,7 +50,7 @@ class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
     def ModelInfer(self, request: Any, context: Any) -> Any:
         context.add_callback(lambda: None if context.code() else self.cancelled.set())
         inputs = {
-            tensor.name: _value(tensor.datatype, raw)
+            tensor.name: _texts(raw) if tensor.name == "tests" else _value(tensor.datatype, raw)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
         }
         self.requests.append(inputs)
@@ -103,6 +104,7 @@ _STEP: dict[str, Any] = {
     "tier": "small",
     "k": 3,
     "solutions": 3,
+    "n_given_tests": 0,
     "n_test_lines": 6,
     "score": 1.0,
     "threshold": 0.7,
@@ -120,9 +122,14 @@ _STEP: dict[str, Any] = {
 }
 
 
+def _texts(raw: bytes) -> list[str]:
+    return [text.decode() for text in deserialize_bytes_tensor(raw)]
+
+
 def _value(datatype: str, raw: bytes) -> Any:
     if datatype == "BYTES":
-        return raw[4:].decode()
+        (text,) = _texts(raw)
+        return text
     (value,) = np.frombuffer(raw, _DTYPES[datatype])
     return value.item()
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from codecascade.types import VerdictMatrix
-from codecascade_client.recording.recording import GREEDY, Draw, Judged, RecordedSample, RecordingManifest, SampleRecording, Unit
+from codecascade.types import Verdict, VerdictMatrix
+from codecascade_client.recording.recording import (
+    GREEDY,
+    Draw,
+    Judged,
+    JudgedGiven,
+    RecordedSample,
+    RecordingManifest,
+    SampleRecording,
+    Unit,
+)
+from numpy.typing import NDArray
 
 PRICES_PER_MTOK = {"small": 1.0, "medium": 3.7, "large": 11.3}
 PROMPT_SHARE = 0.23  # of a tier's price, for a token that it reads
@@ -45,7 +55,19 @@ def recording(
                 draws[unit] = Draw(tuple(_solution(rng) for _ in range(k)), {LINES: tuple(_tests(rng) for _ in range(k))})
                 judged[unit, LINES] = _judged(rng, k)
                 correct[unit] = rng.random(k) < skill / (len(prices_per_mtok) + 1)
-    return SampleRecording(manifest(tasks, prices_per_mtok), draws, judged, correct)
+    return SampleRecording(manifest(tasks, prices_per_mtok), draws, judged, correct, given=_given(seed, draws, correct))
+
+
+def _given(seed: int, draws: Mapping[Unit, Draw], correct: Mapping[Unit, NDArray[np.bool_]]) -> dict[Unit, JudgedGiven]:
+    """Every third task comes without tests. What is right passes more of them. No draw of the other generator."""
+    rng = np.random.default_rng([seed, 1])
+    given = {}
+    for unit, draw in draws.items():
+        lines, k = int(unit.task.rpartition("/")[2]) % 3, len(draw.solutions)
+        passes = rng.random((k, lines)) < np.where(correct[unit], 0.9, 0.4)[:, None]
+        matrix = VerdictMatrix(np.where(passes, Verdict.PASS, Verdict.FAIL).astype(np.int8), rng.random(k) / 9)
+        given[unit] = JudgedGiven(matrix, tuple(f"assert {n}" for n in range(lines)), "")
+    return given
 
 
 def _solution(rng: np.random.Generator) -> RecordedSample:

@@ -1,20 +1,25 @@
 import asyncio
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from codecascade.errors import InvalidRequest
 from codecascade.plans import load_plans
+from codecascade.prices import PICODOLLARS
 from codecascade.types import Plan, PlanStep
 from codecascade_client.datasets.split import split
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import SampleRecording
 from codecascade_client.replay.cascade import replay
 from codecascade_client.replay.table import outcome, tabulate
+from codecascade_client.report.tables import excluded
 from codecascade_client.search.choose import Bootstrap, choose, measure, single_plans, weak_tiers
-from codecascade_client.search.frontier import Grid, Point, pareto_frontier
+from codecascade_client.search.dial import dial
+from codecascade_client.search.frontier import Grid
+from codecascade_client.search.offers import Offer, offers
 from codecascade_client.search.savings import FRONTIER, Held, mean_savings, saving
 from codecascade_client.search.search import Rules, plan_file, search
 from codecascade_client.words import in_words
@@ -28,6 +33,10 @@ RULES = Rules(GRID, probability=0.9, split_seed=0, splits=3)
 
 def per_task(*right: float) -> NDArray[np.float64]:
     return np.array(right, np.float64)
+
+
+def without_given_tests(recording: SampleRecording) -> SampleRecording:
+    return replace(recording, given={})
 
 
 def test_the_probability_of_not_being_worse() -> None:
@@ -58,11 +67,9 @@ def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
 
 
 def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule() -> None:
-    recording = synthetic.recording(3, tasks=60)
-    table = tabulate(recording)
-    frontier = pareto_frontier(table, GRID)
+    table = tabulate(without_given_tests(synthetic.recording(3, tasks=60)))
     bootstrap = Bootstrap(60, seed=0)
-    chosen = {choice.plan.name: choice for choice in choose(table, frontier, 0.9, bootstrap)}
+    chosen = {choice.plan.name: choice for choice in choose(table, offers(table, GRID), 0.9, bootstrap)}
     assert list(chosen) == ["cheap", "balanced", "accurate"]
     assert in_words(chosen["balanced"].reference) == "large k=0"
     assert min(choice.probability for choice in chosen.values()) >= 0.9
@@ -74,7 +81,7 @@ def test_a_chosen_plan_never_costs_more_than_its_reference_nor_misses_its_rule()
 def test_the_reference_is_taken_where_what_is_as_good_costs_more() -> None:
     recording = never_right(synthetic.recording(3, tasks=60), "large")
     table = tabulate(recording)
-    dear = Point(Plan("p", (PlanStep("medium", 3, 2, 1.0), PlanStep("large", 3, 2))), cost=10**15, correct=60)
+    dear = Offer(Plan("p", (PlanStep("medium", 3, 2, 1.0), PlanStep("large", 3, 2))), np.full(60, 1.0), np.ones(60))
     chosen = choose(table, [dear], 0.9, Bootstrap(60, seed=0))
     assert [in_words(choice.plan) for choice in chosen[:2]] == ["large k=0"] * 2
     assert [choice.probability for choice in chosen] == [1.0] * 3
@@ -83,7 +90,7 @@ def test_the_reference_is_taken_where_what_is_as_good_costs_more() -> None:
 def test_the_reference_is_taken_where_nothing_is_as_good() -> None:
     recording = never_right(synthetic.recording(3, tasks=60), "small")
     table = tabulate(recording)
-    bad = Point(Plan("p", (PlanStep("small", 0),)), cost=0, correct=0)
+    bad = Offer(Plan("p", (PlanStep("small", 0),)), np.zeros(60), np.zeros(60))
     assert [in_words(choice.plan) for choice in choose(table, [bad], 0.9, Bootstrap(60, seed=0))[:2]] == ["large k=0"] * 2
 
 
@@ -92,7 +99,7 @@ def test_a_careful_choice_loses_less_on_new_tasks_than_the_cheapest_that_looks_a
     for probability in (0.5, 0.9):
         savings = []
         for seed in range(3):
-            recording = synthetic.recording(seed, tasks=120)
+            recording = without_given_tests(synthetic.recording(seed, tasks=120))
             savings.append(mean_savings(tabulate(recording), GRID, probability, range(4))["balanced"])
         changes[probability] = float(np.array([saving.accuracy_change for saving in savings], np.float64).mean())
     assert changes[0.9] > changes[0.5] + 0.01
@@ -109,8 +116,12 @@ def test_savings_by_hand() -> None:
     assert (alone.against_mean, alone.against_cheapest, alone.against_reference) == (None, None, None)
 
 
-def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path) -> None:
-    recording = synthetic.recording(7, tasks=40)
+WORTH = [f"worth-{worth}" for worth in (1, 2, 5, 10, 20, 50, 100)]
+
+
+@pytest.mark.parametrize("given_tests", [True, False])
+def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path, given_tests: bool) -> None:
+    recording = synthetic.recording(7, tasks=40) if given_tests else without_given_tests(synthetic.recording(7, tasks=40))
     result = search(recording, RULES)
     text = plan_file(result)
     assert text == plan_file(search(recording, RULES)), "the same recording and rules give the same file"
@@ -118,9 +129,11 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path) -> None:
     loaded = load_plans(tmp_path / "tiny.json")
     assert (loaded.family, loaded.default) == ("tiny", "balanced")
     alone = ["small-alone", "medium-alone", "large-alone"]
-    frontier = [f"frontier-{n}" for n in range(1, len(result.frontier) + 1)]
+    frontier = WORTH if given_tests else [f"frontier-{n}" for n in range(1, len(result.frontier) + 1)]
     assert [name.replace("-0", "-") for name in loaded.plans] == ["cheap", "balanced", "accurate", *alone, *frontier]
     for choice, evaluated in result.choices:
+        assert bool(choice.plan.given_steps) == given_tests
+        assert loaded.plans[choice.plan.name] == choice.plan
         assert outcome(result.validation, loaded.plans[choice.plan.name]).accuracy == evaluated.validation.accuracy.mean
     assert loaded.provenance["split"] == {
         "seed": 0,
@@ -132,6 +145,33 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path) -> None:
     promise = json.loads(text)["plans"]["balanced"]["held_out"]["accuracy"]
     assert promise["low"] <= promise["mean"] <= promise["high"]
     assert set(loaded.provenance["savings"]) == {"cheap", "balanced", "accurate", FRONTIER}
+
+
+def test_the_plan_for_a_value_of_a_correct_answer_is_the_default(tmp_path: Path) -> None:
+    recording = synthetic.recording(7, tasks=40)
+    result = search(recording, replace(RULES, value_usd=0.001))
+    (tmp_path / "tiny.json").write_text(plan_file(result))
+    chosen = load_plans(tmp_path / "tiny.json").choose(None)
+    best = dial(result.validation, GRID).at(Fraction(0.001) * PICODOLLARS)
+    assert (chosen.name, chosen.steps, chosen.given_steps) == ("valued", best.steps, best.given_steps)
+    expected = json.loads(plan_file(result))["plans"]["valued"]["expected"]
+    assert expected["usd_per_correct"] == 0.001
+
+
+def test_named_plans_are_worth_most_at_their_values_of_a_correct_answer() -> None:
+    result = search(synthetic.recording(7, tasks=40), RULES)
+    places = {evaluated.plan.name: evaluated.plan for evaluated in result.frontier}
+    for choice, _ in result.choices:
+        place = places[{"cheap": "worth-2", "balanced": "worth-5", "accurate": "worth-50"}[choice.plan.name]]
+        assert (choice.plan.steps, choice.plan.given_steps) == (place.steps, place.given_steps)
+        assert in_words(choice.reference) == "large k=0"
+
+
+def test_what_a_recording_lacks_for_given_tests_is_said_in_a_sentence() -> None:
+    result = search(without_given_tests(synthetic.recording(7, tasks=40)), RULES)
+    said = "no plans for requests that come with tests: tier 'small', task t/0, run -1 was not judged against the tests"
+    assert [sentence.startswith(said) for sentence in excluded(result)] == [True]
+    assert excluded(search(synthetic.recording(7, tasks=40), RULES)) == []
 
 
 def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on() -> None:

@@ -76,7 +76,7 @@ def test_complete_tells_on_stderr_what_each_tier_did(command: Command, prompt_fi
     with serving(lambda _: Answer(CODE, trace=ESCALATED)) as server:
         lines = command("complete", "--prompt-file", prompt_file, "--url", server.address).err.splitlines()
     assert [" ".join(line.split()) for line in lines[:4]] == [
-        "tier solutions test lines score θ decision tokens cost ms",
+        "tier solutions tests score θ decision tokens cost ms",
         "small 3 6 0.250 0.7 escalate 250 2.5 µ$ 1,200",
         "large 1 0 – – accept 250 2.5 µ$ 4,321",
         "all 500 5.0 µ$ 1,234",
@@ -101,6 +101,9 @@ def test_complete_json_is_one_object_on_stdout(command: Command, prompt_file: Pa
 
 def test_complete_hands_its_options_over(command: Command, prompt_file: Path) -> None:
     options = ["--entry-point", "f", "--plan", "thrifty", "--seed", "7", "--max-tokens", "99", "--cursor", "3"]
+    for name, text in (("a.py", "assert f() == 1\n"), ("b.py", "def test_f():\n    f()\n")):
+        (prompt_file.parent / name).write_text(text)
+        options += ["--tests", str(prompt_file.parent / name)]
     with serving(lambda _: Answer(trace=trace({}))) as server:
         command("complete", "--prompt-file", prompt_file, "--url", server.address, *options)
     assert server.requests == [
@@ -108,6 +111,7 @@ def test_complete_hands_its_options_over(command: Command, prompt_file: Path) ->
             "prompt": "def f():\n",
             "entry_point": "f",
             "cursor": 3,
+            "tests": ["assert f() == 1\n", "def test_f():\n    f()\n"],
             "plan": "thrifty",
             "seed": 7,
             "max_tokens": 99,
@@ -198,7 +202,10 @@ PLANS: dict[str, Any] = {
     "provenance": {"method": "written by hand"},
     "default": "two",
     "plans": {
-        "two": {"steps": [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 0.7}, {"tier": "large", "k": 0}]},
+        "two": {
+            "given_tests": [{"tier": "small", "draws": 5}, {"tier": "large", "draws": 2}],
+            "steps": [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 0.7}, {"tier": "large", "k": 0}],
+        },
         "one": {"steps": [{"tier": "large", "k": 1, "lines_per_sample": 4, "threshold": 0.5}]},
     },
 }
@@ -212,10 +219,12 @@ def test_plans_lists_the_plans_of_the_folder(command: Command, tmp_path: Path, m
     assert run.code == 0
     assert [" ".join(line.split()) for line in run.out.splitlines()] == [
         "plans/scripted.json: family scripted; written by hand",
-        "plan tier k test lines θ",
-        "two (default) small 3 2 0.7",
+        "plan requests tier k test lines θ",
+        "two (default) with tests small 5 all pass",
+        "large 2 all pass",
+        "without tests small 3 2 0.7",
         "large 0 0 always accepts",
-        "one large 1 4 always accepts",
+        "one all large 1 4 always accepts",
     ]
 
 

@@ -12,17 +12,18 @@ from codecascade.cascade import run_cascade
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.sandbox import SandboxPool
+from codecascade.texts.examples import prompt_examples
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.trace import StepTrace
 from codecascade.triton.calls.tls import Tls
-from codecascade.types import Plan, PlanStep, Sample
+from codecascade.types import GivenStep, Plan, PlanStep, Sample
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset, load_dataset
 from codecascade_client.datasets.split import split
 from codecascade_client.errors import DatasetError, RecordingError
 from codecascade_client.live.endpoints import BACKOFF_S, TierEndpoints
-from codecascade_client.recording.judge import judge, unjudged
+from codecascade_client.recording.judge import Against, judge, unjudged
 from codecascade_client.recording.record import Recorded, RecordSettings, Refused, manifest_for, plan_units, record
 from codecascade_client.recording.recording import GREEDY, Unit
 from codecascade_client.recording.store import RecordingFolder, Truth, resume_recording
@@ -245,6 +246,88 @@ async def test_recorded_judged_and_replayed_it_answers_as_it_does_live(
     assert replayed.correct
     assert replayed.answer.trace.answered_by == live.trace.answered_by == answered_by
     assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+
+
+def documented(tasks: int) -> Dataset:
+    """Tasks whose prompts give an example, except the first."""
+    benchmarks = {}
+    for n, (task_id, task) in enumerate(dataset(tasks).tasks.items()):
+        example = f'    """The sum.\n\n    >>> {task.entry_point}(1, 2)\n    3\n    """\n' if n else ""
+        benchmarks[task_id] = replace(task, prompt=task.prompt + example)
+    return Dataset("documented", benchmarks)
+
+
+class RightAtLast(ScriptedTier):
+    """Wrong greedily and at first; the small tier always."""
+
+    def text(self, inputs: dict[str, Any], sequence: int) -> str:
+        number = inputs.get("first_sequence", 0) + sequence
+        right = inputs["temperature"] > 0 and number > 0 and "small" not in self.asked[-1]["model"]
+        return super().text(inputs, number).replace("a + b", "a + b" if right else "a - b")
+
+
+async def test_draws_held_against_given_tests_are_replayed_as_they_run_live(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = documented(4), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    plan = Plan("p", (PlanStep("small", 0),), (GivenStep("small", 2), GivenStep("large", 4)))
+    tier = RightAtLast()
+    async with SandboxPool(workers=1) as pool, serving(tier), TierEndpoints([tier.address]) as endpoints:
+        units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)
+        await record_all(folder, deployment, tasks, tier.address, units)
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        task = tasks.task("t/1")
+        live = await run_cascade(
+            replace(task, given_tests=prompt_examples(task)),
+            plan,
+            LiveTiers(deployment, endpoints.generate, seed=SETTINGS.seed),
+            pool,
+            deployment.prices,
+        )
+    replayed = await replay(plan, folder.load(), "t/1", 0)
+    assert replayed.correct
+    assert [(step.tier, step.solutions, step.decision) for step in live.trace.steps] == [
+        ("small", 2, "escalate"),
+        ("large", 3, "accept"),
+    ]
+    assert [timeless(step) for step in replayed.answer.trace.steps] == [timeless(step) for step in live.trace.steps]
+    assert (await replay(plan, folder.load(), "t/0", 0)).answer.tier == "small", "its prompt gives no example"
+
+
+async def test_an_older_recording_is_judged_against_given_tests_alone(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = documented(4), load_deployment(deployment_file)
+    folder = new_recording(tmp_path, deployment_file, tasks)
+    tier = ScriptedTier()
+    async with serving(tier):
+        await record_all(folder, deployment, tasks, tier.address, [Unit("small", "t/0", 0), Unit("small", "t/1", 0)])
+    async with SandboxPool(workers=1) as pool:
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        (part,) = folder.path.glob("given-*.parquet")
+        part.unlink()
+        left = unjudged(folder, tasks)
+        assert [todo.against for todo in left.values()] == [{Against.GIVEN_TESTS}] * 2
+        await judge(folder, tasks, left, pool, lambda units: None)
+    assert unjudged(folder, tasks) == {}
+    without, given = folder.given()[Unit("small", "t/0", 0)], folder.given()[Unit("small", "t/1", 0)]
+    assert (without.lines, without.matrix.verdicts.shape) == ((), (3, 0))
+    assert given.lines == ("assert add_1(1, 2) == 3",)
+    assert given.matrix.verdicts.tolist() == [[0], [0], [0]]
+
+
+class SaysTheSame(ScriptedTier):
+    def text(self, inputs: dict[str, Any], sequence: int) -> str:
+        return super().text(inputs, 0)
+
+
+async def test_an_answer_that_is_drawn_again_runs_again(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = documented(4), load_deployment(deployment_file)
+    folder, unit = new_recording(tmp_path, deployment_file, tasks), Unit("small", "t/1", 0)
+    async with serving(tier := SaysTheSame()):
+        await record_all(folder, deployment, tasks, tier.address, [unit])
+    async with SandboxPool(workers=1) as pool:
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+    first, *others = folder.given()[unit].matrix.cpu_s.tolist()
+    assert first > 0
+    assert others == [first, first]
 
 
 async def test_a_cut_answer_is_not_accepted_live_nor_in_replay(tmp_path: Path, deployment_file: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from codecascade.scoring import score_candidates
-from codecascade.types import VerdictMatrix
+from codecascade.types import LogProbs, VerdictMatrix
 from codecascade_build.paths import ROOT
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording import parquet as parts
@@ -18,6 +18,7 @@ from codecascade_client.recording.recording import (
     GREEDY,
     Draw,
     Judged,
+    JudgedGiven,
     PublishedRecording,
     PublishedStep,
     RecordedSample,
@@ -49,7 +50,7 @@ def manifest(**changes: object) -> RecordingManifest:
 def draw(mark: str = "a") -> Draw:
     return Draw(
         solutions=(
-            RecordedSample(f"{mark}1", 10, prompt_tokens=7, stop_word="\ndef "),
+            RecordedSample(f"{mark}1", 10, prompt_tokens=7, stop_word="\ndef ", log_probs=LogProbs(-1.5, -0.75, 10)),
             RecordedSample(f"{mark}2", 20, prompt_tokens=7, continued_prompt_tokens=40),
         ),
         tests={
@@ -72,6 +73,9 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
         folder.add_draws({UNIT: draw()})
         folder.add_judged({(UNIT, 2): judged()})
         folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64, (False, True))})
+        folder.add_given(
+            {UNIT: JudgedGiven(VerdictMatrix(np.array([[0], [1]], np.int8), np.array([0.1, 0.2])), ("g",), "7" * 64)}
+        )
     again = open_recording(tmp_path / "r")
     assert again == folder
     assert again.recorded_units() == {UNIT}
@@ -85,6 +89,10 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     assert judgement.matrix.cpu_s.tolist() == [0.3, 0.6]
     assert recording.correct[UNIT].tolist() == [True, False]
     assert recording.cut[UNIT] == (False, True)
+    given = recording.given[UNIT]
+    assert (given.lines, given.sources_sha256) == (("g",), "7" * 64)
+    assert given.matrix.verdicts.tolist() == [[0], [1]]
+    assert given.matrix.cpu_s.tolist() == [0.1, 0.2]
 
 
 def test_where_it_is_not_known_what_was_cut_finish_reasons_count(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path)
     assert folder.judged()[UNIT, 2].matrix.verdicts.shape == (2, 0)
 
 
-LATER_COLUMNS = ["stop_word", "continued_prompt_tokens"]
+LATER_COLUMNS = ["stop_word", "continued_prompt_tokens", "log_probs"]
 
 
 def test_a_part_from_before_a_column_was_added_is_read_and_merged(tmp_path: Path) -> None:
@@ -119,7 +127,7 @@ def test_a_part_from_before_a_column_was_added_is_read_and_merged(tmp_path: Path
     (part,) = folder.path.glob("samples-*.parquet")
     table = pq.read_table(part, partitioning=None)
     pq.write_table(table.drop_columns(LATER_COLUMNS), part)
-    solutions = tuple(replace(sample, stop_word="", continued_prompt_tokens=0) for sample in draw().solutions)
+    solutions = tuple(replace(sample, stop_word="", continued_prompt_tokens=0, log_probs=None) for sample in draw().solutions)
     older = replace(draw(), solutions=solutions)
     assert folder.draws() == {UNIT: older}
     newer = Unit("small", "t/1", 0)
@@ -152,6 +160,26 @@ def test_a_step_is_the_first_k_samples_cut_after_l_lines() -> None:
     assert step.completion_tokens == 10 + 20 + 3 + 6
     assert step.prompt_tokens == 7 + 4 + 40
     assert recording.step(UNIT, StepOption("small", 2, 2)).completion_tokens == 10 + 20 + 5 + 6
+
+
+def test_a_drawn_answer_is_the_greedy_one_or_one_of_the_run() -> None:
+    greedy = Unit("small", "t/0", GREEDY)
+    draws = {UNIT: draw(), greedy: Draw((RecordedSample("g", 8, prompt_tokens=7, continued_prompt_tokens=2),), {})}
+    verdicts = VerdictMatrix(np.array([[0, 1], [0, 0]], np.int8), np.array([0.1, 0.2]))
+    given = {
+        UNIT: JudgedGiven(verdicts, ("g", "h"), ""),
+        greedy: JudgedGiven(VerdictMatrix(verdicts.verdicts[:1], np.ones(1)), ("g", "h"), ""),
+    }
+    correct = {UNIT: np.array([False, True]), greedy: np.array([True])}
+    recording = SampleRecording(manifest(), draws, {(UNIT, 2): judged()}, correct, {UNIT: (False, True)}, given)
+    assert recording.draws_of("small") == 3
+    assert recording.given_tests("t/0") == ("g", "h")
+    first, last = recording.draw("small", "t/0", 0, 0), recording.draw("small", "t/0", 0, 2)
+    assert (first.text, first.correct, first.prompt_tokens, first.completion_tokens, first.cut) == ("g", True, 9, 8, False)
+    assert (last.text, last.correct, last.prompt_tokens, last.completion_tokens, last.cut) == ("a2", True, 47, 20, True)
+    assert (last.verdicts.verdicts.tolist(), last.verdicts.cpu_s.tolist()) == ([[0, 0]], [0.2])
+    with pytest.raises(RecordingError, match="holds no judged solution 3 of tier 'small', task t/0, run 0"):
+        recording.draw("small", "t/0", 0, 3)
 
 
 def test_fewer_solutions_are_tested_by_fewer_test_samples() -> None:

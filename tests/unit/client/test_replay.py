@@ -6,7 +6,7 @@ import pytest
 from codecascade.plans import PlanFile
 from codecascade.prices import PICODOLLARS
 from codecascade.trace import cost_of
-from codecascade.types import Plan, PlanStep
+from codecascade.types import GivenStep, Plan, PlanStep
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import (
     GREEDY,
@@ -37,7 +37,9 @@ def plans(draw: st.DrawFn, tiers: tuple[str, ...] = tuple(synthetic.PRICES_PER_M
         k = draw(st.integers(0 if tier == chosen[-1] else 1, synthetic.K))
         lines = draw(st.integers(1, synthetic.LINES)) if k else 0
         steps.append(PlanStep(tier, k, lines, draw(st.sampled_from(THRESHOLDS)) if k else 0.0))
-    return Plan("drawn", tuple(steps))
+    given = draw(st.lists(st.sampled_from(tiers), unique=True).map(lambda drawn: sorted(drawn, key=tiers.index)))
+    draws = st.integers(1, 1 + synthetic.K)
+    return Plan("drawn", tuple(steps), tuple(GivenStep(tier, draw(draws)) for tier in given))
 
 
 @given(seed=st.integers(0, 10**6), plan=plans())
@@ -71,8 +73,24 @@ def test_a_plan_is_refused_by_name_where_its_steps_were_not_recorded() -> None:
         check_recorded(Plan("p", (PlanStep("huge", 0),)), recording)
     with pytest.raises(RecordingError, match="wants k = 5, l = 2 of tier 'small', which was not recorded"):
         check_recorded(Plan("p", (PlanStep("small", 5, 2),)), recording)
+    with pytest.raises(RecordingError, match="wants 5 draws of tier 'small', the recording holds 4"):
+        check_recorded(Plan("p", (PlanStep("small", 0),), (GivenStep("small", 5),)), recording)
+    with pytest.raises(RecordingError, match="5 draws of tier 'small' were not recorded"):
+        outcome(tabulate(recording), Plan("p", (PlanStep("small", 0),), (GivenStep("small", 5),)))
     with pytest.raises(RecordingError, match="k = 5, l = 2 of tier 'small' was not recorded"):
         outcome(tabulate(recording), Plan("p", (PlanStep("small", 5, 2),)))
+
+
+def test_a_recording_that_was_not_judged_against_given_tests_says_so() -> None:
+    older = replace(synthetic.recording(1), given={})
+    table = tabulate(older)
+    said = r"tier .small., task t/0, run -1 was not judged against the tests that come with its task: `codecascade verdicts`"
+    plan = Plan("p", (PlanStep("large", 0),), (GivenStep("small", 2),))
+    with pytest.raises(RecordingError, match=said):
+        outcome(table, plan)
+    with pytest.raises(RecordingError, match=said):
+        asyncio.run(replay(plan, older, "t/0", 0))
+    assert outcome(table, replace(plan, given_steps=())).correct.shape == (2, 4)
 
 
 def test_tasks_that_one_tier_has_not_answered_yet_are_left_out() -> None:

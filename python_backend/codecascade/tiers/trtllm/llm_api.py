@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from codecascade.errors import TierUnavailable
-from codecascade.tiers.contract import GenerateRequest, Generation, sequence_seed
+from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.tiers.trtllm.tokens import (
     Tokenizer,
     completion,
@@ -26,6 +26,7 @@ from codecascade.tiers.trtllm.tokens import (
     stop_sequences,
     with_lines,
 )
+from codecascade.types import LogProbs
 
 # Variables that mpirun sets for a server that it starts. The LLM API starts its own ranks, which must not read them.
 _MPI_JOB = ("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_SIZE", "PMIX_RANK", "PMIX_NAMESPACE", "PMIX_SERVER_", "PMI_", "ORTE_")
@@ -82,10 +83,10 @@ class LlmApi:
         answers = [
             self._llm.generate_async(
                 list(ids),
-                sampling_params=self._sampling(request, limit, sequences, sequence_seed(request.seed, sequence)),
+                sampling_params=self._sampling(request, limit, sequences, seed),
                 streaming=request.max_lines is not None,
             )
-            for sequence in range(request.num_return_sequences)
+            for seed in request.seeds
         ]
         try:
             written = await asyncio.gather(*(self._written(answer, request.max_lines) for answer in answers))
@@ -96,25 +97,29 @@ class LlmApi:
                 raise TierUnavailable(f"TensorRT-LLM failed: {_sentence(error)}") from error
             raise
         samples = []
-        for tokens in written:
+        for tokens, log_probs in written:
             whole = completion(self._tokenizer, tokens, limit=limit, stop_words=request.stop_words, sequences=sequences)
-            samples.append(with_lines(self._tokenizer, tokens, whole, request.max_lines))
+            sample = with_lines(self._tokenizer, tokens, whole, request.max_lines)
+            samples.append(replace(sample, log_probs=LogProbs.of(log_probs)))
         return Generation(tuple(samples), len(ids))
 
-    async def _written(self, answer: Any, max_lines: int | None) -> list[int]:
-        """The tokens of an answer, which is aborted once it has max_lines lines."""
+    async def _written(self, answer: Any, max_lines: int | None) -> tuple[list[int], list[float]]:
+        """The tokens of an answer, which is aborted once it has max_lines lines, and their log-probabilities."""
         if max_lines is None:
-            return list((await answer).outputs[0].token_ids)
+            output = (await answer).outputs[0]
+            return list(output.token_ids), _log_probs(output)
         tokens: list[int] = []
+        log_probs: list[float] = []
         lines = 0
         async for partial_answer in answer:
             new = partial_answer.outputs[0].token_ids[len(tokens) :]
             tokens += new
+            log_probs = _log_probs(partial_answer.outputs[0])
             lines += len(line_ends(self._tokenizer, new))
             if lines >= max_lines:
                 answer.abort()
                 break
-        return tokens
+        return tokens, log_probs[: len(tokens)]
 
     def close(self) -> None:
         self._llm.shutdown()
@@ -136,7 +141,14 @@ class LlmApi:
             top_k=drawn.top_k or None,
             top_p=drawn.top_p,
             seed=seed,
+            logprobs=1,
         )
+
+
+def _log_probs(output: Any) -> list[float]:
+    """For each token the LLM API tells the likeliest tokens and the one that was chosen; some versions the latter alone."""
+    told = zip(output.token_ids, output.logprobs or (), strict=False)
+    return [known if isinstance(known, float) else known[token].logprob for token, known in told]
 
 
 def prepare_environment(environ: MutableMapping[str, str], gpu_device_ids: Sequence[int]) -> None:

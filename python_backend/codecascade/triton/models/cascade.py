@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from codecascade.cascade import Answer, finish_reason, run_cascade
+from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
 from codecascade.errors import InvalidRequest, InvalidSetting
 from codecascade.plans import PlanStore
 from codecascade.requests import completion, task_of
+from codecascade.steps import finish_reason
 from codecascade.tiers.live import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
@@ -65,7 +66,8 @@ class TritonPythonModel(ServedModel):
     async def _complete(self, inputs: Inputs) -> tuple[Task, Answer, int, bool]:
         prompt = inputs.text("prompt", self._deployment.max_prompt_bytes)
         cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
-        task = task_of(prompt, inputs.optional_text("entry_point"), cursor, self._deployment.sandbox_modules)
+        tests = inputs.texts("tests")
+        task = task_of(prompt, inputs.optional_text("entry_point"), cursor, self._deployment.sandbox_modules, tests)
         plan = self._plans.current().choose(inputs.optional_text("plan"))
         self._deployment.check(plan)
         max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)

@@ -26,7 +26,6 @@ from codecascade.tiers.contract import (
     Generation,
     read_generation,
     request_arrays,
-    sequence_seed,
 )
 from codecascade.tiers.trtllm.engine_manifest import check_engine, this_machine
 from codecascade.triton.calls.bls import BlsModel, CallFailed
@@ -56,8 +55,7 @@ class TritonPythonModel(ServedModel):
 
     async def _generate(self, request: GenerateRequest) -> Generation:
         """Raises InvalidRequest or TierUnavailable, and stops the calls that are still under way."""
-        seeds = [sequence_seed(request.seed, sequence) for sequence in range(request.num_return_sequences)]
-        sequences = [replace(request, seed=seed, num_return_sequences=1) for seed in seeds]
+        sequences = [replace(request, seed=seed, num_return_sequences=1, first_sequence=None) for seed in request.seeds]
         calls = [asyncio.ensure_future(self._sequence(sequence)) for sequence in sequences]
         try:
             generations = await asyncio.gather(*calls)

@@ -1,0 +1,51 @@
+"""Every plan for requests that come with tests: how many answers each tier may draw. Exact: each is computed.
+
+A larger, dearer tier draws no more often than the smaller one before it. Of few tasks few plans are chosen more safely than many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from codecascade.types import GivenStep
+from numpy.typing import NDArray
+
+from codecascade_client.replay.table import Answered, Table
+
+DRAWS = (*range(1, 13), 16, 24, 32, 48, 64, 96)  # numbers of draws that are tried, where so many were recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A plan on the tasks that come with tests."""
+
+    steps: tuple[GivenStep, ...]
+    cost: NDArray[np.int64]  # (tasks,) picodollars of all runs
+    correct: NDArray[np.int64]  # (tasks,) runs in which the answer is right
+
+
+def every_chain(table: Table) -> list[Chain]:
+    """None if no task comes with tests."""
+    if not table.given.any():
+        return []
+    given = table.only(tasks=np.array(table.tasks)[table.given])
+    start = Answered.nothing((len(given.runs), len(given.tasks)))
+    return [Chain(steps, after.cost.sum(axis=0), after.correct.sum(axis=0)) for steps, after in _longer(given, (), start, 0)]
+
+
+def _longer(
+    table: Table, steps: tuple[GivenStep, ...], before: Answered, first: int
+) -> Iterator[tuple[tuple[GivenStep, ...], Answered]]:
+    """All plans that begin with these steps and go on with tiers from the first-th on."""
+    for place in range(first, len(table.tiers)):
+        for step in _steps(table, table.tiers[place], at_most=steps[-1].draws if steps else DRAWS[-1]):
+            after = before.then(table.until(step), place)
+            yield (*steps, step), after
+            yield from _longer(table, (*steps, step), after, place + 1)
+
+
+def _steps(table: Table, tier: str, at_most: int) -> list[GivenStep]:
+    recorded = len(table.draws[tier].cost)
+    return [GivenStep(tier, draws) for draws in DRAWS if draws <= min(recorded, at_most)]

@@ -1,0 +1,115 @@
+"""The plans to choose from, and what to expect of them.
+
+Where tests come with tasks, these are the plans at some places of the dial. The best of many plans looks better than it is on the
+tasks that it was found on. So what a task costs, and how often it is right, is told by a search that did not see the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+from codecascade.prices import PICODOLLARS, usd
+from codecascade.types import Plan
+from numpy.typing import NDArray
+
+from codecascade_client.recording.recording import StepOption
+from codecascade_client.replay.table import Table, outcome
+from codecascade_client.search.chains import every_chain
+from codecascade_client.search.dial import dial, hull, rest_of
+from codecascade_client.search.frontier import Grid, pareto_frontier
+
+WORTHS = (1, 2, 5, 10, 20, 50, 100)  # values of a correct answer, in greedy answers of the largest tier
+FOLDS = 7  # parts of the tasks without tests, each judged by a search on all other tasks
+
+Figures: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A plan to choose from. Arrays: (tasks,)."""
+
+    plan: Plan
+    cost_usd: Figures  # expected per request
+    right: Figures  # expected share of the runs
+    value_usd: float | None = None  # of a correct answer, at which it is worth most; None for a plan of the frontier
+    worth: int | None = None  # the same in greedy answers of the largest tier, where it is one of WORTHS
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at given tests. One answer of one tier does not: that tier alone is such a plan."""
+        return bool(self.plan.given_steps) and [step.draws for step in self.plan.given_steps] != [1]
+
+
+def offers(table: Table, grid: Grid) -> list[Offer]:
+    """Cheapest first. Where no test comes with a task, the plans of the frontier, as they are on these tasks."""
+    if not table.given.any():
+        measured = [(point.plan, outcome(table, point.plan)) for point in pareto_frontier(table, grid)]
+        return [Offer(plan, result.usd_per_task, result.right_per_task) for plan, result in measured]
+    offered = at_values(table, grid, [worth * greedy_answer(table) for worth in WORTHS])
+    return [
+        replace(offer, plan=replace(offer.plan, name=f"worth-{worth}"), worth=worth)
+        for worth, offer in zip(WORTHS, offered, strict=True)
+    ]
+
+
+def at_values(table: Table, grid: Grid, values: Sequence[Fraction]) -> list[Offer]:
+    """The best plan at each value. values: picodollars for a correct answer."""
+    found = dial(table, grid)
+    figures = zip(*cross_fitted(table, grid, values), strict=True)
+    return [Offer(found.at(value), cost, right, usd(float(value))) for value, (cost, right) in zip(values, figures, strict=True)]
+
+
+def greedy_answer(table: Table) -> Fraction:
+    """Picodollars that a greedy answer of the largest tier costs."""
+    cost = table.cost[table.of(StepOption(table.tiers[-1], 0, 0))]
+    return Fraction(int(cost.sum()), cost.size)
+
+
+def cross_fitted(table: Table, grid: Grid, values: Sequence[Fraction]) -> tuple[Figures, Figures]:
+    """(values, tasks) dollars and shares of the runs: of each task with the plan that is best at the value on the other tasks."""
+    cost, right = np.empty((2, len(values), len(table.tasks)))
+    for part in [*_given_apart(table, values), *_rest_apart(table, grid, values)]:
+        cost[:, part.columns], right[:, part.columns] = part.cost_usd, part.right
+    return cost, right
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some tasks with plans that were found without them. Arrays: (values, columns)."""
+
+    columns: list[int]  # of the tasks in the table
+    cost_usd: Figures
+    right: Figures
+
+
+def _given_apart(table: Table, values: Sequence[Fraction]) -> list[_Part]:
+    """Every task that comes with tests."""
+    chains = every_chain(table)
+    sums = [(int(chain.cost.sum()), int(chain.correct.sum())) for chain in chains]
+    parts = []
+    for place, column in enumerate(np.flatnonzero(table.given).tolist()):
+        own = [(int(chain.cost[place]), int(chain.correct[place])) for chain in chains]
+        best = hull((cost - own_[0], correct - own_[1], own_) for (cost, correct), own_ in zip(sums, own, strict=True))
+        cost, right = np.array([best.at(value) for value in values]).T[:, :, None] / len(table.runs)
+        parts.append(_Part([column], cost / PICODOLLARS, right))
+    return parts
+
+
+def _rest_apart(table: Table, grid: Grid, values: Sequence[Fraction]) -> list[_Part]:
+    """The tasks without tests in parts."""
+    columns = np.flatnonzero(~table.given)
+    return [_rest_part(table, grid, values, columns[fold::FOLDS].tolist()) for fold in range(min(FOLDS, len(columns)))]
+
+
+def _rest_part(table: Table, grid: Grid, values: Sequence[Fraction], columns: list[int]) -> _Part:
+    own = table.only(tasks=[table.tasks[column] for column in columns])
+    others = table.only(tasks=[task for column, task in enumerate(table.tasks) if column not in columns])
+    best = rest_of(others, grid)
+    measured = [outcome(own, Plan("rest", best.at(value))) for value in values]
+    return _Part(
+        columns, np.array([result.usd_per_task for result in measured]), np.array([result.right_per_task for result in measured])
+    )
