@@ -38,6 +38,7 @@ from tests.server.engine.deployed import TIER, engine_of, path_with_one_h100, se
 from tests.server.real_server import StartServer
 from tests.server.tier_client import Answer, arrays_of, inputs, refusal
 
+UNTOLD = ("cum_log_probs", "min_log_prob", "log_prob_tokens")  # an ensemble does not tell them
 pytestmark = [pytest.mark.triton, pytest.mark.models]
 
 COUNTING = "1\n2\n3\n4\n"
@@ -100,6 +101,7 @@ def test_the_tier_meets_the_contract_of_the_cpu_tiers(client: InferenceServerCli
         "prompt_tokens": [8],
         "finish_reason": [b"stop", b"stop"],
         "stop_word": [b"6\n7", b"6\n7"],
+        **{name: [0, 0] for name in UNTOLD},
     }
 
 
@@ -135,6 +137,7 @@ def test_tokens_are_counted_as_generated(client: InferenceServerClient) -> None:
         "prompt_tokens": [8],
         "finish_reason": [b"length"],
         "stop_word": [b""],
+        **{name: [0] for name in UNTOLD},
     }
 
 

@@ -44,6 +44,10 @@ def test_there_is_one_row_per_sequence(client: InferenceServerClient) -> None:
     answer = generate(
         client, text_input=COUNTING, max_tokens=7, num_return_sequences=2, stop_words=["never", "6\n7"], temperature=0.0
     )
+    (total, again), (lowest, _), tokens = (answer.pop(name) for name in ("cum_log_probs", "min_log_prob", "log_prob_tokens"))
+    assert tokens == [5, 5]
+    assert total == again
+    assert 5 * lowest <= total <= lowest < 0
     assert answer == {
         "text_output": [b"5\n", b"5\n"],
         "completion_tokens": [5, 5],
