@@ -176,10 +176,11 @@ class SandboxPool:
         }
         seconds = _GRACE_S + len(sources) * 2 * limits.cpu_s * WALL_STRETCH
         try:
+            started = time.monotonic()
             reports = await self._run_on_idle(job, seconds)
         except (ZygoteDied, ZygoteRefused):
-            try:
-                reports = await self._run_on_idle(job, seconds)
+            try:  # what killed one zygote may have killed others, which is not noticed at once: only a newer one tells
+                reports = await self._run_on_idle(job, seconds, newer_than=started)
             except ZygoteDied as error:
                 raise SandboxUnavailable("a sandbox process died twice on the same candidates") from error
             except ZygoteRefused as error:
@@ -189,12 +190,12 @@ class SandboxPool:
         self.stats.cpu_s += sum(result.cpu_s for result in judged)
         return judged
 
-    async def _run_on_idle(self, job: dict[str, Any], seconds: float) -> list[Report]:
+    async def _run_on_idle(self, job: dict[str, Any], seconds: float, newer_than: float = 0.0) -> list[Report]:
         asked = time.monotonic()
         worker = await self._idle.get()
         self.stats.queue_s += (time.monotonic() - asked) * len(job["sources"])
         try:
-            worker = await self._living(worker)
+            worker = await self._living(worker, newer_than)
             try:
                 return await worker.run(job, seconds)
             except ZygoteGone:  # while it was idle
@@ -203,10 +204,11 @@ class SandboxPool:
         finally:
             self._idle.put_nowait(worker)
 
-    async def _living(self, worker: Worker) -> Worker:
-        """The worker, or a new one if its zygote died. Raises ZygoteDied, ZygoteRefused, SandboxUnavailable."""
-        if worker.alive:
+    async def _living(self, worker: Worker, newer_than: float = 0.0) -> Worker:
+        """The worker, or a new one if its zygote died or is older. Raises ZygoteDied, ZygoteRefused, SandboxUnavailable."""
+        if worker.alive and worker.started > newer_than:
             return worker
+        worker.kill()
         self._check_started()
         self._workers.discard(worker)
         replacement = await Worker.start(self.level, self.limits, self._packages)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from collections import deque
 from dataclasses import asdict
 from pathlib import Path
@@ -61,6 +62,7 @@ class Worker:
         self._buffer = bytearray()
         self._loop = asyncio.get_running_loop()
         self.alive = True
+        self.started = time.monotonic()
         os.set_blocking(self._stdin.fileno(), False)
         os.set_blocking(self._stdout.fileno(), False)
         self._loop.add_reader(self._stdout.fileno(), self._read)
