@@ -39,9 +39,9 @@ ALL = 1.0
 """The threshold of given tests: all must pass."""
 
 
-def score_given(passed: int, tests: int, cut: bool) -> Score:
-    """The score of a single candidate by tests that came with the request: the share that it passes."""
-    return Score(best=0, agreement=passed, pairs=tests, cut=cut)
+def better_given(before: Score, score: Score) -> Score:
+    """The better of two scores by the same given tests: more of them pass; of equal ones, the answer is whole; else the first."""
+    return score if (score.agreement, not score.cut) > (before.agreement, not before.cut) else before
 
 
 def accepts(agreement: Any, pairs: Any, threshold: float, cut: Any = False) -> Any:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.evidence import evidence_in
 from codecascade.prices import Prices, usd
-from codecascade.scoring import ALL, accepts, decide, score_candidates, score_given, untested
+from codecascade.scoring import ALL, accepts, better_given, decide, score_candidates, untested
 from codecascade.trace import StepTrace
-from codecascade.types import Candidate, Decision, GivenStep, PlanStep, Sandbox, Score, Task, Tiers, TierSamples, VerdictMatrix
+from codecascade.types import Candidate, Decision, GivenStep, PlanStep, Sandbox, Score, Task, Tiers, TierSamples
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +134,9 @@ class _Drawn:
             self.problem = f"the sandbox gave no verdict: {error}"
             matrix = None
         self.sandbox_s.append(float(matrix.cpu_s.sum()) if matrix else 0.0)
-        self._keep_better(score_given(_passed(matrix), self.score.pairs, samples.candidates[0].cut))
-
-    def _keep_better(self, score: Score) -> None:
-        if (score.agreement, not score.cut) > (self.score.agreement, not self.score.cut):
-            self.score = Score(len(self.samples) - 1, score.agreement, score.pairs, score.cut)
+        passed = int(matrix.passed.sum()) if matrix else 0
+        score = Score(len(self.samples) - 1, agreement=passed, pairs=self.score.pairs, cut=samples.candidates[0].cut)
+        self.score = better_given(self.score, score)
 
     @property
     def best(self) -> Candidate:
@@ -147,10 +145,6 @@ class _Drawn:
     @property
     def accepted(self) -> bool:
         return bool(accepts(self.score.agreement, self.score.pairs, ALL, self.score.cut))
-
-
-def _passed(matrix: VerdictMatrix | None) -> int:
-    return int(matrix.passed.sum()) if matrix else 0
 
 
 async def _judge(task: Task, samples: TierSamples, sandbox: Sandbox) -> tuple[Score, float, str | None]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import dedent, indent
 
+from codecascade.texts.names import unresolved_names
 from codecascade.texts.repairs import CHARACTERS, repaired
-from codecascade.texts.syntax import DEFINITIONS, IMPORTS, parses, reads, source_of, tree, unresolved_names
+from codecascade.texts.syntax import DEFINITIONS, IMPORTS, parses, reads, source_of, tree
 
 _BINDINGS = (*DEFINITIONS, *IMPORTS, ast.Assign, ast.AnnAssign)
 

@@ -17,6 +17,7 @@ from codecascade.texts.answers import code_in
 from codecascade.texts.blocks import mentions
 from codecascade.texts.bodies import opened, with_body
 from codecascade.texts.methods import with_method_as_function
+from codecascade.texts.names import unresolved_names
 from codecascade.texts.prompts import Prompt
 from codecascade.texts.repairs import is_prose, repaired
 from codecascade.texts.syntax import (
@@ -33,7 +34,6 @@ from codecascade.texts.syntax import (
     problem,
     syntax_fault,
     tree,
-    unresolved_names,
 )
 from codecascade.texts.usage import without_usage
 from codecascade.types import Candidate, Task

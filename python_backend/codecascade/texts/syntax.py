@@ -6,13 +6,11 @@ Everything here takes hostile text. Work is bounded, and whatever makes Python's
 from __future__ import annotations
 
 import ast
-import builtins
 import codeop
 import re
-import symtable
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,27 +22,15 @@ MAX_COMPLETION_CHARS = 16_000
 _ATTEMPTS = 16
 _CHARS_OF_A_LINE = 400
 _CHARS_PARSED = 100_000
-_FILENAME = "<generated>"
+FILENAME = "<generated>"
 _RETURN_AT_MARGIN = re.compile(r"^(?:return|yield)\b", re.MULTILINE)
-_REFUSED = (ValueError, RecursionError, MemoryError, OverflowError)
+REFUSED = (ValueError, RecursionError, MemoryError, OverflowError)
 _ALLOW_INCOMPLETE_INPUT = getattr(codeop, "PyCF_ALLOW_INCOMPLETE_INPUT", 0)  # Python 3.10 has no such flag
 _ENDS_EARLY = re.compile(
     "was never closed|expected an indented block|unterminated triple-quoted|unexpected EOF|expected 'except'"
 )
 _F_STRING = re.compile(r"(?:\b[fF][rR]?|\b[rR][fF])(\"\"\"|'''|\"|')")
 # Names with which a program can bind or look up others in ways that its text does not show.
-_HIDDEN_BINDINGS = frozenset(("globals", "locals", "vars", "exec", "eval", "__builtins__", "__import__", "NameError"))
-_ALWAYS_BOUND = frozenset(dir(builtins)) | {
-    "__file__",
-    "__annotations__",
-    "__builtins__",
-    "__class__",
-    "__classcell__",
-    "__module__",
-    "__qualname__",
-    "__path__",
-    "WindowsError",
-}
 
 
 def clean(text: str) -> str:
@@ -117,7 +103,7 @@ def syntax_fault(source: str) -> SyntaxFault | None:
     try:
         _parse(source)
         if _RETURN_AT_MARGIN.search(source):
-            compile(source, _FILENAME, "exec", dont_inherit=True)
+            compile(source, FILENAME, "exec", dont_inherit=True)
     except SyntaxError as error:
         line = min(max(error.lineno or 1, 1), source.count("\n") + 1)
         margin = _RETURN_AT_MARGIN.search(source)
@@ -126,7 +112,7 @@ def syntax_fault(source: str) -> SyntaxFault | None:
             return SyntaxFault(top, "a return or yield outside of functions")
         newer = _newer_syntax(source, line)
         return SyntaxFault(line, newer or str(error.msg), newer is not None)
-    except _REFUSED:
+    except REFUSED:
         return SyntaxFault(1, "Python's parser cannot take it")
     return None
 
@@ -160,14 +146,14 @@ def tree(source: str) -> ast.Module | None:
     """The syntax tree; None if the source does not parse."""
     try:
         return _parse(source)
-    except (SyntaxError, *_REFUSED):
+    except (SyntaxError, *REFUSED):
         return None
 
 
 def _parse(source: str) -> ast.Module:
     with warnings.catch_warnings():  # about invalid escapes and the like
         warnings.simplefilter("ignore")
-        return ast.parse(source, _FILENAME)
+        return ast.parse(source, FILENAME)
 
 
 def parsing_start(source: str) -> str:
@@ -202,54 +188,6 @@ def source_of(node: ast.stmt, lines: list[str]) -> str:
     """The lines of a statement. lines: of the whole program."""
     numbers = lines_of(node)
     return "\n".join(lines[numbers.start - 1 : numbers.stop - 1])
-
-
-def unresolved_names(source: str) -> tuple[str, ...]:
-    """The names that a program reads and neither it, its imports nor the builtins bind, sorted.
-
-    None where the program binds names in ways that its text does not show: a star import, `globals()`, `exec`, `del`.
-    """
-    table = _symbols(source)
-    if table is None or re.search(r"\bimport\s*\*|^[ \t]*del\b", source, re.MULTILINE):
-        return ()
-    read: set[str] = set()
-    bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    for scope in _scopes(table):
-        for symbol in scope.get_symbols():
-            if symbol.is_global() or scope is table:
-                if symbol.is_referenced():
-                    read.add(symbol.get_name())
-                if symbol.is_declared_global() and (symbol.is_assigned() or symbol.is_imported()):
-                    bound.add(symbol.get_name())
-    if read & _HIDDEN_BINDINGS:
-        return ()
-    return tuple(sorted(name for name in read - bound - _ALWAYS_BOUND if name.isidentifier()))
-
-
-def global_reads(source: str) -> set[str]:
-    """The names that a piece of a program reads from its module, or binds there itself."""
-    table = _symbols(source)
-    if table is None:
-        return set()
-    scopes = _scopes(table)
-    return {symbol.get_name() for scope in scopes for symbol in scope.get_symbols() if symbol.is_global() or scope is table}
-
-
-def _symbols(source: str) -> symtable.SymbolTable | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return symtable.symtable(source, _FILENAME, "exec")
-    except (SyntaxError, *_REFUSED):
-        return None
-
-
-def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
-    waiting = [table]
-    while waiting:
-        scope = waiting.pop()
-        yield scope
-        waiting += scope.get_children()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +247,10 @@ def _stops_within_a_statement(code: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(code, _FILENAME, "exec", ast.PyCF_ONLY_AST | _ALLOW_INCOMPLETE_INPUT, dont_inherit=True)
+            compile(code, FILENAME, "exec", ast.PyCF_ONLY_AST | _ALLOW_INCOMPLETE_INPUT, dont_inherit=True)
     except SyntaxError as incomplete:
         return incomplete.msg == "incomplete input"
-    except _REFUSED:
+    except REFUSED:
         return False
     return False
 

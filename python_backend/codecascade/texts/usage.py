@@ -7,16 +7,8 @@ import re
 from collections.abc import Iterator
 
 from codecascade.texts.blocks import changed_names
-from codecascade.texts.syntax import (
-    DEFINITIONS,
-    IMPORTS,
-    global_reads,
-    lines_of,
-    parses,
-    source_of,
-    tree,
-    unresolved_names,
-)
+from codecascade.texts.names import global_reads, unresolved_names
+from codecascade.texts.syntax import DEFINITIONS, IMPORTS, lines_of, parses, source_of, tree
 
 _LOOSE_STATEMENT = re.compile(r"^(?!def |async |class |import |from |@|[)\]}#])\S", re.MULTILINE)
 _INPUT = {"input", "raw_input", "__name__"}

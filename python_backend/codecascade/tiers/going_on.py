@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from codecascade.errors import InvalidRequest, TierUnavailable
+from codecascade.texts.names import unresolved_names
 from codecascade.texts.prompts import NEW_CODE, STOP_BELOW_NEW_CODE
-from codecascade.texts.syntax import unresolved_names
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.types import Sample
 

@@ -6,7 +6,8 @@ import ast
 import sys
 
 import pytest
-from codecascade.texts.syntax import MAX_PROMPT_CHARS, error_line, outline, parsing_start, problem, unresolved_names
+from codecascade.texts.names import unresolved_names
+from codecascade.texts.syntax import MAX_PROMPT_CHARS, error_line, outline, parsing_start, problem
 from hypothesis import given
 from hypothesis import strategies as st
 
