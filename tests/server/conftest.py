@@ -1,4 +1,4 @@
-"""Real Triton servers for the tests, on free ports. They live as long as the test session."""
+"""Real Triton servers for the tests, on free ports."""
 
 from __future__ import annotations
 
@@ -34,17 +34,16 @@ def triton_install() -> TritonInstall:
     return unpacked_server()
 
 
-@pytest.fixture(scope="session")
-def start_server(triton_install: TritonInstall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Starts a server that is stopped at the end of the session. Call it from a session or module fixture."""
-    logs = tmp_path_factory.mktemp("triton-logs")
+@contextlib.contextmanager
+def starting(install: TritonInstall, logs: Path) -> Iterator[StartServer]:
+    """Starts servers that are stopped at the end. A server has a thousand threads, so few should run at a time."""
     numbers = itertools.count(1)
     with contextlib.ExitStack() as servers:
         started: list[RunningServer] = []
 
         def start(repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
             log = logs / f"triton-{next(numbers)}.log"
-            started.append(servers.enter_context(running(triton_install, repositories, log=log, deployment=deployment)))
+            started.append(servers.enter_context(running(install, repositories, log=log, deployment=deployment)))
             return started[-1]
 
         yield start
@@ -52,27 +51,41 @@ def start_server(triton_install: TritonInstall, tmp_path_factory: pytest.TempPat
             server.process.terminate()
 
 
+@pytest.fixture(scope="module")
+def start_server(triton_install: TritonInstall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts a server that is stopped at the end of the module."""
+    with starting(triton_install, tmp_path_factory.mktemp("triton-logs")) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def qwen_server(start_server: StartServer) -> RunningServer:
+def start_shared_server(triton_install: TritonInstall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts a server that is stopped at the end of the session. Call it from a session fixture."""
+    with starting(triton_install, tmp_path_factory.mktemp("triton-logs")) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def qwen_server(start_shared_server: StartServer) -> RunningServer:
     """The deployment that `make run` starts: real weights, the real sandbox, the shipped plans."""
     stack = prepare("qwen2.5-coder", Progress())
-    return start_server(stack.repositories, stack.rendered.deployment)
+    return start_shared_server(stack.repositories, stack.rendered.deployment)
 
 
 @pytest.fixture(scope="session")
-def scripted_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+def scripted_server(start_shared_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     """The cascade over one scripted tier, `small`, with a plan that tests it; its sandbox passes everything."""
     plans = {"one": [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 1.0}]}
     repository = render(tmp_path_factory.mktemp("scripted"), [ScriptedTier("small")], plans, default="one")
-    return start_server(repository.repositories, repository.deployment)
+    return start_shared_server(repository.repositories, repository.deployment)
 
 
 @pytest.fixture(scope="session")
-def llm_api_server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+def llm_api_server(start_shared_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     """A tier of the LLM API, with a fake of TensorRT-LLM's package."""
     need_conversion()
     here = tmp_path_factory.mktemp("llm_api")
-    return start_server([llm_api.repository(counting_checkpoint(here / "checkpoint"), here)])
+    return start_shared_server([llm_api.repository(counting_checkpoint(here / "checkpoint"), here)])
 
 
 @pytest.fixture(scope="session")
@@ -84,10 +97,12 @@ def engine_checkpoint() -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine_server(start_server: StartServer, engine_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+def engine_server(
+    start_shared_server: StartServer, engine_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> RunningServer:
     """An engine tier with all of its models, with a stand-in in the place of TensorRT-LLM's own."""
     here = tmp_path_factory.mktemp("engine")
     rendered = render_with_stand_in(engine_checkpoint, here)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", path_with_one_h100(here))
-        return start_server(repositories(rendered), rendered.deployment)
+        return start_shared_server(repositories(rendered), rendered.deployment)

@@ -14,7 +14,7 @@ from codecascade_build.server.release import pinned
 
 
 class StartServer(Protocol):
-    """Starts a real Triton that lives as long as the test session."""
+    """Starts a real Triton, which the fixture stops."""
 
     def __call__(self, repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
         """repositories: folders of models. deployment: the value of CODECASCADE_DEPLOYMENT. Ready when this returns."""

@@ -17,12 +17,9 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from codecascade.errors import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.triton.calls.names import CALL, GIVE_UP
 from codecascade.triton.tier_contract import REFUSAL
 
-# Request parameters. Triton does not cancel nested calls, so a calling model names each call. To cancel, it sends a second call
-# that gives up the name. Names must be unguessable: whoever knows one can cancel the call.
-CALL = "call"
-GIVE_UP = "give_up"
 _CANCEL_POLL_S = 0.1  # asking Triton about one request takes 0.03 ms
 # Names of pb_utils.TritonError codes: the stub adds TritonError to the module only after it has imported the model.
 _CODES = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +16,7 @@ from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation, read_generation, request_arrays
 from codecascade.triton import sandbox_contract
+from codecascade.triton.calls.names import CALL, GIVE_UP
 from codecascade.triton.calls.tls import Tls
 from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
@@ -25,6 +28,9 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
 ]
 
+_GIVE_UP_AGAIN_S = 0.2  # seconds between two requests to end a call: with several servers, one request reaches one of them
+_GIVE_UP_S = 5.0  # seconds after which a call that does not end is cancelled by gRPC
+
 
 class RemoteFailed(Exception):
     """A call without an answer. invalid: the request was to blame."""
@@ -35,28 +41,61 @@ class RemoteFailed(Exception):
 
 
 class RemoteModel:
-    """A model at url (host:port). Must be made and used in one event loop. Cancelling the caller cancels the call."""
+    """A model at url (host:port). Must be made and used in one event loop. Cancelling the caller ends the call.
+
+    It ends as a nested call does: a second request gives up its name. Cancellation by gRPC comes last, because it can crash a
+    Triton before 2.59 (triton-inference-server/server, pull requests 7840, 8078 and 8220).
+    """
 
     def __init__(self, url: str, model: str, tls: Tls | None, timeout_s: float) -> None:
         self._url, self._model, self._tls, self._timeout_s = url, model, tls, timeout_s
         self._client: Any = None
+        self._secret = secrets.token_hex(16)
+        self._numbers = itertools.count()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """arrays: input tensors, by name. Returns the output tensors, by name. Raises RemoteFailed."""
         from tritonclient.utils import InferenceServerException  # here, because offline tools do not need it
 
+        name = f"{self._secret}-{next(self._numbers)}"
+        call = asyncio.ensure_future(self._infer(arrays, {CALL: name}))
         try:
-            result = await asyncio.wait_for(self._connected().infer(self._model, infer_inputs(arrays)), self._timeout_s)
+            result = await asyncio.wait_for(asyncio.shield(call), self._timeout_s)
         except InferenceServerException as error:
             raise RemoteFailed(error.message(), invalid=error.status() == "StatusCode.INVALID_ARGUMENT") from error
         except asyncio.TimeoutError:
             raise RemoteFailed(f"no answer within {self._timeout_s:g} s") from None
+        finally:
+            if not call.done():
+                ending = asyncio.ensure_future(self._end(call, name, arrays))
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
     async def close(self) -> None:
+        for ending in self._ending:
+            ending.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         if self._client is not None:
             await self._client.close()
             self._client = None
+
+    async def _end(self, call: asyncio.Task[Any], name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Give up a call until it has ended, and cancel it if it does not end."""
+        requests: list[asyncio.Task[Any]] = []
+        try:
+            while not call.done() and len(requests) * _GIVE_UP_AGAIN_S < _GIVE_UP_S:
+                requests.append(asyncio.ensure_future(self._infer(arrays, {GIVE_UP: name})))
+                await asyncio.wait({call}, timeout=_GIVE_UP_AGAIN_S)
+            await asyncio.wait(requests, timeout=_GIVE_UP_AGAIN_S)
+        finally:
+            for left in (call, *requests):
+                left.cancel()  # changes nothing where it has ended
+            await asyncio.gather(call, *requests, return_exceptions=True)
+
+    async def _infer(self, arrays: Mapping[str, NDArray[Any]], parameters: dict[str, str]) -> Any:
+        return await self._connected().infer(self._model, infer_inputs(arrays), parameters=parameters)
 
     def _connected(self) -> Any:
         if self._client is None:
