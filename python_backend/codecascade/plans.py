@@ -52,7 +52,10 @@ def load_plans(path: Path) -> PlanFile:
 def step_entry(step: PlanStep, *, last: bool) -> dict[str, Any]:
     """A step as a plan file has it. The last step has no threshold: it always accepts."""
     lines = {"lines_per_sample": step.lines_per_sample} if step.k else {}
-    return {"tier": step.tier, "k": step.k, **lines, **({} if last else {"threshold": step.threshold})}
+    threshold = {"threshold": step.threshold} if step.k else {}
+    by_log_prob = {"accept_log_prob": step.accept_log_prob, "leave_log_prob": step.leave_log_prob}
+    limits = {**threshold, **{name: value for name, value in by_log_prob.items() if value is not None}}
+    return {"tier": step.tier, "k": step.k, **lines, **({} if last else limits)}
 
 
 class PlanStore:

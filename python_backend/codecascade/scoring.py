@@ -56,6 +56,17 @@ def accepts(agreement: Any, pairs: Any, threshold: float, cut: Any = False) -> A
     return (pairs > 0) & np.logical_not(cut) & (agreement * share.denominator >= share.numerator * pairs)
 
 
+def by_log_prob(log_prob: Any, whole: Any, step: PlanStep) -> tuple[Any, Any]:
+    """Whether a step accepts an answer by its log-probability, and whether it leaves its tier; neither: tests must decide.
+
+    An answer that is not whole is left: no test would make it right. Where the log-probability is not known (NaN), nothing is
+    accepted. log_prob: float, whole: bool, or arrays of one shape. Returns two bool, or arrays.
+    """
+    accepted = np.False_ if step.accept_log_prob is None else whole & (log_prob >= step.accept_log_prob)
+    low = np.False_ if step.leave_log_prob is None else log_prob < step.leave_log_prob
+    return accepted, np.logical_not(accepted) & (low | np.logical_not(whole) | (step.k == 0))
+
+
 def decide(score: Score, step: PlanStep) -> Decision:
     """Accept a convincing score, escalate any other."""
     return Decision.ACCEPT if accepts(score.agreement, score.pairs, step.threshold, score.cut) else Decision.ESCALATE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.evidence import evidence_in
 from codecascade.prices import Prices, usd
-from codecascade.scoring import ALL, accepts, better_given, decide, score_candidates, untested
+from codecascade.scoring import ALL, accepts, better_given, by_log_prob, decide, score_candidates, untested
 from codecascade.trace import StepTrace
 from codecascade.types import Candidate, Decision, GivenStep, PlanStep, Sandbox, Score, Task, Tiers, TierSamples
 
@@ -36,26 +36,30 @@ class Best:
 async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tuple[Best, StepTrace]:
     """Ask for k solutions and k test samples, and run them against each other. The last step accepts whatever comes of it.
 
+    A step that looks first asks for one answer, and for tests only where its log-probability does not decide.
     Raises TierUnavailable, InvalidRequest.
     """
     started = means.clock()
-    samples = await means.tiers.sample(task, step)
+    samples, sure = await _ask(task, step, last, means.tiers)
     generated = means.clock()
     score, sandbox_s, problem = await _judge(task, samples, means.sandbox)
     judged = means.clock()
     best = samples.candidates[score.best]
-    decision = Decision.ACCEPT if last else decide(score, step)
+    decision = Decision.ACCEPT if last else sure or decide(score, step)
     trace = StepTrace(
         tier=step.tier,
         k=step.k,
         threshold=step.threshold,
         decision=decision.value,
-        reason=problem or samples.problem or _reason(samples, score, step, decision, last),
+        reason=_log_prob_reason(best, step, sure)
+        if sure
+        else problem or samples.problem or _reason(samples, score, step, decision, last),
         finish_reason=finish_reason(best),
         problem=best.problem,
         solutions=len(samples.candidates),
         n_test_lines=score.pairs // len(samples.candidates),
         score=score.value,
+        log_prob=best.log_probs.total if best.log_probs else None,
         prompt_tokens=samples.prompt_tokens,
         completion_tokens=samples.completion_tokens,
         cost_usd=usd(means.prices.step(step.tier, samples.prompt_tokens, samples.completion_tokens, sandbox_s)),
@@ -65,6 +69,17 @@ async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tupl
         wall_ms=(judged - started) * 1e3,
     )
     return Best(best, step.tier, score.value), trace
+
+
+async def _ask(task: Task, step: PlanStep, last: bool, tiers: Tiers) -> tuple[TierSamples, Decision | None]:
+    """What the tier answers, and the decision if the answer's log-probability makes it."""
+    if last or not step.looks_first:
+        return await tiers.sample(task, step), None
+    samples = await tiers.draw(task, step.tier, 0)
+    accepted, left = by_log_prob(samples.candidates[0].log_prob, samples.candidates[0].whole, step)
+    if accepted or left:
+        return samples, Decision.ACCEPT if accepted else Decision.ESCALATE
+    return await tiers.add_tests(task, step, samples), None
 
 
 async def run_given_step(task: Task, step: GivenStep, last: bool, means: Means) -> tuple[Best, StepTrace]:
@@ -99,6 +114,7 @@ async def run_given_step(task: Task, step: GivenStep, last: bool, means: Means) 
         solutions=len(drawn.samples),
         n_given_tests=score.pairs,
         score=score.value,
+        log_prob=best.log_probs.total if best.log_probs else None,
         prompt_tokens=sum(samples.prompt_tokens for samples in drawn.samples),
         completion_tokens=sum(samples.completion_tokens for samples in drawn.samples),
         cost_usd=usd(sum(_cost(means.prices, step.tier, *paid) for paid in zip(drawn.samples, drawn.sandbox_s, strict=True))),
@@ -168,6 +184,19 @@ def finish_reason(candidate: Candidate) -> str:
 def cut_in_words(answer: Candidate) -> str:
     after = f" after {answer.tokens} tokens" if answer.tokens else ""
     return f"the answer was cut{after}, by max_tokens or the end of the context"
+
+
+def _log_prob_reason(answer: Candidate, step: PlanStep, decision: Decision) -> str:
+    if answer.problem:
+        return f"the answer cannot run: {answer.problem}"
+    if answer.cut:
+        return cut_in_words(answer)
+    if answer.log_probs is None:
+        return "the tier tells no log-probability"
+    if decision is Decision.ACCEPT:
+        return f"log-probability {answer.log_prob:.2f} ≥ {step.accept_log_prob}"
+    limit = step.accept_log_prob if step.leave_log_prob is None else step.leave_log_prob
+    return f"log-probability {answer.log_prob:.2f} < {limit}"
 
 
 def _reason(samples: TierSamples, score: Score, step: PlanStep, decision: Decision, last: bool) -> str:

@@ -29,6 +29,8 @@ class StepTrace:
     n_test_lines: int = 0
     """Of the tier's own tests."""
     score: float = 0.0
+    log_prob: float | None = None
+    """Natural logarithm of the probability of its best answer; None where the tier does not tell."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -69,6 +70,11 @@ def _check_tier(tier: object) -> None:
         raise ValueError(f"tier of a step is {tier!r}, must be a model's name")
 
 
+def _check_log_prob(name: str, value: float | None) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and -1e6 <= value <= 0):
+        raise ValueError(f"{name} is {value!r}, must be -1000000 to 0")
+
+
 @dataclass(frozen=True, slots=True)
 class PlanStep:
     """One step of a plan: what a tier is asked for, and when its answer is accepted."""
@@ -80,6 +86,10 @@ class PlanStep:
     """Asserts to keep of each test sample."""
     threshold: float = 0.0
     """The normalised score, 0…1, from which the best solution is accepted."""
+    accept_log_prob: float | None = None
+    """The log-probability, 0 or less, from which a greedy answer is accepted and no tests are asked for. None: at none."""
+    leave_log_prob: float | None = None
+    """The log-probability below which the tier is left at once and no tests are asked for. None: at none."""
 
     def __post_init__(self) -> None:
         _check_tier(self.tier)
@@ -91,11 +101,25 @@ class PlanStep:
         ):
             if not isinstance(value, kind) or not low <= value <= high:
                 raise ValueError(f"{name} of tier {self.tier!r} is {value!r}, must be {low} to {high}")
+        for name, limit in (("accept_log_prob", self.accept_log_prob), ("leave_log_prob", self.leave_log_prob)):
+            _check_log_prob(f"{name} of tier {self.tier!r}", limit)
+            if limit is not None and not self.greedy:
+                raise ValueError(f"{name} of tier {self.tier!r} needs a greedy answer, k is {self.k}, must be 0 or 1")
+        if self.leave_log_prob is not None and self.k == 0:
+            raise ValueError(f"leave_log_prob of tier {self.tier!r} saves tests, k is 0, must be 1")
+        leave, accept = self.leave_log_prob, self.accept_log_prob
+        if leave is not None and accept is not None and leave > accept:
+            raise ValueError(f"leave_log_prob of tier {self.tier!r} is {leave}, must be accept_log_prob, {accept}, or less")
 
     @property
     def greedy(self) -> bool:
         """Whether solutions are decoded greedily: for k = 0 and 1. More are sampled (paper, section on the grid)."""
         return self.k <= 1
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether an answer's log-probability may decide, before tests are asked for."""
+        return self.accept_log_prob is not None or self.leave_log_prob is not None
 
 
 MAX_DRAWS = 101
@@ -131,8 +155,10 @@ class Plan:
         for tiers in ([step.tier for step in self.steps], [step.tier for step in self.given_steps]):
             if len(set(tiers)) < len(tiers):
                 raise ValueError(f"plan {self.name!r} names a tier twice: {', '.join(tiers)}")
-        if any(step.k == 0 for step in self.steps[:-1]):
-            raise ValueError(f"plan {self.name!r} has a step with k = 0 before its last one: it could never be left")
+        if any(step.k == 0 and step.accept_log_prob is None for step in self.steps[:-1]):
+            raise ValueError(
+                f"plan {self.name!r} has a step with k = 0 and no accept_log_prob before its last one: it could never be left"
+            )
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -195,6 +221,18 @@ class Candidate:
     """Whether the token limit ended the answer before the code was whole."""
     tokens: int = 0
     """What the answer has."""
+    log_probs: LogProbs | None = None
+    """Of the answer's tokens; None where the runtime does not tell."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a program, and was not cut."""
+        return self.problem is None and not self.cut
+
+    @property
+    def log_prob(self) -> float:
+        """Natural logarithm of the answer's probability; NaN where the runtime does not tell."""
+        return self.log_probs.total if self.log_probs else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +293,10 @@ class Tiers(Protocol):
     """Answers a step of a plan for a task. Raises TierUnavailable."""
 
     async def sample(self, task: Task, step: PlanStep) -> TierSamples: ...
+
+    async def add_tests(self, task: Task, step: PlanStep, samples: TierSamples) -> TierSamples:
+        """The drawn samples with the tests that the tier writes now, as `sample` would have given both."""
+        ...
 
     async def draw(self, task: Task, tier: str, number: int) -> TierSamples:
         """One solution, no tests. number: 0 for the greedy one, n for the n-th sampled one."""

@@ -49,6 +49,16 @@ class ScriptedTiers:
             raise TierUnavailable(f"tier {tier}: no more")
         return replace(answer, candidates=answer.candidates[number : number + 1], test_lines=())
 
+    async def add_tests(self, task: Task, step: PlanStep, samples: TierSamples) -> TierSamples:
+        """Its answer's test lines, at its answer's tokens once more."""
+        answer = await self.sample(task, step)
+        return replace(
+            samples,
+            test_lines=answer.test_lines,
+            prompt_tokens=samples.prompt_tokens + answer.prompt_tokens,
+            completion_tokens=samples.completion_tokens + answer.completion_tokens,
+        )
+
 
 @dataclass
 class ScriptedSandbox:

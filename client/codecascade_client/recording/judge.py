@@ -65,8 +65,9 @@ class Sources:
 
     @property
     def programs_sha256(self) -> str:
-        """A hash of the programs, and of which of them the token limit ended."""
-        marks = (f"program {index} is cut" for index, program in enumerate(self.programs) if program.cut)
+        """A hash of the programs, and of which of them are none or were ended by the token limit."""
+        marks = [f"program {index} is cut" for index, program in enumerate(self.programs) if program.cut]
+        marks += [f"program {index} is broken" for index, program in enumerate(self.programs) if program.problem]
         return sources_sha256([*(program.source for program in self.programs), *marks])
 
     @property
@@ -212,7 +213,8 @@ async def _truth(unit: Unit, sources: Sources, dataset: Dataset, pool: SandboxPo
     verdict_of: dict[str, Verdict] = dict(zip(programs, ran, strict=True))
     verdicts = [verdict_of[benchmark.check_program(program.source)] for program in sources.programs]
     cut = tuple(program.cut for program in sources.programs)
-    return Truth(np.array(verdicts, np.int8), sources.programs_sha256, cut)
+    broken = tuple(program.problem is not None for program in sources.programs)
+    return Truth(np.array(verdicts, np.int8), sources.programs_sha256, cut, broken)
 
 
 def _batches(items: Iterable[T]) -> Iterator[Sequence[T]]:

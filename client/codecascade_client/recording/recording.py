@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 from codecascade.prices import Prices, prices_of
-from codecascade.types import LogProbs, PlanStep, Verdict, VerdictMatrix
+from codecascade.types import Candidate, LogProbs, PlanStep, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
 from codecascade_client.errors import NotJudged, RecordingError
 
 PUBLISHED_LINES = "paper"  # the setting `lines` of the paper's published samples
+BROKEN = "the text holds no program"  # of a recorded candidate
 GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
 
 
@@ -98,25 +99,22 @@ class JudgedGiven:
 class DrawRecord:
     """One answer of a plan that draws them one by one."""
 
-    text: str
+    candidate: Candidate  # its source is the recorded text
     verdicts: VerdictMatrix  # (1, lines) against the tests that come with the task
     correct: bool  # by the benchmark's own tests
     prompt_tokens: int
     completion_tokens: int
-    cut: bool  # whether the token limit ended the answer
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """What one step of a plan gave."""
 
-    texts: tuple[str, ...]  # (candidates,)
+    candidates: tuple[Candidate, ...]  # their sources are the recorded texts
     matrix: VerdictMatrix
     correct: NDArray[np.bool_]  # (candidates,) by the benchmark's own tests
     prompt_tokens: int
     completion_tokens: int
-    cut: tuple[bool, ...]  # (candidates,) whether the token limit ended the answer
-    tokens: tuple[int, ...]  # (candidates,) of the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +209,8 @@ class SampleRecording:
     correct: Mapping[Unit, NDArray[np.bool_]]  # (solutions,) by the benchmark's own tests
     cut: Mapping[Unit, tuple[bool, ...]] = field(default_factory=dict)
     """(solutions,) whether the token limit ended the answer. A unit that is missing is older: its finish reasons count."""
+    broken: Mapping[Unit, tuple[bool, ...]] = field(default_factory=dict)
+    """(solutions,) whether the text holds no program. A unit that is missing is older: its texts count as programs."""
     given: Mapping[Unit, JudgedGiven] = field(default_factory=dict)
     """A unit that is missing is older: it was not judged against the tests that come with its task."""
 
@@ -238,18 +238,15 @@ class SampleRecording:
         if len(solutions) < option.k:
             raise RecordingError(f"the recording holds {len(solutions)} solutions of {unit}, not {option.k}")
         tests, matrix = self._tests(unit, draw, option)
-        cut = self._cut(unit, draw)
         tokens = [sample.completion_tokens for sample in solutions]
         tokens += [sample.tokens_at(option.lines_per_sample) or 0 for sample in tests]
         return StepRecord(
-            texts=tuple(sample.text for sample in solutions),
+            candidates=self._candidates(unit, draw)[: len(solutions)],
             matrix=matrix,
             correct=self.correct[unit][: len(solutions)],
             prompt_tokens=sum(samples[0].prompt_tokens for samples in (solutions, tests) if samples)
             + sum(sample.continued_prompt_tokens for sample in solutions),
             completion_tokens=sum(tokens),
-            cut=cut[: len(solutions)],
-            tokens=tuple(sample.completion_tokens for sample in solutions),
         )
 
     def given_tests(self, task: str) -> tuple[str, ...]:
@@ -273,16 +270,26 @@ class SampleRecording:
             raise _not_judged(unit)
         sample, matrix = draw.solutions[place], self.given[unit].matrix
         return DrawRecord(
-            text=sample.text,
+            candidate=self._candidates(unit, draw)[place],
             verdicts=VerdictMatrix(matrix.verdicts[place : place + 1], matrix.cpu_s[place : place + 1]),
             correct=bool(self.correct[unit][place]),
             prompt_tokens=sample.prompt_tokens + sample.continued_prompt_tokens,
             completion_tokens=sample.completion_tokens,
-            cut=self._cut(unit, draw)[place],
         )
 
-    def _cut(self, unit: Unit, draw: Draw) -> tuple[bool, ...]:
-        return self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
+    def _candidates(self, unit: Unit, draw: Draw) -> tuple[Candidate, ...]:
+        cut = self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
+        broken = self.broken.get(unit) or (False,) * len(draw.solutions)
+        return tuple(
+            Candidate(
+                sample.text,
+                problem=BROKEN if is_broken else None,
+                cut=is_cut,
+                tokens=sample.completion_tokens,
+                log_probs=sample.log_probs,
+            )
+            for sample, is_cut, is_broken in zip(draw.solutions, cut, broken, strict=True)
+        )
 
     def _tests(self, unit: Unit, draw: Draw, option: StepOption) -> tuple[tuple[RecordedSample, ...], VerdictMatrix]:
         if option.k == 0:
@@ -313,13 +320,11 @@ class PublishedRecording:
             raise RecordingError(f"k = {option.k}, l = {option.lines_per_sample} of {unit} is not in the recording")
         candidates = max(1, option.k)
         return StepRecord(
-            texts=tuple(f"solution {index} of {unit.tier} for {unit.task}" for index in range(candidates)),
+            candidates=tuple(Candidate(f"solution {index} of {unit.tier} for {unit.task}") for index in range(candidates)),
             matrix=matrix_with(step, candidates),
             correct=np.full(candidates, step.correct),
             prompt_tokens=0,
             completion_tokens=step.completion_tokens,
-            cut=(False,) * candidates,
-            tokens=(0,) * candidates,
         )
 
     def given_tests(self, task: str) -> tuple[str, ...]:

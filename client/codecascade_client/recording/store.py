@@ -72,6 +72,7 @@ TRUTH = pa.schema(
         ("verdicts", pa.binary()),
         ("sources_sha256", pa.string()),
         pa.field("cut", pa.binary(), metadata=parts.LATER),
+        pa.field("broken", pa.binary(), metadata=parts.LATER),
     ]
 )
 GIVEN = pa.schema(
@@ -100,6 +101,7 @@ class Truth:
     verdicts: NDArray[np.int8]  # (solutions,) of Verdict
     sources_sha256: str
     cut: tuple[bool, ...] | None  # (solutions,) whether the token limit ended it; None: not known, in older recordings
+    broken: tuple[bool, ...] | None = None  # (solutions,) whether the text holds no program; None: not known, in older recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,10 @@ class RecordingFolder:
     def truth(self) -> dict[Unit, Truth]:
         rows = parts.read_rows(self.path, "truth", TRUTH, self.owner)
         return {
-            _unit(row): Truth(np.frombuffer(row["verdicts"], np.int8), row["sources_sha256"], _cut(row["cut"])) for row in rows
+            _unit(row): Truth(
+                np.frombuffer(row["verdicts"], np.int8), row["sources_sha256"], _flags(row["cut"]), _flags(row["broken"])
+            )
+            for row in rows
         }
 
     def given(self) -> dict[Unit, JudgedGiven]:
@@ -182,6 +187,7 @@ class RecordingFolder:
                 "verdicts": solutions.verdicts.tobytes(),
                 "sources_sha256": solutions.sources_sha256,
                 "cut": None if solutions.cut is None else bytes(solutions.cut),
+                "broken": None if solutions.broken is None else bytes(solutions.broken),
             }
             for unit, solutions in truth.items()
         ]
@@ -215,7 +221,8 @@ class RecordingFolder:
         truths = self.truth()
         correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in truths.items()}
         cut = {unit: truth.cut for unit, truth in truths.items() if truth.cut is not None}
-        return SampleRecording(self.manifest, self.draws(), self.judged(), correct, cut, self.given())
+        broken = {unit: truth.broken for unit, truth in truths.items() if truth.broken is not None}
+        return SampleRecording(self.manifest, self.draws(), self.judged(), correct, cut, broken, self.given())
 
 
 def create_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
@@ -290,7 +297,7 @@ def _sample(row: Mapping[str, Any]) -> RecordedSample:
     return RecordedSample(**{**known, "line_tokens": tuple(row["line_tokens"]), "log_probs": log_probs})
 
 
-def _cut(flags: bytes | None) -> tuple[bool, ...] | None:
+def _flags(flags: bytes | None) -> tuple[bool, ...] | None:
     return None if flags is None else tuple(map(bool, flags))
 
 

@@ -65,19 +65,20 @@ class _RecordedRequest:
     async def sample(self, task: Task, step: PlanStep) -> TierSamples:
         unit = Unit(step.tier, self._task, GREEDY if step.greedy else self._run)
         record = self._recording.step(unit, option_of(step))
-        answers = zip(record.texts, record.cut, record.tokens, strict=True)
-        candidates = tuple(Candidate(text, cut=cut, tokens=tokens) for text, cut, tokens in answers)
-        self._correct += zip(candidates, map(bool, record.correct), strict=True)
+        self._correct += zip(record.candidates, map(bool, record.correct), strict=True)
         self._matrix = record.matrix
-        lines = tuple(TestLine(f"line {index}") for index in range(record.matrix.verdicts.shape[1]))
-        return TierSamples(candidates, lines, record.prompt_tokens, record.completion_tokens)
+        return TierSamples(record.candidates, _lines(record.matrix), record.prompt_tokens, record.completion_tokens)
+
+    async def add_tests(self, task: Task, step: PlanStep, samples: TierSamples) -> TierSamples:
+        record = self._recording.step(Unit(step.tier, self._task, GREEDY), option_of(step))
+        self._matrix = record.matrix
+        return TierSamples(samples.candidates, _lines(record.matrix), record.prompt_tokens, record.completion_tokens)
 
     async def draw(self, task: Task, tier: str, number: int) -> TierSamples:
         record = self._recording.draw(tier, self._task, self._run, number)
-        answer = Candidate(record.text, cut=record.cut, tokens=record.completion_tokens)
-        self._correct.append((answer, record.correct))
+        self._correct.append((record.candidate, record.correct))
         self._matrix = record.verdicts
-        return TierSamples((answer,), (), record.prompt_tokens, record.completion_tokens)
+        return TierSamples((record.candidate,), (), record.prompt_tokens, record.completion_tokens)
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
         assert self._matrix is not None, "nothing was sampled yet"
@@ -85,3 +86,7 @@ class _RecordedRequest:
 
     def correct(self, answer: Answer) -> bool:
         return next(right for candidate, right in self._correct if candidate is answer.candidate)
+
+
+def _lines(matrix: VerdictMatrix) -> tuple[TestLine, ...]:
+    return tuple(TestLine(f"line {index}") for index in range(matrix.verdicts.shape[1]))

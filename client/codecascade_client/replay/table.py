@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from codecascade.prices import PICODOLLARS, Prices, usd
-from codecascade.scoring import accepts, score_candidates
+from codecascade.scoring import accepts, by_log_prob, score_candidates
 from codecascade.types import GivenStep, Plan, PlanStep
 from numpy.typing import NDArray
 
@@ -16,7 +16,7 @@ from codecascade_client.errors import NotJudged, RecordingError
 from codecascade_client.recording.recording import GREEDY, PublishedRecording, Recording, StepOption, Unit, option_of
 from codecascade_client.words import counted
 
-_Cell: TypeAlias = tuple[int, int, int, bool, bool]
+_Cell: TypeAlias = tuple[int, int, int, bool, bool, bool, float]
 EXACT = 2**53  # the search adds in float64, which holds whole numbers exactly up to here
 
 
@@ -86,6 +86,15 @@ class Draws:
         return Draws(**of)
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at an answer's log-probability decides, before tests are asked for. Arrays: (runs, tasks)."""
+
+    accepted: NDArray[np.bool_]
+    unsure: NDArray[np.bool_]  # tests decide
+    cost: NDArray[np.int64]  # picodollars, of the tests too where they decide
+
+
 @dataclass(frozen=True)
 class Table:
     """What every step option gives in every cell. A cell is one task in one run. Arrays: (options, runs, tasks)."""
@@ -99,6 +108,8 @@ class Table:
     cost: NDArray[np.int64]  # picodollars
     correct: NDArray[np.bool_]
     cut: NDArray[np.bool_]  # whether the token limit ended the answer
+    whole: NDArray[np.bool_]  # whether the answer is a program, and was not cut
+    log_prob: NDArray[np.float64]  # of the answer; NaN where it was not recorded
     draws: Mapping[str, Draws] = field(default_factory=dict)  # by tier; empty if none was judged against given tests
     undrawn: str = ""  # why there are no draws, in words
 
@@ -125,9 +136,25 @@ class Table:
         return self.options.index(option)
 
     def accepts(self, option: int, threshold: float) -> NDArray[np.bool_]:
-        """(runs, tasks): the decision in every cell."""
+        """(runs, tasks): the decision by tests in every cell."""
         accepted: NDArray[np.bool_] = accepts(self.agreement[option], self.pairs[option], threshold, self.cut[option])
         return accepted
+
+    def looked(self, step: PlanStep) -> Looked:
+        """What a step gives that looks at an answer's log-probability first. Raises RecordingError if it was not recorded."""
+        first, tested = self.of(StepOption(step.tier, 0, 0)), self.of(option_of(step))
+        accepted, left = by_log_prob(self.log_prob[first], self.whole[first], step)
+        unsure = ~(accepted | left)
+        return Looked(accepted, unsure, np.where(unsure, self.cost[tested], self.cost[first]))
+
+    def stepped(self, step: PlanStep) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
+        """(runs, tasks) each: whether a step that is not the last accepts, picodollars, and whether its answer is right."""
+        option = self.of(option_of(step))
+        by_tests = self.accepts(option, step.threshold)
+        if not step.looks_first:
+            return by_tests, self.cost[option], self.correct[option]
+        looked = self.looked(step)
+        return looked.accepted | (looked.unsure & by_tests), looked.cost, self.correct[option]
 
     def only(self, *, tasks: Iterable[str] | None = None, tiers: Iterable[str] | None = None) -> Table:
         """The table of some tasks and tiers. Raises RecordingError if none is left."""
@@ -148,6 +175,8 @@ class Table:
             cost=self.cost[cells],
             correct=self.correct[cells],
             cut=self.cut[cells],
+            whole=self.whole[cells],
+            log_prob=self.log_prob[cells],
             draws={tier: draws.only(columns) for tier, draws in self.draws.items() if tier in kept_tiers},
         )
 
@@ -203,11 +232,13 @@ def _by_own_tests(table: Table, steps: Sequence[PlanStep]) -> Outcome:
     cost = np.zeros(shape, np.int64)
     asked = np.zeros((len(table.tiers), *shape), np.bool_)
     for step in steps:
+        last = step is steps[-1]
         option = table.of(option_of(step))
-        cost += waiting * table.cost[option]
+        passes, paid, right = (waiting, table.cost[option], table.correct[option]) if last else table.stepped(step)
+        cost += waiting * paid
         asked[table.tiers.index(step.tier)] = waiting
-        accepted = waiting if step == steps[-1] else waiting & table.accepts(option, step.threshold)
-        correct[accepted] = table.correct[option][accepted]
+        accepted = waiting & passes
+        correct[accepted] = right[accepted]
         answered_by[accepted] = table.tiers.index(step.tier)
         waiting = waiting & ~accepted
     return Outcome(correct, cost, answered_by, asked)
@@ -242,23 +273,29 @@ def tabulate(recording: Recording) -> Table:
     if prices.sandbox_price_per_cpu_s and isinstance(recording, PublishedRecording):
         raise RecordingError("the recording holds no CPU seconds, sandbox_price_per_cpu_s must be 0")
     cells = [[[_score(recording, prices, option, task, run) for task in tasks] for run in runs] for option in options]
-    agreement, pairs, cost, correct, cut = np.moveaxis(np.array(cells, np.int64), -1, 0)
+    agreement, pairs, cost, correct, cut, whole, log_prob = _columns(cells, (len(options), len(runs), len(tasks)))
     draws, undrawn = _draws(recording, prices, tiers, runs, tasks)
-    table = Table(
-        tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct.astype(np.bool_), cut.astype(np.bool_), draws, undrawn
-    )
+    table = Table(tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct, cut, whole, log_prob, draws, undrawn)
     _check_exact(table)
     return table
 
 
+def _columns(cells: Sequence[Sequence[Sequence[_Cell]]], shape: tuple[int, int, int]) -> tuple[NDArray[Any], ...]:
+    """The columns of the cells, each an array (options, runs, tasks)."""
+    flat = zip(*(cell for option in cells for run in option for cell in run), strict=True)
+    kinds = (np.int64, np.int64, np.int64, np.bool_, np.bool_, np.bool_, np.float64)
+    return tuple(np.array(column, kind).reshape(shape) for column, kind in zip(flat, kinds, strict=True))
+
+
 def _score(recording: Recording, prices: Prices, option: StepOption, task: str, run: int) -> _Cell:
-    """Agreement, pairs, picodollars, whether the solution that it would return is right, and whether it was cut."""
+    """Agreement, pairs, picodollars; of the solution that it would return: whether it is right, cut and whole, its log_prob."""
     step = recording.step(Unit(option.tier, task, GREEDY if option.greedy else run), option)
     if prices.tiers[option.tier].prompt_price_per_mtok and not step.prompt_tokens:
         raise RecordingError(f"the recording holds no prompt tokens of tier {option.tier!r}, prompt_price_per_mtok must be 0")
     cost = prices.step(option.tier, step.prompt_tokens, step.completion_tokens, float(step.matrix.cpu_s.sum()))
-    score = score_candidates(step.matrix, step.cut)
-    return score.agreement, score.pairs, cost, bool(step.correct[score.best]), score.cut
+    score = score_candidates(step.matrix, [candidate.cut for candidate in step.candidates])
+    best = step.candidates[score.best]
+    return score.agreement, score.pairs, cost, bool(step.correct[score.best]), best.cut, best.whole, best.log_prob
 
 
 def _draws(
@@ -285,7 +322,7 @@ def _drawn(recording: Recording, prices: Prices, tier: str, task: str, run: int,
     """Given tests that pass, picodollars, whether the answer is right, and whether it was cut."""
     draw = recording.draw(tier, task, run, number)
     cost = prices.step(tier, draw.prompt_tokens, draw.completion_tokens, float(draw.verdicts.cpu_s.sum()))
-    return int(draw.verdicts.passed.sum()), cost, draw.correct, draw.cut
+    return int(draw.verdicts.passed.sum()), cost, draw.correct, draw.candidate.cut
 
 
 def _check_exact(table: Table) -> None:

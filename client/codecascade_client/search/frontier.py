@@ -9,8 +9,9 @@ numbers, costs in picodollars, so the frontier is exactly that of an enumeration
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from codecascade.types import Plan, PlanStep
@@ -28,6 +29,7 @@ class Grid:
     shared: bool = False  # all steps of a plan have the same threshold
     ks: tuple[int, ...] | None = None  # None for all that were recorded
     lines_per_sample: tuple[int, ...] | None = None  # None for all that were recorded
+    log_probs: tuple[float, ...] = ()  # ascending; limits to accept an answer, or to leave a tier, by its log-probability
 
     def options(self, table: Table, tier: str) -> list[StepOption]:
         return [
@@ -38,20 +40,41 @@ class Grid:
             and (self.lines_per_sample is None or option.k == 0 or option.lines_per_sample in self.lines_per_sample)
         ]
 
+    def ladders(self, table: Table, tier: str, thresholds: Sequence[float]) -> list[list[PlanStep]]:
+        """The steps of a tier that is not the last one. A step of a ladder accepts no answer that the step before it does not."""
+        by_tests = [option for option in self.options(table, tier) if option.k]
+        ladders = [_by_threshold(_step(option), thresholds) for option in by_tests]
+        greedy = StepOption(tier, 0, 0)
+        if not self.log_probs or greedy not in table.options or np.isnan(table.log_prob[table.of(greedy)]).all():
+            return ladders
+        ladders.append([replace(_step(greedy), accept_log_prob=limit) for limit in self.log_probs])
+        for option in by_tests:
+            if option.k == 1:
+                steps = (replace(_step(option), accept_log_prob=high, leave_log_prob=low) for low, high in self._zones())
+                ladders += [_by_threshold(step, thresholds) for step in steps]
+        return ladders
+
+    def _zones(self) -> list[tuple[float | None, float]]:
+        """Every (leave_log_prob, accept_log_prob)."""
+        return [(low, high) for high in self.log_probs for low in (None, *self.log_probs) if low is None or low < high]
+
     def plans(self, table: Table) -> int:
         """How many plans the grid has. Plans with the same outcome count one by one."""
-        count = 0
-        for tiers in _subsets(table.tiers):
-            earlier = [len(_not_last(self.options(table, tier))) for tier in tiers[:-1]]
-            thresholds = len(self.thresholds) ** (1 if self.shared else len(earlier)) if earlier else 1
-            count += int(np.prod(earlier, dtype=np.int64)) * thresholds * len(_last(self.options(table, tiers[-1])))
-        return count
+        levels = [(threshold,) for threshold in self.thresholds] if self.shared else [self.thresholds]
+        alone = sum(len(_last(self.options(table, tier))) for tier in table.tiers)
+        longer = [tiers for tiers in _subsets(table.tiers) if len(tiers) > 1]
+        return alone + sum(self._plans_of(table, tiers, level) for level in levels for tiers in longer)
+
+    def _plans_of(self, table: Table, tiers: Sequence[str], thresholds: Sequence[float]) -> int:
+        steps = [sum(map(len, self.ladders(table, tier, thresholds))) for tier in tiers[:-1]]
+        return math.prod(steps) * len(_last(self.options(table, tiers[-1])))
 
 
 # A step with k = 1 is never last: it would pay for tests and answer as k = 0 does. (At each threshold, 4 of the 641 plans in the
 # published tables end so. They cost more than the same plans with k = 0 and are right as often.)
 PAPER = Grid((0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0), shared=True, ks=(0, 1, 3, 5, 10), lines_per_sample=(2, 4))
-WHOLE = Grid(tuple(step / 20 for step in range(1, 21)))
+LOG_PROBS = (-30.0, -20.0, -15.0, -12.0, -10.0, -8.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0)
+WHOLE = Grid(tuple(step / 20 for step in range(1, 21)), log_probs=LOG_PROBS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +128,10 @@ class _Front:
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """A step with all its thresholds. Arrays: (cells,)."""
+    """A ladder of steps, which cost the same and differ in what they accept. Arrays: (cells,)."""
 
-    option: StepOption | None  # None: no step at all
-    thresholds: tuple[float, ...]
-    classes: NDArray[np.int64]  # a cell goes on at thresholds[t] if its class is ≤ t
+    steps: tuple[PlanStep | None, ...]  # None: no step at all
+    classes: NDArray[np.int64]  # a cell goes on after steps[t] if its class is ≤ t
     cost: NDArray[np.float64]
     correct: NDArray[np.float64]
 
@@ -123,9 +145,8 @@ class _Steps:
     last: _Option  # always accepts
 
     def plan(self, indices: Sequence[int]) -> Plan:
-        steps = [_step(o.option, o.thresholds[i]) for o, i in zip(self.open, indices, strict=True) if o.option]
-        assert self.last.option is not None
-        return Plan("frontier", (*self.fixed, *steps, _step(self.last.option)))
+        steps = [option.steps[index] for option, index in zip(self.open, indices, strict=True)]
+        return Plan("frontier", tuple(step for step in (*self.fixed, *steps, *self.last.steps) if step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +164,11 @@ class _Search:
         self._front = front
         self._cells = table.correct[0].size
         self._tiers = table.tiers
-        options = {tier: grid.options(table, tier) for tier in table.tiers}
-        self._not_last = {tier: [_option(table, o, thresholds) for o in _not_last(options[tier])] for tier in table.tiers}
-        self._last = {tier: [_option(table, o, thresholds) for o in _last(options[tier])] for tier in table.tiers}
+        ladders = {tier: grid.ladders(table, tier, thresholds) for tier in table.tiers}
+        self._not_last = {tier: [_option(table, ladder) for ladder in ladders[tier]] for tier in table.tiers}
+        self._last = {tier: [_last_option(table, o) for o in _last(grid.options(table, tier))] for tier in table.tiers}
         zeros = np.zeros(self._cells)
-        self._no_step = _Option(None, (0.0,), zeros.astype(np.int64), zeros, zeros)
+        self._no_step = _Option((None,), zeros.astype(np.int64), zeros, zeros)
 
     def run(self) -> None:
         everything = _Prefix((), np.arange(self._cells), 0.0, 0.0)
@@ -161,15 +182,13 @@ class _Search:
             yield prefix
             return
         for option in self._not_last[fixed[0]]:
-            assert option.option is not None
             classes = option.classes[prefix.cells]
             paid = prefix.paid + option.cost[prefix.cells].sum()
-            for index, threshold in enumerate(option.thresholds):
+            for index, step in enumerate(option.steps):
+                assert step is not None
                 stays = classes <= index
                 correct = prefix.correct + option.correct[prefix.cells[~stays]].sum()
-                longer = _Prefix(
-                    (*prefix.steps, _step(option.option, threshold)), prefix.cells[stays], float(correct), float(paid)
-                )
+                longer = _Prefix((*prefix.steps, step), prefix.cells[stays], float(correct), float(paid))
                 if self._can_gain(longer, tiers[len(longer.steps) :]):
                     yield from self._prefixes(longer, fixed[1:], tiers)
 
@@ -188,11 +207,11 @@ class _Search:
         missing = [[self._no_step]] * (3 - len(tiers))
         first, second = [*missing, *(self._not_last[tier] for tier in tiers[:-1])]
         for a in first:
-            tail_a = _Reach(a.classes[prefix.cells], len(a.thresholds))
+            tail_a = _Reach(a.classes[prefix.cells], len(a.steps))
             paid_a = prefix.paid + a.cost[prefix.cells].sum()
             right_a = prefix.correct + a.correct[prefix.cells].sum() - tail_a.sums(a.correct[prefix.cells])
             for b in second:
-                both = tail_a.and_then(b.classes[prefix.cells], len(b.thresholds))
+                both = tail_a.and_then(b.classes[prefix.cells], len(b.steps))
                 paid_b = paid_a + tail_a.sums(b.cost[prefix.cells])
                 right_b = (right_a + tail_a.sums(b.correct[prefix.cells]))[:, None] - both.sums(b.correct[prefix.cells])
                 for z in self._last[tiers[-1]]:
@@ -222,26 +241,31 @@ class _Reach:
         return sums[tuple(slice(count) for count in self._thresholds)]
 
 
-def _option(table: Table, option: StepOption, thresholds: tuple[float, ...]) -> _Option:
-    """A step at the thresholds that matter. Thresholds that pass the same cells are one plan; keep the strictest."""
-    index = table.of(option)
-    accepted = np.sum([table.accepts(index, threshold) for threshold in thresholds], axis=0).ravel()
-    kept = [place for place in range(len(thresholds)) if place == len(thresholds) - 1 or np.any(accepted == place + 1)]
+def _option(table: Table, ladder: Sequence[PlanStep]) -> _Option:
+    """The steps of a ladder that matter. Steps that accept the same cells are one; keep the strictest."""
+    stepped = [table.stepped(step) for step in ladder]
+    accepted = np.sum([accepts for accepts, _, _ in stepped], axis=0).ravel()
+    kept = [place for place in range(len(ladder)) if place == len(ladder) - 1 or np.any(accepted == place + 1)]
+    _, cost, correct = stepped[0]
     return _Option(
-        option=option,
-        thresholds=tuple(thresholds[place] for place in kept),
+        steps=tuple(ladder[place] for place in kept),
         classes=np.searchsorted(kept, accepted).astype(np.int64),
-        cost=table.cost[index].ravel().astype(np.float64),
-        correct=table.correct[index].ravel().astype(np.float64),
+        cost=cost.ravel().astype(np.float64),
+        correct=correct.ravel().astype(np.float64),
     )
 
 
-def _step(option: StepOption, threshold: float = 0.0) -> PlanStep:
-    return PlanStep(option.tier, option.k, option.lines_per_sample, threshold)
+def _last_option(table: Table, option: StepOption) -> _Option:
+    cost, correct = table.cost[table.of(option)].ravel(), table.correct[table.of(option)].ravel()
+    return _Option((_step(option),), np.zeros(cost.size, np.int64), cost.astype(np.float64), correct.astype(np.float64))
 
 
-def _not_last(options: Sequence[StepOption]) -> list[StepOption]:
-    return [option for option in options if option.k > 0]
+def _step(option: StepOption) -> PlanStep:
+    return PlanStep(option.tier, option.k, option.lines_per_sample)
+
+
+def _by_threshold(step: PlanStep, thresholds: Sequence[float]) -> list[PlanStep]:
+    return [replace(step, threshold=threshold) for threshold in thresholds]
 
 
 def _last(options: Sequence[StepOption]) -> list[StepOption]:

@@ -65,15 +65,31 @@ class LiveTiers:
         if step.k == 0:
             return self._samples(task, await self.solutions(task, step))
         answered, tested = await both(self.solutions(task, step), self.tests(task, step))
+        return self._with_tests(task, step, self._samples(task, answered), tested)
+
+    async def add_tests(self, task: Task, step: PlanStep, samples: TierSamples) -> TierSamples:
+        """The drawn samples with k test samples. When the call for them fails, the samples stay untested."""
+        try:
+            tested: Answer | CascadeError = await self.tests(task, step)
+        except (TierUnavailable, InvalidRequest) as error:
+            tested = error
+        return self._with_tests(task, step, samples, tested)
+
+    def _with_tests(self, task: Task, step: PlanStep, samples: TierSamples, tested: Answer | CascadeError) -> TierSamples:
         if isinstance(tested, CascadeError):
-            return replace(self._samples(task, answered), problem=f"the tier wrote no tests: {tested}")
+            return replace(samples, problem=f"the tier wrote no tests: {tested}")
         lines: list[TestLine] = []
         for sample in tested.generation.samples:
             cut = sample.finish_reason == "length"
             modules = self._deployment.sandbox_modules
             found = extract_test_lines(task, tested.prompt, sample.text, step.lines_per_sample, cut=cut, modules=modules)
             lines += found.values()
-        return self._samples(task, answered, tested, tuple(lines))
+        return replace(
+            samples,
+            test_lines=tuple(lines),
+            prompt_tokens=samples.prompt_tokens + tested.generation.prompt_tokens,
+            completion_tokens=samples.completion_tokens + _completion_tokens(tested.generation),
+        )
 
     async def draw(self, task: Task, tier: str, number: int) -> TierSamples:
         """One solution, no tests. number: 0 for the greedy one; n for the n-th of those that a step of k > 1 samples."""
@@ -119,22 +135,23 @@ class LiveTiers:
 
         return replace(answer, generation=await go_on(self._generate, answer.request, answer.generation, program))
 
-    def _samples(
-        self, task: Task, answered: Answer, tested: Answer | None = None, lines: tuple[TestLine, ...] = ()
-    ) -> TierSamples:
-        generations = [answer.generation for answer in (answered, tested) if answer is not None]
+    def _samples(self, task: Task, answered: Answer) -> TierSamples:
         samples = answered.generation.samples
         return TierSamples(
             candidates=tuple(self._candidate(task, answered.prompt, sample) for sample in samples),
-            test_lines=lines,
-            prompt_tokens=sum(generation.prompt_tokens for generation in generations)
-            + sum(sample.continued_prompt_tokens for sample in samples),
-            completion_tokens=sum(sample.completion_tokens for generation in generations for sample in generation.samples),
+            test_lines=(),
+            prompt_tokens=answered.generation.prompt_tokens + sum(sample.continued_prompt_tokens for sample in samples),
+            completion_tokens=_completion_tokens(answered.generation),
         )
 
     def _candidate(self, task: Task, prompt: Prompt, sample: Sample) -> Candidate:
         read = candidate(task, prompt, sample.text, cut=sample.finish_reason == "length")
-        return replace(filled(task, read, self._deployment.sandbox_modules), tokens=sample.completion_tokens)
+        whole = filled(task, read, self._deployment.sandbox_modules)
+        return replace(whole, tokens=sample.completion_tokens, log_probs=sample.log_probs)
+
+
+def _completion_tokens(generation: Generation) -> int:
+    return sum(sample.completion_tokens for sample in generation.samples)
 
 
 def _request(wanted: _Sequences, prompt: Prompt, *, max_tokens: int, seed: int) -> GenerateRequest:

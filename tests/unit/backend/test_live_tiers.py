@@ -225,3 +225,23 @@ async def test_a_single_draw_is_the_greedy_solution_or_one_of_those_that_a_step_
     greedy, first, second, step = generate.asked[:4]
     assert (greedy.temperature, greedy.num_return_sequences) == (0.0, 1)
     assert [(drawn.temperature, drawn.seeds) for drawn in (first, second)] == [(step.temperature, [seed]) for seed in step.seeds]
+
+
+async def test_tests_can_be_added_to_a_drawn_answer_as_a_step_would_have_asked_for_them() -> None:
+    step = PlanStep("small", k=1, lines_per_sample=2)
+    together, apart = ScriptedGenerate(), ScriptedGenerate()
+    whole = await tiers(together, seed=3).sample(TASK, step)
+    asked = tiers(apart, seed=3)
+    drawn = await asked.draw(TASK, "small", 0)
+    assert (drawn.test_lines, len(apart.asked)) == ((), 1)
+    assert await asked.add_tests(TASK, step, drawn) == whole
+    assert apart.asked == together.asked
+
+
+async def test_an_answer_stays_untested_where_its_tests_fail() -> None:
+    generate = ScriptedGenerate()
+    asked = tiers(generate)
+    drawn = await asked.draw(TASK, "small", 0)
+    generate.fails = True
+    samples = await asked.add_tests(TASK, PlanStep("small", k=1, lines_per_sample=2), drawn)
+    assert samples == replace(drawn, problem="the tier wrote no tests: tier small: gone")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from codecascade.types import Verdict, VerdictMatrix
+from codecascade.types import LogProbs, Verdict, VerdictMatrix
 from codecascade_client.recording.recording import (
     GREEDY,
     Draw,
@@ -55,7 +55,9 @@ def recording(
                 draws[unit] = Draw(tuple(_solution(rng) for _ in range(k)), {LINES: tuple(_tests(rng) for _ in range(k))})
                 judged[unit, LINES] = _judged(rng, k)
                 correct[unit] = rng.random(k) < skill / (len(prices_per_mtok) + 1)
-    return SampleRecording(manifest(tasks, prices_per_mtok), draws, judged, correct, given=_given(seed, draws, correct))
+    broken = {unit: tuple(sample.completion_tokens % 11 == 0 for sample in draw.solutions) for unit, draw in draws.items()}
+    given = _given(seed, draws, correct)
+    return SampleRecording(manifest(tasks, prices_per_mtok), draws, judged, correct, broken=broken, given=given)
 
 
 def _given(seed: int, draws: Mapping[Unit, Draw], correct: Mapping[Unit, NDArray[np.bool_]]) -> dict[Unit, JudgedGiven]:
@@ -72,8 +74,10 @@ def _given(seed: int, draws: Mapping[Unit, Draw], correct: Mapping[Unit, NDArray
 
 def _solution(rng: np.random.Generator) -> RecordedSample:
     tokens, prompt_tokens = int(rng.integers(1, 200)), int(rng.integers(9, 99))
-    reason = "stop" if tokens % 7 else "length"  # no draw of its own
-    return RecordedSample(f"program {rng.integers(1 << 30)}", tokens, prompt_tokens=prompt_tokens, finish_reason=reason)
+    reason = "stop" if tokens % 7 else "length"  # no draw of its own, as what follows
+    log_probs = LogProbs(-float(tokens % 13), -1.0, tokens) if tokens % 5 else None
+    text = f"program {rng.integers(1 << 30)}"
+    return RecordedSample(text, tokens, prompt_tokens=prompt_tokens, finish_reason=reason, log_probs=log_probs)
 
 
 def _tests(rng: np.random.Generator) -> RecordedSample:

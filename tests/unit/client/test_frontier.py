@@ -16,18 +16,27 @@ FIVE = {"xs": 1.0, "s": 1.3, "m": 2.9, "l": 7.1, "xl": 11.3}
 
 
 def enumerated(table: Table, grid: Grid) -> Iterator[Plan]:
-    """Every plan of the grid, by the rules as they are written: subsets of tiers, nothing after k = 0, k = 1 never last."""
-    steps = {tier: [(o.k, o.lines_per_sample) for o in grid.options(table, tier)] for tier in table.tiers}
+    """Every plan of the grid, by the rules as they are written: subsets of tiers, k = 1 never last, k = 0 earlier only where
+    its log-probability decides, which it may do for k = 1 too.
+    """
     for size in range(1, len(table.tiers) + 1):
         for tiers in itertools.combinations(table.tiers, size):
-            for chosen in itertools.product(*(steps[tier] for tier in tiers)):
-                if any(k == 0 for k, _ in chosen[:-1]) or chosen[-1][0] == 1:
-                    continue
-                for thresholds in itertools.product(grid.thresholds, repeat=size - 1):
-                    if grid.shared and len(set(thresholds)) > 1:
-                        continue
-                    values = (*thresholds, 0.0)
-                    yield Plan("p", tuple(PlanStep(t, k, n, v) for t, (k, n), v in zip(tiers, chosen, values, strict=True)))
+            last = [PlanStep(o.tier, o.k, o.lines_per_sample) for o in grid.options(table, tiers[-1]) if o.k != 1]
+            for steps in itertools.product(*(list(earlier(table, grid, tier)) for tier in tiers[:-1]), last):
+                if not grid.shared or len({step.threshold for step in steps[:-1]}) <= 1:
+                    yield Plan("p", steps)
+
+
+def earlier(table: Table, grid: Grid, tier: str) -> Iterator[PlanStep]:
+    limits = [None, *grid.log_probs]
+    for option in grid.options(table, tier):
+        for high, low in itertools.product(limits, limits):
+            if high is None and (low is not None or option.k == 0):
+                continue
+            if high is not None and (option.k > 1 or (low is not None and (low >= high or option.k == 0))):
+                continue
+            for threshold in grid.thresholds if option.k else (0.0,):
+                yield PlanStep(tier, option.k, option.lines_per_sample, threshold, high, low)
 
 
 def brute_force(table: Table, grid: Grid) -> list[tuple[int, int]]:
@@ -52,7 +61,7 @@ def as_pairs(points: list[Point]) -> list[tuple[int, int]]:
 def test_the_frontier_is_that_of_an_enumeration(seed: int, shared: bool) -> None:
     recording = synthetic.recording(seed, tasks=5)
     table = tabulate(recording)
-    grid = Grid((0.1, 0.5, 1.0), shared=shared, ks=(0, 1, 3))
+    grid = Grid((0.1, 0.5, 1.0), shared=shared, ks=(0, 1, 3), log_probs=() if shared else (-9.0, -4.0))
     frontier = pareto_frontier(table, grid)
     assert as_pairs(frontier) == brute_force(table, grid)
     for point in frontier:
@@ -88,6 +97,8 @@ def specialists() -> Table:
         cost=np.array([[[round(10e6 * FIVE[option.tier])] * len(tiers)] for option in options], np.int64),
         correct=own,
         cut=np.zeros(own.shape, np.bool_),
+        whole=np.ones(own.shape, np.bool_),
+        log_prob=np.full(own.shape, np.nan),
     )
 
 

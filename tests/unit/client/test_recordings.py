@@ -99,17 +99,17 @@ def test_where_it_is_not_known_what_was_cut_finish_reasons_count(tmp_path: Path)
     first, second = draw().solutions
     units = {UNIT: Draw((replace(first, finish_reason="length"), second), draw().tests)}
     recording = SampleRecording(manifest(), units, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
-    assert recording.step(UNIT, StepOption("small", 2, 1)).cut == (True, False)
+    assert [answer.cut for answer in recording.step(UNIT, StepOption("small", 2, 1)).candidates] == [True, False]
     known = replace(recording, cut={UNIT: (False, False)})
-    assert known.step(UNIT, StepOption("small", 2, 1)).cut == (False, False)
+    assert [answer.cut for answer in known.step(UNIT, StepOption("small", 2, 1)).candidates] == [False, False]
 
 
-def test_an_older_truth_does_not_know_what_was_cut(tmp_path: Path) -> None:
+def test_an_older_truth_does_not_know_what_was_cut_or_broken(tmp_path: Path) -> None:
     folder = create_recording(tmp_path / "r", manifest())
-    older = pa.schema([field for field in TRUTH if field.name != "cut"])
+    older = pa.schema([field for field in TRUTH if field.name not in ("cut", "broken")])
     row = {"tier": "small", "task": "t/0", "run": 0, "verdicts": bytes([0]), "sources_sha256": ""}
     parts.append(folder.path, "truth", older, folder.owner, [row])
-    assert [truth.cut for truth in folder.truth().values()] == [None]
+    assert [(truth.cut, truth.broken) for truth in folder.truth().values()] == [(None, None)]
 
 
 def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_solution_that_was_gone_on_with_pays_for_its_second_prompt() -> None:
 def test_a_step_is_the_first_k_samples_cut_after_l_lines() -> None:
     recording = SampleRecording(manifest(), {UNIT: draw()}, {(UNIT, 2): judged()}, {UNIT: np.array([True, False])})
     step = recording.step(UNIT, StepOption("small", 2, 1))
-    assert step.texts == ("a1", "a2")
+    assert [answer.source for answer in step.candidates] == ["a1", "a2"]
     assert step.matrix.verdicts.tolist() == [[0, 0], [0, 3]], "line 1 of each test sample"
     assert step.completion_tokens == 10 + 20 + 3 + 6
     assert step.prompt_tokens == 7 + 4 + 40
@@ -171,12 +171,14 @@ def test_a_drawn_answer_is_the_greedy_one_or_one_of_the_run() -> None:
         greedy: JudgedGiven(VerdictMatrix(verdicts.verdicts[:1], np.ones(1)), ("g", "h"), ""),
     }
     correct = {UNIT: np.array([False, True]), greedy: np.array([True])}
-    recording = SampleRecording(manifest(), draws, {(UNIT, 2): judged()}, correct, {UNIT: (False, True)}, given)
+    recording = SampleRecording(manifest(), draws, {(UNIT, 2): judged()}, correct, {UNIT: (False, True)}, given=given)
     assert recording.draws_of("small") == 3
     assert recording.given_tests("t/0") == ("g", "h")
     first, last = recording.draw("small", "t/0", 0, 0), recording.draw("small", "t/0", 0, 2)
-    assert (first.text, first.correct, first.prompt_tokens, first.completion_tokens, first.cut) == ("g", True, 9, 8, False)
-    assert (last.text, last.correct, last.prompt_tokens, last.completion_tokens, last.cut) == ("a2", True, 47, 20, True)
+    assert (first.candidate.source, first.candidate.cut, first.correct) == ("g", False, True)
+    assert (first.prompt_tokens, first.completion_tokens) == (9, 8)
+    assert (last.candidate.source, last.candidate.cut, last.correct) == ("a2", True, True)
+    assert (last.prompt_tokens, last.completion_tokens) == (47, 20)
     assert (last.verdicts.verdicts.tolist(), last.verdicts.cpu_s.tolist()) == ([[0, 0]], [0.2])
     with pytest.raises(RecordingError, match="holds no judged solution 3 of tier 'small', task t/0, run 0"):
         recording.draw("small", "t/0", 0, 3)

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from tests.unit.client import synthetic_recordings as synthetic
 
+LIMITS = st.sampled_from((-12.0, -9.0, -6.5, -3.0, 0.0))  # of log-probabilities
 THRESHOLDS = (0.0, 0.1, 0.3, 0.5, 2 / 3, 0.7, 0.9, 1.0)
 
 
@@ -34,9 +35,11 @@ def plans(draw: st.DrawFn, tiers: tuple[str, ...] = tuple(synthetic.PRICES_PER_M
     chosen = draw(st.lists(st.sampled_from(tiers), min_size=1, unique=True).map(lambda drawn: sorted(drawn, key=tiers.index)))
     steps = []
     for tier in chosen:
-        k = draw(st.integers(0 if tier == chosen[-1] else 1, synthetic.K))
+        k = draw(st.integers(0, synthetic.K))
         lines = draw(st.integers(1, synthetic.LINES)) if k else 0
-        steps.append(PlanStep(tier, k, lines, draw(st.sampled_from(THRESHOLDS)) if k else 0.0))
+        accept = draw(LIMITS) if k == 0 else draw(st.none() | LIMITS) if k == 1 else None
+        leave = draw(st.none() | LIMITS.filter(lambda limit: accept is None or limit <= accept)) if k == 1 else None
+        steps.append(PlanStep(tier, k, lines, draw(st.sampled_from(THRESHOLDS)) if k else 0.0, accept, leave))
     given = draw(st.lists(st.sampled_from(tiers), unique=True).map(lambda drawn: sorted(drawn, key=tiers.index)))
     draws = st.integers(1, 1 + synthetic.K)
     return Plan("drawn", tuple(steps), tuple(GivenStep(tier, draw(draws)) for tier in given))
