@@ -19,7 +19,7 @@ VOID = {"meta", "br", "hr", "img"}
 
 @pytest.fixture(scope="module")
 def result() -> SearchResult:
-    return search(synthetic.recording(7, tasks=40), Rules(Grid((0.3, 0.7, 1.0)), 0.9, split_seed=0, splits=2))
+    return search([synthetic.recording(7, tasks=40)], Rules(Grid((0.3, 0.7, 1.0)), 0.9, split_seed=0, splits=2))
 
 
 class Balanced(HTMLParser):
@@ -80,7 +80,7 @@ def test_the_same_result_gives_the_same_page(tmp_path: Path, result: SearchResul
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=40, prices_per_mtok={"<b>tiny</b>": 1.0, "large & co": 9.0})
-    page = write_report(search(recording, Rules(Grid((1.0,)), 0.9, 0, 2)), tmp_path)
+    page = write_report(search([recording], Rules(Grid((1.0,)), 0.9, 0, 2)), tmp_path)
     assert not re.search(r"<b>tiny|large & co", page.read_text())
 
 
