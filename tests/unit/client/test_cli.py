@@ -24,7 +24,6 @@ from tests.unit.client.fake_cascade import Answer, Failure, serving, trace
 CODE = "def f():\n    return 1\n"
 ESCALATED = trace(
     {"tier": "small", "decision": "escalate", "score": 0.25, "reason": "score 0.250 < threshold 0.7"},
-    {"tier": "drawn", "n_given_tests": 3, "n_test_lines": 0, "score": 2 / 3, "decision": "escalate", "reason": "2 of 3 pass"},
     {
         "tier": "large",
         "k": 0,
@@ -82,12 +81,14 @@ def test_complete_ends_the_code_with_a_newline(command: Command, prompt_file: Pa
 
 
 def test_complete_tells_on_stderr_what_each_tier_did(command: Command, prompt_file: Path) -> None:
-    with serving(lambda _: Answer(CODE, trace=ESCALATED)) as server:
+    drawn = {"tier": "drawn", "n_given_tests": 3, "n_test_lines": 0, "score": 2 / 3, "reason": "2 of 3 pass"}
+    small, large = ESCALATED["steps"]
+    with serving(lambda _: Answer(CODE, trace=trace(small, drawn, large, note="a note"))) as server:
         lines = command("complete", "--prompt-file", prompt_file, "--url", server.address).err.splitlines()
     assert [" ".join(line.split()) for line in lines[:5]] == [
         "tier answers given tests own tests log-prob decision tokens cost ms",
         "small 3 – 6, score 0.250 – escalate 250 2.5 µ$ 1,200",
-        "drawn 3 2 of 3 – – escalate 250 2.5 µ$ 1,200",
+        "drawn 3 2 of 3 – – accept 250 2.5 µ$ 1,200",
         "large 1 – – -2.35 accept 250 2.5 µ$ 1,200",
         "all 750 7.5 µ$ 1,234",
     ]
