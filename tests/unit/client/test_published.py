@@ -9,6 +9,7 @@ import pytest
 from codecascade.sandbox import SandboxPool
 from codecascade.types import Verdict
 from codecascade_build.paths import ROOT
+from codecascade_build.recipes import load_recipe
 from codecascade_client.datasets.load import HUMANEVAL, load_dataset
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.judge import judge, unjudged
@@ -82,6 +83,12 @@ def test_a_row_that_is_not_reproduced_is_named(
     assert "full_threshold0.5.csv:2: " in printed
     assert named in printed
     assert "0 of 1 published plans reproduced" in printed
+
+
+def test_the_tiers_are_named_and_priced_as_in_the_familys_recipe(tmp_path: Path) -> None:
+    manifest = import_published(published(tmp_path / "traces", {}), tmp_path / "recording", stages=True).manifest
+    deployed = {tier.name: tier.gpu.price_per_mtok for tier in load_recipe(manifest.family).tiers if tier.gpu}
+    assert {name: tier["price_per_mtok"] for name, tier in manifest.tiers.items()} == deployed
 
 
 def test_samples_are_imported_with_the_tokens_of_both_cuts(tmp_path: Path) -> None:

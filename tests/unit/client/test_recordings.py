@@ -109,7 +109,7 @@ def test_the_limits_of_verdicts_are_kept_and_told_where_they_are_not_a_cascades(
         RecordingError, match=r"within different limits \(0\.2 CPU seconds a line.*; 1 CPU seconds a line, 5 a solut"
     ):
         folder.load()
-    folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64, None, within)})
+    folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64, None, within=within)})
     expected = {"line_cpu_s": 0.2, "solution_cpu_s": 0.6, "benchmark_cpu_s": 1.0}
     assert folder.load().manifest.provenance == {**folder.manifest.provenance, "judged_within": expected}
 
