@@ -116,7 +116,7 @@ check-reading: environment ## Answers of every kind and the published ones: whic
 bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
 	@$(BIN)/python -m tests.bench.bench_search $(TRACES)
 
-bench-savings: environment ## What plans searched on the published runs save on held-out tasks, 20 splits (TRACES=folder): half an hour, once
+bench-savings: environment ## What plans searched on the published runs save on held-out tasks, 20 splits (TRACES=folder); judges 49,692 programs, once
 	@rm -rf var/published
 	@$(BIN)/codecascade import-published $(TRACES) var/published --stages
 	@$(BIN)/codecascade search var/published --out var/published-plans.json
