@@ -5,6 +5,8 @@ Line by line without blanks at their ends, else without empty lines, else one nu
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 SAME_OUTPUT = "__same_output__"
 """What a test line calls to compare: with what the program printed, and a text. The sandbox's parent does it."""
@@ -21,11 +23,15 @@ def same_output(printed: object, wanted: str) -> bool:
     found = [line for line in lines if line]
     if lines == right or found == right or _all_close(found, right):
         return True
-    words, right_words = ([line.split() for line in text if line.strip()] for text in (found, right))
-    if set(map(frozenset, words)) == set(map(frozenset, right_words)):
-        return True
+    words, right_words = [line.split() for line in found if line.strip()], [line.split() for line in right]
+    return _same_sets(words, right_words, frozenset) or _same_sets(words, right_words, _numbers)
+
+
+def _same_sets(found: list[list[str]], right: list[list[str]], of: Callable[[list[str]], frozenset[Any]]) -> bool:
+    """Whether both have the same lines in any order. It stops at the first line that is not wanted."""
     try:
-        return set(map(_numbers, words)) == set(map(_numbers, right_words))
+        wanted = set(map(of, right))
+        return all(of(words) in wanted for words in found) and len(set(map(of, found))) == len(wanted)
     except (ValueError, OverflowError):
         return False
 

@@ -23,9 +23,8 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _RULED = re.compile(r"-{3,}[^-].*-{3,}|#{2,}\s.*")
-_NUMBERS = re.compile(r"[-+]?\d[\d.,eE+-]*(?:\s+[-+]?\d[\d.,eE+-]*)*")
+_NUMBERS = re.compile(r"[-+]?\d[\d.,eE+-]*(?:\s+[-+]?\d[\d.,eE+-]*)*\s*")
 _WORD = re.compile(r"(?<!\S)[A-Za-z][a-z']+(?=[\s,.:;!?]|$)")
-_PAIR = ("input", "output")
 _SENTENCE_ENDS = (".", "?", "!", ":")
 
 
@@ -67,10 +66,15 @@ def sample_cases(text: str) -> tuple[Case, ...]:
     """
     if "output" not in text.lower():
         return ()
-    sections = list(_sections(text))
-    pairs = ((given, wanted) for given, wanted in itertools.pairwise(sections) if (given.name, wanted.name) == _PAIR)
-    cases = (Case(given.data + "\n", wanted.data) for given, wanted in pairs if given.is_sample and wanted.data)
-    return tuple(dict.fromkeys(cases))[:_MAX_SAMPLES]
+    return tuple(dict.fromkeys(itertools.islice(_samples(text), _MAX_SAMPLES)))
+
+
+def _samples(text: str) -> Iterator[Case]:
+    for given, wanted in itertools.pairwise(_sections(text)):
+        if (given.name, wanted.name) == ("input", "output"):
+            case = Case(given.data + "\n", wanted.data)
+            if case.output and (given.marked or _NUMBERS.fullmatch(case.input)):
+                yield case
 
 
 @dataclass(slots=True)
@@ -81,10 +85,6 @@ class _Section:
     marked: bool
     """Whether it is said to be a part of a sample."""
     lines: list[str]
-
-    @property
-    def is_sample(self) -> bool:
-        return self.marked or _NUMBERS.fullmatch(self.data) is not None
 
     @property
     def data(self) -> str:
@@ -111,13 +111,14 @@ def _sections(text: str) -> Iterator[_Section]:
 
 def _heading(line: str, in_samples: bool) -> _Section | None:
     """The section that the line begins; None if it is no heading."""
-    ruled = len(line) <= _MAX_HEADING_CHARS and _RULED.fullmatch(line.strip()) is not None
-    found = _HEADING.fullmatch(line)
+    if len(line) > _MAX_HEADING_CHARS:
+        return None
+    found, ruled = _HEADING.fullmatch(line), _RULED.fullmatch(line.strip()) is not None
     if found is None or (found["rest"] and not found["colon"]):
         return _Section("", False, []) if ruled else None
     name, rest = found["name"].lower(), found["rest"].strip(" `")
     marked = name in ("example", "sample") or bool(found["sample"])
-    if name in _PAIR and not ruled:
+    if name in ("input", "output") and not ruled:
         marked = marked or in_samples
     return _Section("" if found["format"] else name, marked and not found["format"], [rest] if rest else [])
 

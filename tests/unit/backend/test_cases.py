@@ -64,7 +64,8 @@ Print one number.
         ("-----Sample Input 1-----\nab c\n-----Sample Output 1-----\nYES\nNO\n-----Sample Input 2-----\nd\n"
          "-----Sample Output 2-----\nNO\n", [Case("ab c\n", "YES\nNO"), Case("d\n", "NO")]),
         ("-----Example-----\nSample Input:\n2\n3 4\nSample Output:\n7\n", [Case("2\n3 4\n", "7")]),
-        ("### Example 1\n**Input**\n```\n2\n3 4\n```\n**Output**\n```\n7\n```\n**Explanation**\nIt is 7.\n", [Case("2\n3 4\n", "7")]),
+        ("### Example 1\n**Input**\n```\n2\n3 4\n```\n**Output**\n```\n7\n```\n**Explanation**\nIt is 7.\n",
+         [Case("2\n3 4\n", "7")]),
         ("Example:\n    Input: 3 4\n    Output: 7\n", [Case("3 4\n", "7")]),
         ("Sample Input\n    #.\n     #\nSample Output\n    2\n", [Case("#.\n #\n", "2")]),
         ("Input:\n3 4\nOutput:\n7\n", [Case("3 4\n", "7")]),  # numbers alone are no description
