@@ -249,7 +249,9 @@ async def test_a_program_is_held_against_the_callers_cases(client: CascadeClient
     assert answer.trace["steps"][0]["reason"] == "1 of 2 given tests pass"
 
 
-@pytest.mark.parametrize("small", [PRINTS_SUM + "while True:\n    pass\n", "print(input())\nprint(input())\n", "print('7' * 10**8)\n"])
+@pytest.mark.parametrize(
+    "small", [PRINTS_SUM + "while True:\n    pass\n", "print(input())\nprint(input())\n", "print('7' * 10**8)\n"]
+)
 async def test_a_program_that_misbehaves_is_left(client: CascadeClient, small: str) -> None:
     prompt = told(small_writes=small, large_writes=PRINTS_SUM) + SAMPLES + PROGRAM
     answer = await client.complete(prompt, plan="given", return_trace=True)
