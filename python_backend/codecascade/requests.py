@@ -63,9 +63,10 @@ def _with_tests(task: Task, tests: Sequence[str], cases: Sequence[Case], sandbox
         of_program = cases or (() if tests or not _is_program(task, function) else prompt_cases(task))
         lines, problems = case_lines(of_program)
         if lines:
-            left_out = ("tests are not run: cases test the program as a whole",) if tests else ()
-            return replace(task, untested=None, program=True, given_tests=lines, unusable_tests=(*left_out, *problems))
-        return _with_lines(task, tests, (), problems)
+            left_out = ["tests are not run: cases test the program as a whole"] if tests else []
+            left_out += problems if cases else ()
+            return replace(task, untested=None, program=True, given_tests=lines, unusable_tests=tuple(left_out))
+        return _with_lines(task, tests, (), problems if cases else ())
     return _with_lines(task, tests, (), (f"cases are not run: {why_not}",) if cases else ())
 
 
@@ -120,7 +121,7 @@ def _why_no_run(task: Task, function: Function | None, sandbox_modules: Collecti
     if missing := missing_modules(module, sandbox_modules, (task.entry_point or "").rpartition(".")[2]):
         return f"the prompt {lacking(missing)}"
     if function and not takes_nothing(function) and not is_used(task, function):
-        return f"nothing calls {function.name}, which takes arguments"
+        return f"nothing calls {function.name}"
     return None
 
 

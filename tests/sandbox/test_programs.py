@@ -20,9 +20,9 @@ RIGHT = "import sys\nprint(sum(map(int, sys.stdin.read().split())))\n"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=[True, False], ids=["blind", "tick"])
-async def pool(request: pytest.FixtureRequest) -> AsyncIterator[SandboxPool]:
-    async with SandboxPool(1, limits=Limits(line_s=0.3, cpu_s=2), blind=request.param) as pool:
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def pool() -> AsyncIterator[SandboxPool]:
+    async with SandboxPool(1, limits=Limits(line_s=0.5, cpu_s=3)) as pool:
         yield pool
 
 
@@ -40,6 +40,11 @@ async def verdicts(pool: SandboxPool, program: str) -> list[Verdict]:
         RIGHT + "raise SystemExit('done')\n",
         RIGHT + "print()\nprint('  ')\n",
         "import sys\ninput = sys.stdin.readline\nprint(f'{sum(map(int, input().split()))}.0')\n",  # as numbers
+        RIGHT + "sys.stdout.close()\n",
+        "with open(0) as numbers, open(1, 'w') as out:\n    print(sum(map(int, numbers.read().split())), file=out)\n",
+        "open('it', 'w').write(input())\nprint(sum(map(int, open('it').read().split())))\n",
+        "import sys, threading\n\ndef main():\n    " + RIGHT.split("\n")[1] + "\n\nthreading.stack_size(1 << 26)\n"
+        "thread = threading.Thread(target=main)\nthread.start()\nthread.join()\n",
         "with open(0) as numbers:\n    print(sum(map(int, numbers.read().split())))\n",
         "import sys\nprint(sum(map(int, input().split())))\nassert sys.stdin.readline() == ''\n",
     ],
@@ -80,7 +85,7 @@ async def test_any_other_program_has_the_verdict_of_what_it_does(
     [
         "while True:\n    print('7' * 10_000)\n",
         "try:\n    while True:\n        print('7' * 10_000)\nexcept BaseException:\n    print('7')\n",
-        "import sys\nsys.stdout.close()\n",
+        "import sys\nsys.stdout.close()\nprint(7)\nsys.stdout.detach()\n",
         "import sys\nsys.stdin = sys.stdout = sys.stderr = 7\n",
         "import sys\nsys.stdout.write = lambda text: 7\nprint(7)\n",
         "class Same(str):\n    def __eq__(self, other):\n        return True\n    strip = splitlines = lambda self: self\n"

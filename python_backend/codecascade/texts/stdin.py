@@ -24,22 +24,36 @@ TAKES_INPUT = "The argument is the whole input; what would be printed is returne
 MAX_LINE_CHARS = 4_000
 _PRINTED = "__printed__"
 _RULED_INPUT = re.compile(r"^-{3,}[^-\n]*\binput\b[^-\n]*-{3,}$", re.IGNORECASE | re.MULTILINE)
-# Reading standard input as the file 0 works too. The program is compiled once, and runs anew for every input.
+# The program is compiled once, and runs anew for every input. It may open its standard streams as files, and close them. Its
+# threads run where they are started: the sandbox allows no others, and many programs start one for its larger stack.
 _AS_FUNCTION = """\
 _PROGRAM = compile({source!r}, "<program>", "exec", dont_inherit=True)
 
 
 def {name}(text):
     import contextlib, io, sys
+    from threading import Thread
 
-    printed = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="")
-    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
-    names = {{"__name__": "__main__", "open": lambda *_: sys.stdin, "exit": sys.exit, "quit": sys.exit}}
+    class Kept(io.BytesIO):
+        def close(self):
+            pass
+
+    def opened(file, mode="r", *more, **options):
+        stream = {{0: sys.stdin, "/dev/stdin": sys.stdin, 1: sys.stdout, "/dev/stdout": sys.stdout}}.get(file)
+        if stream is None:
+            return open(file, mode, *more, **options)
+        return stream.buffer if "b" in mode else stream
+
+    printed = io.TextIOWrapper(Kept(), "utf-8", newline="")
+    before = sys.stdin, Thread.start, Thread.join
+    sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
+    Thread.start, Thread.join = Thread.run, lambda *_, **__: None
+    names = {{"__name__": "__main__", "open": opened, "exit": sys.exit, "quit": sys.exit}}
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             exec(_PROGRAM, {{**globals(), **names}})
     finally:
-        sys.stdin = before
+        sys.stdin, Thread.start, Thread.join = before
     printed.flush()
     return printed.buffer.getvalue().decode()
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def test_tests_of_a_function_are_not_run_on_a_program() -> None:
 @pytest.mark.parametrize(
     ("prompt", "testable", "why"),
     [
-        ("def add(a, b):\n", True, "nothing calls add, which takes arguments"),
+        ("def add(a, b):\n", True, "nothing calls add"),
         ("import numpy\n", False, "the prompt imports numpy, not among the deployment's sandbox_modules"),
         ("int main() {\n", False, "the prompt is not Python: it is completed in its own language"),
     ],
@@ -103,6 +104,14 @@ def test_a_case_that_is_too_long_is_left_out_and_it_is_said() -> None:
     assert (task.program, lines(task), task.unusable_tests) == (True, LINES[:1], (said,))
     alone = task_of("import sys\n", cases=[long])
     assert (alone.program, alone.testable, alone.unusable_tests) == (False, False, (said.replace("[1]", "[0]"),))
+
+
+def test_a_sample_that_is_too_long_is_left_out() -> None:
+    long = f"# Sample Input\n# {'1 ' * 90}\n" + "# 1\n" * 2_000 + "# Sample Output\n# 7\n"
+    task = task_of(COMMENTED + "\n" + long)
+    assert (lines(task), task.unusable_tests) == (LINES, ())
+    alone = task_of(long)
+    assert (alone.program, alone.unusable_tests) == (False, ())
 
 
 def test_a_function_of_the_whole_input_is_given_it() -> None:
@@ -138,16 +147,17 @@ def run(source: str, text: str, name: str = "__printed__") -> str:
         "import sys\nprint(sum(map(int, sys.stdin.read().split())))\n",
         "import sys\nsys.stdout.write(str(sum(map(int, sys.stdin.readline().split()))))\nexit()\n",
         "print(sum(map(int, open(0).read().split())))\n",
+        "print(sum(map(int, open(0, 'rb').read().split())), file=open('/dev/stdout', mode='w'))\n",
         "import sys\nsys.stdout.buffer.write(b'%d' % sum(map(int, sys.stdin.buffer.read().split())))\nraise SystemExit(1)\n",
         "from __future__ import annotations\ndef main():\n    print(sum(map(int, input().split())))\n\n"
         "if __name__ == '__main__':\n    main()\n",
     ],
 )
 def test_a_program_runs_anew_for_every_input(program: str) -> None:
-    before = (sys.stdin, sys.stdout)
+    before = (sys.stdin, sys.stdout, Thread.start, Thread.join)
     source = runnable(task_of("import sys\n", cases=CASES), Candidate(program)).source
     assert [run(source, text).strip() for text in ("3 4\n", "1 1\n")] == ["7", "2"]
-    assert (sys.stdin, sys.stdout) == before
+    assert (sys.stdin, sys.stdout, Thread.start, Thread.join) == before
 
 
 @pytest.mark.parametrize("called", ["", "\n\nmain()\n", "\n\nif __name__ == '__main__':\n    main()\n"])
