@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from codecascade.requests import task_of
-from codecascade.sandbox import Limits, SandboxPool
+from codecascade.sandbox import SandboxPool
 from codecascade.texts.stdin import runnable
 from codecascade.types import Candidate, Verdict
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def pool() -> AsyncIterator[SandboxPool]:
-    async with SandboxPool(1, limits=Limits(line_s=0.5, cpu_s=3)) as pool:
+    async with SandboxPool(1) as pool:
         yield pool
 
 
