@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,12 +70,14 @@ class CascadeClient:
         timeout_s: float = 600.0,
         cursor: int | None = None,
         tests: Sequence[str] = (),
+        cases: Sequence[Mapping[str, str]] = (),
     ) -> Completion:
         """Finish a prompt. If the call is cancelled, the server cancels it too.
 
         entry_point: the function under test, a method as Stack.push (default: the one that is being written). plan: a plan's
         name (default: the server's default plan). cursor: the byte of the prompt where the code is to go on (default: where it
-        is incomplete). tests: asserts or test programs that the answer has to pass. Raises RequestFailed.
+        is incomplete). tests: asserts or test programs that the answer has to pass. cases: what a program reads from standard
+        input and has to print, as {"input": "3 4\\n", "output": "7"}. Raises RequestFailed.
         """
         inputs = {"prompt": _text("prompt", prompt), "seed": _integer("seed", "UINT64", seed, low=0)}
         if entry_point is not None:
@@ -86,6 +88,8 @@ class CascadeClient:
             inputs["cursor"] = _integer("cursor", "INT32", cursor, low=0)
         if tests:
             inputs["tests"] = np.concatenate([_text(f"tests[{number}]", test) for number, test in enumerate(tests)])
+        if cases:
+            inputs["cases"] = np.concatenate([_text(f"cases[{number}]", json.dumps(case)) for number, case in enumerate(cases)])
         if max_tokens is not None:
             inputs["max_tokens"] = _integer("max_tokens", "INT32", max_tokens, low=1)
         if return_trace:

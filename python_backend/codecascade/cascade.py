@@ -18,6 +18,7 @@ from codecascade.trace import StepTrace, Trace
 from codecascade.types import Candidate, Decision, GivenStep, Plan, PlanStep, Sandbox, Task, Tiers
 
 NOTHING_TO_TEST = "the prompt defines no function to test"
+UNPLANNED = "the plan has no steps for requests that come with tests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ async def run_cascade(
 
 def steps_for(task: Task, plan: Plan) -> tuple[PlanStep, ...] | tuple[GivenStep, ...]:
     """The plan's steps for this request; where tests would say nothing, its last tier alone, greedily."""
-    if not task.testable:
+    if not task.testable or (task.program and not plan.given_steps):
         return (PlanStep(plan.steps[-1].tier, k=0),)
     return plan.given_steps if task.given_tests and plan.given_steps else plan.steps
 
@@ -89,6 +90,8 @@ def _skipped(step: PlanStep | GivenStep, error: Exception) -> StepTrace:
 
 def _note(task: Task, traces: list[StepTrace], best: Best) -> str | None:
     notes = [] if task.testable else [f"no tests were run: {task.untested or NOTHING_TO_TEST}"]
+    if task.program and not any(step.n_given_tests for step in traces):
+        notes = [f"no tests were run: {UNPLANNED}"]
     notes += task.unusable_tests
     last = traces[-1]
     if last.decision == "skipped":

@@ -7,13 +7,22 @@ from dataclasses import replace
 
 from codecascade.errors import InvalidRequest
 from codecascade.texts.caller_tests import caller_tests
+from codecascade.texts.cases import Case, caller_cases
 from codecascade.texts.examples import prompt_examples
 from codecascade.texts.holes import hole_of
 from codecascade.texts.imports import lacking, missing_modules
 from codecascade.texts.languages import language_of
+from codecascade.texts.stdin import (
+    case_lines,
+    function_of,
+    is_used,
+    prompt_cases,
+    stands_for_a_program,
+    takes_nothing,
+)
 from codecascade.texts.syntax import outline
-from codecascade.texts.units import Unit, program_of, unit_names, unit_of, why_no_unit
-from codecascade.types import Candidate, Task
+from codecascade.texts.units import Function, Unit, program_of, unit_names, unit_of, why_no_unit
+from codecascade.types import Candidate, Task, TestLine
 
 MAX_TESTS = 1_000
 
@@ -24,11 +33,12 @@ def task_of(
     cursor: int | None = None,
     sandbox_modules: Collection[str] = (),
     tests: Sequence[str] = (),
+    cases: Sequence[str] = (),
 ) -> Task:
     """The task of a prompt: what is written is what is tested, unless entry_point names something else.
 
     cursor: the byte of the prompt where the code is to go on; default: where it is incomplete. tests: asserts or test programs
-    that the caller sends. Raises InvalidRequest.
+    that the caller sends. cases: what a program reads and has to print, in JSON. Raises InvalidRequest.
     """
     at = _cursor(prompt, cursor) if cursor is not None else hole_of(prompt, entry_point)
     before, after = (prompt, "") if at is None else (prompt[:at], prompt[at:])
@@ -38,15 +48,40 @@ def task_of(
         raise InvalidRequest(f"entry_point is {entry_point!r}, which the prompt does not define, allowed are {allowed}")
     untested = _why_untested(before, after, unit, sandbox_modules)
     task = Task(before, unit.name if unit else None, after, unit.expression if unit else "", untested)
-    return _with_tests(task, tests) if task.testable else task
+    return _with_tests(task, tests, caller_cases(cases), sandbox_modules)
 
 
-def _with_tests(task: Task, tests: Sequence[str]) -> Task:
+def _with_tests(task: Task, tests: Sequence[str], cases: Sequence[Case], sandbox_modules: Collection[str]) -> Task:
     """The task with the tests that come with it, each once."""
     if len(tests) > MAX_TESTS:
         raise InvalidRequest(f"tests has {len(tests):,} elements, must have {MAX_TESTS:,} or fewer")
-    sent, problems = caller_tests(tests)
-    return replace(task, given_tests=tuple(dict.fromkeys((*sent, *prompt_examples(task)))), unusable_tests=problems)
+    function = function_of(task)
+    if function and stands_for_a_program(function) and not is_used(task, function):
+        return _with_lines(task, tests, *case_lines(cases, function.name))
+    why_not = _why_no_run(task, function, sandbox_modules)
+    if why_not is None:
+        of_program = cases or (() if tests or not _is_program(task, function) else prompt_cases(task))
+        lines, problems = case_lines(of_program)
+        if lines:
+            left_out = ["tests are not run: cases test the program as a whole"] if tests else []
+            left_out += problems if cases else ()
+            return replace(task, untested=None, program=True, given_tests=lines, unusable_tests=tuple(left_out))
+        return _with_lines(task, tests, (), problems if cases else ())
+    return _with_lines(task, tests, (), (f"cases are not run: {why_not}",) if cases else ())
+
+
+def _with_lines(task: Task, tests: Sequence[str], lines: Sequence[TestLine], problems: Sequence[str]) -> Task:
+    """The task of a function with the caller's tests, more lines that the caller sends, and the prompt's examples."""
+    if not task.testable:
+        return replace(task, unusable_tests=tuple(problems))
+    sent, broken = caller_tests(tests)
+    given = dict.fromkeys((*sent, *lines, *prompt_examples(task)))
+    return replace(task, given_tests=tuple(given), unusable_tests=(*broken, *problems))
+
+
+def _is_program(task: Task, function: Function | None) -> bool:
+    """Whether a prompt's samples can only be those of a program."""
+    return not task.testable or (function is not None and takes_nothing(function) and not prompt_examples(task))
 
 
 def completion(task: Task, candidate: Candidate) -> str:
@@ -76,6 +111,18 @@ def _why_untested(before: str, after: str, unit: Unit | None, sandbox_modules: C
     if missing and not unit.untested:
         return f"the prompt {lacking(missing)}"
     return unit.untested
+
+
+def _why_no_run(task: Task, function: Function | None, sandbox_modules: Collection[str]) -> str | None:
+    """Why running the program as a whole would say nothing about what is written, in words. None if it would."""
+    module = program_of(task.prompt, task.suffix)
+    if module is None:
+        return _why_no_program(task.prompt) if language_of(task.prompt) == "other" else None
+    if missing := missing_modules(module, sandbox_modules, (task.entry_point or "").rpartition(".")[2]):
+        return f"the prompt {lacking(missing)}"
+    if function and not takes_nothing(function) and not is_used(task, function):
+        return f"nothing calls {function.name}"
+    return None
 
 
 def _why_no_program(prompt: str) -> str:

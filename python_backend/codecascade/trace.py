@@ -70,7 +70,7 @@ class Trace:
     entry_point: str | None
     """The function under test, with its classes."""
     tested: str
-    """How test lines begin to use it; empty if nothing was tested."""
+    """How test lines begin to use it, or "the whole program"; empty if nothing was tested."""
     answered_by: str
     note: str | None
     """Why no tests were run, or why the answer is not whole or not an accepted one; None in the ordinary case."""

@@ -55,14 +55,17 @@ class Task:
     unusable_tests: tuple[str, ...] = ()
     """What is wrong with those that the caller sent and that cannot be run, in words."""
 
+    program: bool = False
+    """Whether the given tests run the whole program, on inputs, and compare what it prints. Then no tier writes tests."""
+
     @property
     def testable(self) -> bool:
-        return self.entry_point is not None and self.untested is None
+        return self.untested is None and (self.program or self.entry_point is not None)
 
     @property
     def tested(self) -> str:
         """How a test line begins to use the function; empty if there is none."""
-        return self.expression or self.entry_point or ""
+        return "the whole program" if self.program else self.expression or self.entry_point or ""
 
 
 def _check_tier(tier: object) -> None:

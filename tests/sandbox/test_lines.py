@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 from codecascade.sandbox.lines import Line, parse_lines
+from codecascade.sandbox.outputs import SAME_OUTPUT
 from codecascade.sandbox.values import NotAValue, decode
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,33 @@ def test_only_what_the_candidate_computes_is_sent(line: str, sent: str) -> None:
     parsed = parse_line(line)
     assert (parsed.mode, parsed.sent) == ("blind", sent)
     assert parse_line(line, blind=False).sent == line
+
+
+@pytest.mark.parametrize("wanted", ["3", "'\n\u2028é", "x" * 3_000])
+@pytest.mark.parametrize("blind", [True, False])
+def test_what_a_program_should_print_is_never_sent(wanted: str, blind: bool) -> None:
+    line = parse_line(f"assert __same_output__(f('2\\n'), {wanted!r})", blind)
+    assert (line.mode, line.sent) == ("blind", "f('2\\n')")
+    assert line.holds(json.dumps(wanted + "\n"))
+    assert not line.holds(json.dumps("2"))
+    assert not line.holds(json.dumps(3))
+    assert not line.holds(None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "assert __same_output__(f(2), wanted)",
+        "assert __same_output__(f(2), 3)",
+        "assert __same_output__(f(2))",
+        "assert __same_output__(f(2), '3', '4')",
+        "assert __same_output__(f(2), wanted='3')",
+        "assert __same_output__('3', '3')",
+    ],
+)
+def test_a_comparison_of_outputs_in_another_form_is_left_to_the_candidate(line: str) -> None:
+    parsed = parse_line(line)
+    assert SAME_OUTPUT in parsed.sent
 
 
 @pytest.mark.parametrize("line", WHOLE)

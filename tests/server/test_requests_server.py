@@ -230,3 +230,55 @@ async def test_too_many_tests_are_refused(client: CascadeClient) -> None:
     with pytest.raises(RequestFailed, match="tests has 1,001 elements, must have 1,000 or fewer") as refusal:
         await client.complete(ADD, tests=["assert add(1, 1) == 2"] * 1_001)
     assert refusal.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+CASES = [{"input": "3 4\n", "output": "7"}, {"input": "1 1\n", "output": "2"}]
+PROGRAM = "import sys\n\n"
+PRINTS_SUM = "print(sum(map(int, sys.stdin.read().split())))\n"
+PRINTS_SEVEN = "print(7)\n"
+SAMPLES = "# Sample Input\n# 3 4\n#\n# Sample Output\n# 7\n\n"
+
+
+async def test_a_program_is_held_against_the_callers_cases(client: CascadeClient) -> None:
+    prompt = told(small_writes=PRINTS_SEVEN, large_writes=PRINTS_SUM) + PROGRAM
+    answer = await client.complete(prompt, plan="given", return_trace=True, cases=CASES)
+    assert drawn(answer) == [("small", "escalate", 2, 2, 0), ("large", "accept", 1, 2, 0)]
+    assert (answer.text, answer.score, note(answer)) == (prompt + PRINTS_SUM, 1.0, None)
+    assert answer.trace
+    assert (answer.trace["entry_point"], answer.trace["tested"]) == (None, "the whole program")
+    assert answer.trace["steps"][0]["reason"] == "1 of 2 given tests pass"
+
+
+@pytest.mark.parametrize(
+    "small", [PRINTS_SUM + "while True:\n    pass\n", "print(input())\nprint(input())\n", "print('7' * 10**8)\n"]
+)
+async def test_a_program_that_misbehaves_is_left(client: CascadeClient, small: str) -> None:
+    prompt = told(small_writes=small, large_writes=PRINTS_SUM) + SAMPLES + PROGRAM
+    answer = await client.complete(prompt, plan="given", return_trace=True)
+    assert drawn(answer) == [("small", "escalate", 2, 1, 0), ("large", "accept", 1, 1, 0)]
+    assert answer.inserted == PRINTS_SUM
+
+
+async def test_a_function_that_reads_and_prints_is_called(client: CascadeClient) -> None:
+    body = f"    {PRINTS_SUM}"
+    answer = await client.complete(told(small_writes=body) + PROGRAM + "def main():\n", plan="given", cases=CASES)
+    assert (answer.tier, answer.score, answer.inserted) == ("small", 1.0, body)
+
+
+async def test_a_plan_without_steps_for_tests_leaves_cases_out_and_says_so(client: CascadeClient) -> None:
+    prompt = told(small_writes="no", large_writes=PRINTS_SUM) + PROGRAM
+    answer = await client.complete(prompt, plan="two", return_trace=True, cases=CASES)
+    assert drawn(answer) == [("large", "accept", 1, 0, 0)]
+    assert note(answer) == "no tests were run: the plan has no steps for requests that come with tests"
+
+
+async def test_cases_that_are_none_are_refused_and_those_that_cannot_be_run_are_named(client: CascadeClient) -> None:
+    with pytest.raises(RequestFailed) as refusal:
+        await client.complete(PROGRAM, cases=[CASES[0], {"in": "1", "out": "2"}])
+    assert refusal.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.value.sentence == (
+        """cases[1] is '{"in": "1", "out": "2"}', must be a JSON object of two texts, input and output"""
+    )
+    answer = await client.complete(ADD, plan="given", return_trace=True, cases=CASES, tests=["assert add(1, 1) == 2"])
+    assert drawn(answer) == [("small", "accept", 1, 1, 0)]
+    assert note(answer) == "cases are not run: nothing calls add"

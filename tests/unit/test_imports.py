@@ -31,7 +31,7 @@ CORE_PACKAGES: Mapping[str, set[str]] = {
 # Folders and files of `codecascade` that a folder may import, itself apart.
 CORE_FOLDERS: Mapping[str, set[str]] = {
     "": {"texts"},
-    "texts": {"types.py", "errors.py", "sandbox/modules.py"},
+    "texts": {"types.py", "errors.py", "sandbox/modules.py", "sandbox/outputs.py"},
     "sandbox": {"sandbox/zygote", "types.py", "errors.py"},
     "sandbox/zygote": set(),
     "tiers": {"", "texts"},

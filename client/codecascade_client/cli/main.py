@@ -25,6 +25,7 @@ from codecascade_client.cli.plan_gpus import run_planner
 from codecascade_client.cli.tables import comparison, print_plans, print_results, print_trace
 from codecascade_client.client import CascadeClient, Completion
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
+from codecascade_client.datasets.records import json_lines
 from codecascade_client.errors import DatasetError, RequestFailed
 from codecascade_client.estimate import wilson
 from codecascade_client.live.evaluate import Result, evaluate, promise_of
@@ -62,6 +63,10 @@ def complete(
     tests: Annotated[
         list[Path] | None, typer.Option(help="A file of asserts or a test program that the answer has to pass; more than once.")
     ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(help='A JSON Lines file of what the program reads and has to print: {"input": "3 4\\n", "output": "7"}.'),
+    ] = None,
     plan: PlanName = None,
     seed: Seed = 0,
     max_tokens: Annotated[int | None, typer.Option(help="Limit of one solution; default: the tier's own limit.")] = None,
@@ -90,6 +95,7 @@ def complete(
                 timeout_s=settings.timeout_s,
                 cursor=cursor,
                 tests=[_text_of(file, "test") for file in tests or ()],
+                cases=_cases_of(cases) if cases else (),
             )
 
     answer = asyncio.run(ask())
@@ -231,6 +237,17 @@ def _text_of(path: Path, what: str) -> str:
     if not text.strip():
         _fail(f"{source} is empty", code=2)
     return text
+
+
+def _cases_of(path: Path) -> list[dict[str, str]]:
+    """The server says what is wrong with the form of one."""
+    cases = []
+    for number, line in json_lines(_text_of(path, "cases")):
+        try:
+            cases.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            _fail(f"line {number} of the cases file {path} is not JSON: {error}", code=2)
+    return cases
 
 
 def _range(tasks: str, count: int) -> tuple[int, int]:

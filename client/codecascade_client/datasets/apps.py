@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.sandbox.pool import MAX_SOURCE_BYTES
+from codecascade.texts.stdin import TAKES_INPUT, script_as_function
 from codecascade.texts.syntax import tree
 
 from codecascade_client.datasets.apps_harness import (
@@ -20,7 +21,6 @@ from codecascade_client.datasets.apps_harness import (
     STDIN_CHECK,
     literal,
     method_as_function,
-    script_as_function,
     texts_of_case,
     values_of_case,
 )
@@ -68,9 +68,9 @@ def apps_task(record: Mapping[str, Any]) -> BenchmarkTask | None:
     question = text_of(record, "question").strip()
     if name is None:
         head = f"def {STDIN_ENTRY_POINT}(text: str) -> str:"
-        question = f"{question}\n\nThe argument is the whole input; what would be printed is returned."
+        question = f"{question}\n\n{TAKES_INPUT}"
         test, left_out = _check(STDIN_CHECK, map(texts_of_case, inputs, outputs))
-        own = _own_solution(record, script_as_function)
+        own = _own_solution(record, lambda source: script_as_function(source, STDIN_ENTRY_POINT))
         return BenchmarkTask(task_id, f"{head}\n{docstring(question)}", STDIN_ENTRY_POINT, own, test, SETUP, left_out)
     found = _header(optional_text_of(record, "starter_code"), name)
     prompt = f"{found.above}def {name}({found.parameters}):\n{docstring(question)}"

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 from collections.abc import Mapping
+from textwrap import indent
 from typing import Any
+
+from codecascade.sandbox import outputs
 
 from codecascade_client.datasets.records import shown
 
@@ -45,64 +49,12 @@ def check(candidate):
         assert agrees(candidate(*given), wanted)
 """
 
-# What a program prints: line by line without blanks at their ends, else without empty lines, else one number a line that is
-# close to the one wanted (numpy.allclose), else the sets of words of all lines, else these as numbers to three places.
-STDIN_CHECK = """\
+# What a program prints. The comparison's names are the check's own: an answer's stay as they are.
+STDIN_CHECK = f"""\
 def check(candidate):
-    import math
-
-    def close(a, b):
-        return a == b or (math.isfinite(a) and math.isfinite(b) and abs(a - b) <= 1e-8 + 1e-5 * abs(b))
-
-    def numbers(words):
-        return frozenset(round(float(word), 3) for word in words)
-
-    def agrees(text, wanted):
-        assert isinstance(text, str), "what would be printed is a text"
-        printed = text.splitlines()
-        goal = wanted.strip()
-        if "\\n".join(printed).strip() == goal or "\\n".join(line.strip() for line in printed).strip() == goal:
-            return True
-        lines = [line.strip() for line in wanted.split("\\n") if line]
-        if printed == lines:
-            return True
-        printed = [line for line in printed if line]
-        if printed == lines:
-            return True
-        try:
-            if len(printed) == len(lines) and all(close(float(a), float(b)) for a, b in zip(printed, lines)):
-                return True
-        except (ValueError, OverflowError):
-            pass
-        found = [words for words in map(str.split, printed) if words]
-        right = [line.split() for line in lines]
-        if set(map(frozenset, found)) == set(map(frozenset, right)):
-            return True
-        try:
-            return set(map(numbers, found)) == set(map(numbers, right))
-        except (ValueError, OverflowError):
-            return False
-
+{indent(inspect.getsource(outputs), "    ")}
     for given, wanted in CASES:
-        assert agrees(candidate(given), wanted)
-"""
-
-# A script as `solve(text)`: it reads standard input, or opens it as the file 0, and prints.
-_SCRIPT = """
-
-def solve(text):
-    import contextlib, io, sys
-
-    printed = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="")
-    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
-    names = {"__name__": "__main__", "open": lambda *_: sys.stdin, "exit": sys.exit, "quit": sys.exit}
-    try:
-        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            exec(SCRIPT, {**globals(), **names})
-    finally:
-        sys.stdin = before
-    printed.flush()
-    return printed.buffer.getvalue().decode()
+        assert same_output(candidate(given), wanted)
 """
 
 _DECIMAL = 10**600  # integers beyond it are written in hexadecimal, whose length Python does not limit
@@ -128,11 +80,6 @@ def values_of_case(given: Any, wanted: Any) -> tuple[list[Any], Any]:
 def texts_of_case(given: Any, wanted: Any) -> tuple[str, str]:
     """Standard input and output of one run: each may be a list of lines. Raises ValueError for anything else."""
     return _text("inputs", given), _text("outputs", wanted)
-
-
-def script_as_function(source: str) -> str:
-    """A solution that reads standard input and prints, as the function of the whole input that tasks ask for."""
-    return f"SCRIPT = {source!r}\n{_SCRIPT}"
 
 
 def method_as_function(source: str, name: str) -> str:

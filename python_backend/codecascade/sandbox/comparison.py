@@ -2,7 +2,7 @@
 
 Handles comparisons with literals and small arithmetic, `not`, and calls that would show the candidate what is expected:
 abs(f(x) - 2.0), round(f(x), 2), math.isclose(f(x), 2.0), isinstance(f(x), int). They mean here what they mean in Python,
-even if the candidate redefines these names.
+even if the candidate redefines these names. __same_output__(f(x), "2") compares printed texts (see outputs).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from codecascade.sandbox.outputs import SAME_OUTPUT, same_output
 from codecascade.sandbox.values import BUILTIN_TYPES, Typed, contains
 
 Judge = Callable[[Any], bool]
@@ -77,6 +78,18 @@ def is_searched(test: ast.expr, hole: ast.expr) -> bool:
     )
 
 
+def compares_outputs(test: ast.expr) -> bool:
+    """Whether the test compares what a program printed, which the candidate cannot do itself."""
+    return (
+        isinstance(test, ast.Call)
+        and _name(test.func) == SAME_OUTPUT
+        and not test.keywords
+        and len(test.args) == 2
+        and isinstance(test.args[1], ast.Constant)
+        and isinstance(test.args[1].value, str)
+    )
+
+
 def _only_unknown(nodes: list[ast.expr]) -> ast.expr | None:
     unknown = [node for node in nodes if not _is_known(node)]
     return find_hole(unknown[0]) if len(unknown) == 1 else None
@@ -96,6 +109,8 @@ def _is_singleton(node: ast.expr) -> bool:
 def _understood_arguments(call: ast.Call) -> list[ast.expr]:
     """The arguments that may contain the hole; empty if the candidate must make the call."""
     name = _name(call.func)
+    if compares_outputs(call):
+        return call.args[:1]
     if name in ("isclose", "math.isclose") and len(call.args) == 2:
         tolerances = [keyword for keyword in call.keywords if keyword.arg in ("rel_tol", "abs_tol")]
         return call.args if len(tolerances) == len(call.keywords) and all(_is_known(k.value) for k in tolerances) else []
@@ -218,5 +233,7 @@ def _call(node: ast.Call, hole: ast.expr) -> Term:
         digits = _constant(node.args[1]) if len(node.args) == 2 else None
         return lambda value: round(first(value), digits)
     second = _term(node.args[1], hole)
+    if name == SAME_OUTPUT:
+        return lambda value: same_output(first(value), second(value))
     tolerances = {keyword.arg: _constant(keyword.value) for keyword in node.keywords if keyword.arg}
     return lambda value: math.isclose(first(value), second(value), **tolerances)

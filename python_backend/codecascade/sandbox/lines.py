@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codecascade.sandbox.comparison import Judge, find_hole, is_searched, judge_of
+from codecascade.sandbox.comparison import Judge, compares_outputs, find_hole, is_searched, judge_of
 from codecascade.sandbox.values import NOT_DESCRIBED, Unknown, decode
 from codecascade.sandbox.zygote.protocol import ASKED, SEARCHED, WHOLE
 
@@ -62,7 +62,7 @@ def parse_lines(texts: Sequence[str], blind: bool = True) -> list[Line]:
 def _line(text: str, statement: ast.Assert | None, blind: bool) -> Line:
     if statement is None:
         return Line(INVALID, "")
-    if not blind or len(text) > _MAX_BLIND_CHARS:
+    if (not blind or len(text) > _MAX_BLIND_CHARS) and not compares_outputs(statement.test):
         return Line(TICK, text)
     try:
         hole = find_hole(statement.test)

@@ -2,6 +2,7 @@
 
 Forms: doctest (`>>> f(2)`), arrows (`f(2) == 4`, `=>`, `->`, `➞`), words (`f(2) returns 4`, `for n = 2 the output should be 4`)
 and "Input: … Output: …". Each becomes one assert statement. What is no such form, or holds no literal value, is left out.
+A function that stands for a program has samples instead (codecascade.texts.cases).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
+from codecascade.texts.stdin import case_lines, function_cases
 from codecascade.texts.syntax import clean, outline, tree
 from codecascade.types import Task, TestLine
 
@@ -74,6 +76,9 @@ def _examples(task: Task, path: Sequence[_Definition]) -> Iterator[str]:
     examples, prose = _parts(function)
     yield from _doctests(examples, function.name)
     if classes or not isinstance(function, ast.FunctionDef):
+        return
+    if cases := function_cases(function):
+        yield from (line.source for line in case_lines(cases, function.name)[0])
         return
     parameters = [argument.arg for argument in [*function.args.posonlyargs, *function.args.args]]
     prose = "\n".join([prose, *_comments(task.prompt)])

@@ -12,6 +12,7 @@ from codecascade.errors import CascadeError, InvalidRequest, TierUnavailable
 from codecascade.texts.holes import filled
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
+from codecascade.texts.stdin import runnable
 from codecascade.texts.test_lines import extract_test_lines
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.tiers.going_on import go_on
@@ -147,7 +148,7 @@ class LiveTiers:
     def _candidate(self, task: Task, prompt: Prompt, sample: Sample) -> Candidate:
         read = candidate(task, prompt, sample.text, cut=sample.finish_reason == "length")
         whole = filled(task, read, self._deployment.sandbox_modules)
-        return replace(whole, tokens=sample.completion_tokens, log_probs=sample.log_probs)
+        return replace(runnable(task, whole), tokens=sample.completion_tokens, log_probs=sample.log_probs)
 
 
 def _completion_tokens(generation: Generation) -> int:

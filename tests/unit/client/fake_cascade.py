@@ -50,7 +50,7 @@ class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
     def ModelInfer(self, request: Any, context: Any) -> Any:
         context.add_callback(lambda: None if context.code() else self.cancelled.set())
         inputs = {
-            tensor.name: _texts(raw) if tensor.name == "tests" else _value(tensor.datatype, raw)
+            tensor.name: _texts(raw) if tensor.name in ("tests", "cases") else _value(tensor.datatype, raw)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
         }
         self.requests.append(inputs)

@@ -116,6 +116,8 @@ def test_complete_hands_its_options_over(command: Command, prompt_file: Path) ->
     for name, text in (("a.py", "assert f() == 1\n"), ("b.py", "def test_f():\n    f()\n")):
         (prompt_file.parent / name).write_text(text)
         options += ["--tests", str(prompt_file.parent / name)]
+    (prompt_file.parent / "cases.jsonl").write_text('{"input": "3 4\\n", "output": "7"}\n\n{"input": "", "output": "\u2028"}\n')
+    options += ["--cases", str(prompt_file.parent / "cases.jsonl")]
     with serving(lambda _: Answer(trace=trace({}))) as server:
         command("complete", "--prompt-file", prompt_file, "--url", server.address, *options)
     assert server.requests == [
@@ -124,12 +126,21 @@ def test_complete_hands_its_options_over(command: Command, prompt_file: Path) ->
             "entry_point": "f",
             "cursor": 3,
             "tests": ["assert f() == 1\n", "def test_f():\n    f()\n"],
+            "cases": ['{"input": "3 4\\n", "output": "7"}', '{"input": "", "output": "\\u2028"}'],
             "plan": "thrifty",
             "seed": 7,
             "max_tokens": 99,
             "return_trace": True,
         }
     ]
+
+
+def test_a_file_of_cases_that_is_not_json_lines_is_named(command: Command, prompt_file: Path) -> None:
+    cases = prompt_file.parent / "cases.jsonl"
+    cases.write_text('{"input": "1", "output": "2"}\n{"input": "1"\n')
+    run = command("complete", "--prompt-file", prompt_file, "--cases", cases)
+    assert (run.code, run.out) == (2, "")
+    assert run.err.startswith(f"error: line 2 of the cases file {cases} is not JSON: Expecting")
 
 
 def test_complete_takes_a_task_with_its_entry_point_and_keeps_its_tests(command: Command) -> None:

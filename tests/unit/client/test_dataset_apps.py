@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from codecascade.requests import task_of
+from codecascade.sandbox import SandboxPool
 from codecascade.sandbox.pool import MAX_SOURCE_BYTES
-from codecascade.types import Verdict
+from codecascade.types import Candidate, Verdict
 from codecascade_client.datasets.load import load_dataset
+from codecascade_client.recording.judge import Sources
 
 from tests.unit.client.dataset_records import judge, load, only_task
 
@@ -170,6 +172,20 @@ async def test_printed_text_is_compared_as_the_harness_does(
 ) -> None:
     task = only_task("apps", tmp_path, printed(["x"], [wanted]))
     assert await judge(task, f"def solve(text):\n    return {printed_text!r}\n") == [verdict]
+
+
+async def test_the_samples_of_a_question_are_given_tests_and_compared_alike(tmp_path: Path) -> None:
+    question = "Halve n.\n\n-----Input-----\nn\n\n-----Output-----\nIts half.\n\n-----Examples-----\nInput\n1\n\nOutput\n0.5\n"
+    task = only_task("apps", tmp_path, printed(["3\n"], ["1.5\n"], question=question))
+    (given,) = task_of(task.prompt).given_tests
+    recorded = load_dataset(f"apps:{tmp_path / 'apps.jsonl'}").task(task.task_id)
+    assert Sources(recorded, (), {}).given == (given,), "a recording is judged by the tests that a live request has"
+    assert given.source == "assert __same_output__(solve('1\\n'), '0.5')"
+    programs = [f"{task.prompt}    return str(int(text) {sign} 2)\n" for sign in ("/", "//")]
+    async with SandboxPool(workers=1) as pool:
+        matrix = await pool.run([Candidate(program) for program in programs], [given])
+    assert matrix.verdicts.tolist() == [[PASS], [FAIL]]
+    assert await judge(task, *programs) == [PASS, FAIL]
 
 
 async def test_integers_of_any_length_are_read_and_printed(tmp_path: Path) -> None:

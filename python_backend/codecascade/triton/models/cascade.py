@@ -66,8 +66,8 @@ class TritonPythonModel(ServedModel):
     async def _complete(self, inputs: Inputs) -> tuple[Task, Answer, int, bool]:
         prompt = inputs.text("prompt", self._deployment.max_prompt_bytes)
         cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
-        tests = inputs.texts("tests")
-        task = task_of(prompt, inputs.optional_text("entry_point"), cursor, self._deployment.sandbox_modules, tests)
+        tests, cases = inputs.texts("tests"), inputs.texts("cases")
+        task = task_of(prompt, inputs.optional_text("entry_point"), cursor, self._deployment.sandbox_modules, tests, cases)
         plan = self._plans.current().choose(inputs.optional_text("plan"))
         self._deployment.check(plan)
         max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
