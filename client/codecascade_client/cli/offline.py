@@ -15,9 +15,11 @@ from codecascade.plans import load_plans
 from codecascade.sandbox import SandboxPool
 
 from codecascade_client.cli.datasets import print_left_out
-from codecascade_client.cli.offline_tables import print_bench, print_replayed, print_search
+from codecascade_client.cli.offline_tables import print_bench, print_evidence, print_replayed, print_search
 from codecascade_client.datasets.load import HUMANEVAL, Dataset, load_dataset
-from codecascade_client.errors import RecordingError
+from codecascade_client.errors import NotJudged, RecordingError
+from codecascade_client.evidence.decisions import decisions
+from codecascade_client.evidence.measure import Measured, measure
 from codecascade_client.files import write_whole
 from codecascade_client.live.bench import bench_plans
 from codecascade_client.live.endpoints import endpoints_from_settings
@@ -132,6 +134,13 @@ def verdicts(folder: Folder, dataset: DatasetName = HUMANEVAL) -> None:
     asyncio.run(run())
 
 
+def evidence(folder: Folder) -> None:
+    """Measure how far each kind of evidence can be trusted. It tells right answers from wrong ones with an AUROC; a second table
+    says how often answers are right where given tests pass or fail, and by their mean log-probability.
+    """
+    print_evidence(measure(open_recording(folder).load()))
+
+
 def import_published(
     source: Annotated[Path, typer.Argument(help="The folder of the published runs.", show_default=False)],
     folder: Folder,
@@ -177,7 +186,7 @@ def search(
 
     Requests that come with tests and others are searched apart.
     """
-    result = _searched(folder, paper, probability, split_seed, splits, prices, value_per_correct)
+    result = _searched(_loaded(folder, prices), paper, probability, split_seed, splits, prices, value_per_correct)
     path = out or Path("plans") / f"{result.manifest.family}.json"
     write_whole(path, plan_file(result).encode())
     print_search(result)
@@ -200,14 +209,33 @@ def report(
     """Write the same search as one self-contained HTML page."""
     from codecascade_client.report.page import write_report  # loads matplotlib, which no other command needs
 
-    print(write_report(_searched(folder, paper, probability, split_seed, splits, prices, value_per_correct), out))
+    recording = _loaded(folder, prices)
+    result = _searched(recording, paper, probability, split_seed, splits, prices, value_per_correct)
+    held_out = result.held_out
+    decided = asyncio.run(decisions(result.default_plan, recording, held_out.tasks, held_out.runs))
+    print(write_report(result, _measured(recording), decided, out))
+
+
+def _measured(recording: Recording) -> list[Measured]:
+    """Nothing where the recording holds no answers."""
+    try:
+        return measure(recording)
+    except NotJudged as error:
+        print(f"no figures about evidence: {error}", file=sys.stderr)
+        return []
 
 
 def _searched(
-    folder: Path, paper: bool, probability: float, split_seed: int, splits: int, prices: Path | None, value_usd: float | None
+    recording: Recording,
+    paper: bool,
+    probability: float,
+    split_seed: int,
+    splits: int,
+    prices: Path | None,
+    value_usd: float | None,
 ) -> SearchResult:
     rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None, value_usd)
-    result = search_plans(_loaded(folder, prices), rules)
+    result = search_plans(recording, rules)
     for sentence in excluded(result):
         print(sentence, file=sys.stderr)
     return result

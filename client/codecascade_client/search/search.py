@@ -75,6 +75,11 @@ class SearchResult:
     singles: tuple[Evaluated, ...]  # every plan of one tier
     savings: Mapping[str, MeanSaving]  # by plan name
 
+    @property
+    def default_plan(self) -> Plan:
+        name = DEFAULT_PLAN if self.rules.value_usd is None else VALUED_PLAN
+        return next(choice.plan for choice, _ in self.choices if choice.plan.name == name)
+
 
 def search(recording: Recording, rules: Rules) -> SearchResult:
     """Raises RecordingError if a side of the split has no recorded task, or every tier is too weak."""
@@ -127,7 +132,7 @@ def plan_file(result: SearchResult) -> str:
         "format": FORMAT,
         "family": result.manifest.family,
         "provenance": provenance(result),
-        "default": DEFAULT_PLAN if result.rules.value_usd is None else VALUED_PLAN,
+        "default": result.default_plan.name,
         "plans": {**named, **alone, **frontier},
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
