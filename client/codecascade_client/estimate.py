@@ -25,4 +25,4 @@ def wilson(right: float, total: int) -> Estimate:
     share, scale = right / total, 1 + Z95**2 / total
     middle = (share + Z95**2 / (2 * total)) / scale
     half = Z95 / scale * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
+    return Estimate(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -24,7 +25,7 @@ matplotlib.rcParams.update({"svg.hashsalt": "codecascade", "svg.fonttype": "none
 matplotlib.rcParams.update({"grid.color": "#e5e7eb", "axes.edgecolor": "#9ca3af", "axes.axisbelow": True})
 
 _BLUE, _ORANGE, _GREY = "#2563eb", "#d97706", "#6b7280"
-_TIER_COLOURS = ("#0d9488", "#2563eb", "#9333ea", "#d97706", "#dc2626")
+_TIER_COLOURS = ("#0d9488", "#2563eb", "#9333ea", "#d97706", "#dc2626", "#475569")
 _THRESHOLDS = np.linspace(0.05, 1.0, 39)
 _BY_GIVEN_TESTS = ("some fail", "none given", "all pass")
 _QUARTERS = ("lowest\nquarter", "second", "third", "highest\nquarter")
@@ -128,7 +129,7 @@ def _saving(result: SearchResult) -> Figure:
 
 def _acceptance(tables: Sequence[Table]) -> Figure:
     figure, axes = _new("threshold θ", "share")
-    for colour, tier in zip(_TIER_COLOURS, tables[0].tiers, strict=False):
+    for colour, tier in zip(cycle(_TIER_COLOURS), tables[0].tiers, strict=False):
         options = [option for option in tables[0].options if option.tier == tier and option.k > 0]
         option = max(options, key=lambda option: (option.k, option.lines_per_sample), default=None)
         if option is not None:
@@ -164,7 +165,7 @@ def _calibration(everything: Sequence[Measured]) -> Figure:
 
 def _shares(axes: Axes, bins: Mapping[str, Sequence[Bin]], names: Sequence[str], missing: str) -> None:
     """bins: by tier. names: of the bins, in their order. missing: why no tier has bins, in words."""
-    for place, (tier, colour) in enumerate(zip(bins, _TIER_COLOURS, strict=False)):
+    for place, (tier, colour) in enumerate(zip(bins, cycle(_TIER_COLOURS), strict=False)):
         aside = 0.12 * (place - (len(bins) - 1) / 2)
         shares = [(x + aside, each.share) for x, each in enumerate(bins[tier]) if each.share]
         mean = [share.mean for _, share in shares]

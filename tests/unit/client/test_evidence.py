@@ -85,6 +85,11 @@ def test_perfect_order_of_few_answers_is_no_certainty() -> None:
     assert (one.mean, one.low, one.high) == pytest.approx((2 / 3, wilson(2 / 3, 1).low, wilson(2 / 3, 1).high))
 
 
+def test_an_interval_holds_its_share() -> None:
+    extremes = [wilson(right, total) for total in range(1, 300) for right in (0, total)]
+    assert all(0 <= share.low <= share.mean <= share.high <= 1 for share in extremes)
+
+
 def answer(
     right: bool, *, task: str = "", given: Passing | None = None, own: Passing | None = None, mean: float | None = None
 ) -> JudgedAnswer:

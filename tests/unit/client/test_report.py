@@ -10,7 +10,7 @@ from codecascade_client.evidence.decisions import Decisions, decisions
 from codecascade_client.evidence.measure import measure
 from codecascade_client.recording.recording import SampleRecording
 from codecascade_client.replay.table import tabulate
-from codecascade_client.report.charts import acceptance, calibration, chosen_places
+from codecascade_client.report.charts import acceptance, calibration, charts, chosen_places
 from codecascade_client.report.evidence_tables import auroc_table, title
 from codecascade_client.report.page import write_report
 from codecascade_client.search.frontier import Grid
@@ -99,6 +99,14 @@ def test_the_calibration_chart_says_what_was_not_recorded(recording: SampleRecor
     assert [text.get_text() for text in told.texts] == ["not recorded"]
     assert len(given.containers) == len(recording.manifest.tiers)
     assert not given.texts
+
+
+def test_no_tier_is_left_out_of_a_chart_for_want_of_a_colour() -> None:
+    many = synthetic.recording(7, tasks=9, prices_per_mtok={f"tier {n}": float(n) for n in range(1, 9)})
+    assert len(calibration(measure(many))[0].figure.axes[0].containers) == 8
+    found = search(many, Rules(Grid((1.0,)), 0.9, 0, 2))
+    shown = next(chart for chart in charts(found) if chart.name == "acceptance")
+    assert len(shown.figure.axes[0].lines) == 2 * len(found.validation.tiers) > 10
 
 
 def test_the_charts_are_files_too(tmp_path: Path, result: SearchResult, recording: SampleRecording) -> None:
