@@ -63,18 +63,18 @@ def test_more_answers_of_the_same_kind_to_the_same_tasks_are_no_more_evidence() 
     assert apart.high - apart.low < 0.7 * (once.high - once.low)
 
 
-def test_the_interval_is_that_of_a_bootstrap_over_tasks() -> None:
+@pytest.mark.parametrize("by_task", [0.0, 2.0], ids=["answers apart", "right and wrong answers to a task alike"])
+def test_the_interval_is_that_of_a_bootstrap_over_tasks(by_task: float) -> None:
     rng = np.random.default_rng(5)
     tasks = np.repeat(np.arange(80), 3)
-    skill = np.repeat(rng.normal(size=80), 3)
-    right = rng.random(240) < 1 / (1 + np.exp(-2 * skill))
-    ranks = np.round(skill + rng.normal(size=240), 1)
+    right = rng.random(240) < 0.5
+    ranks = np.round(right + np.repeat(by_task * rng.normal(size=80), 3) + rng.normal(size=240), 1)
     areas = []
     for _ in range(1000):
-        drawn = np.concatenate([np.flatnonzero(tasks == task) for task in rng.integers(0, 80, 80)])
+        drawn = np.concatenate([np.arange(3) + 3 * task for task in rng.integers(0, 80, 80)])
         areas.append(auroc(ranks[drawn], right[drawn], tasks[drawn]).mean)
     estimate = auroc(ranks, right, tasks)
-    assert (estimate.low, estimate.high) == pytest.approx(np.quantile(areas, (0.025, 0.975)).tolist(), abs=0.015)
+    assert (estimate.low, estimate.high) == pytest.approx(np.quantile(areas, (0.025, 0.975)).tolist(), abs=0.01)
 
 
 def test_perfect_order_of_few_answers_is_no_certainty() -> None:
