@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codecascade.scoring import by_log_prob
 from codecascade.trace import StepTrace
 from codecascade.types import Decision, Plan
 
 from codecascade_client.recording.recording import Recording
 from codecascade_client.replay.cascade import Replayed, replay
 
-GIVEN_TESTS, OWN_TESTS, NOTHING = "given tests", "own tests", "nothing"
+GIVEN_TESTS, OWN_TESTS, LOG_PROBS, NOT_WHOLE, NOTHING = (
+    "given tests",
+    "own tests",
+    "log-probability",
+    "no whole program",
+    "nothing",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +62,30 @@ async def decisions(plan: Plan, recording: Recording, tasks: Sequence[str], runs
     """A request is a task in a run. Raises RecordingError if a step was not recorded."""
     requests = [await replay(plan, recording, task, run) for run in runs for task in tasks]
     tiers = [tier for tier in recording.manifest.tiers if tier in plan.tiers]
-    steps = [(step, request.correct) for request in requests for step in request.answer.trace.steps]
+    steps = [(step, _by(step, plan), request.correct) for request in requests for step in request.answer.trace.steps]
     decided = [
-        _decided(tier, by, [(_outcome(step, plan), right) for step, right in steps if (step.tier, _by(step)) == (tier, by)])
+        _decided(
+            tier, by, [(_outcome(step, plan), right) for step, step_by, right in steps if (step.tier, step_by) == (tier, by)]
+        )
         for tier in tiers
-        for by in (GIVEN_TESTS, OWN_TESTS, NOTHING)
+        for by in (GIVEN_TESTS, OWN_TESTS, LOG_PROBS, NOT_WHOLE, NOTHING)
     ]
     spent = tuple(_spent(tier, requests) for tier in tiers)
     return Decisions(plan, len(requests), tuple(row for row in decided if row.requests), spent)
 
 
-def _by(step: StepTrace) -> str:
+def _by(step: StepTrace, plan: Plan) -> str:
     """The kind of evidence that decided a step."""
     if step.n_given_tests:
         return GIVEN_TESTS
-    return OWN_TESTS if step.n_test_lines else NOTHING
+    if step.n_test_lines:
+        return OWN_TESTS
+    planned = next(planned for planned in plan.steps if planned.tier == step.tier)
+    whole = step.problem is None and step.finish_reason != "length"
+    log_prob = math.nan if step.log_prob is None else step.log_prob
+    if planned is plan.steps[-1] or not (planned.looks_first and any(by_log_prob(log_prob, whole, planned))):
+        return NOTHING
+    return LOG_PROBS if whole else NOT_WHOLE
 
 
 def _outcome(step: StepTrace, plan: Plan) -> str:
