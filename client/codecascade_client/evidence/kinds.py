@@ -100,11 +100,12 @@ def _log_probs(name: str, of: Callable[[LogProbs], float]) -> Figure:
 
 
 GIVEN = Figure("given tests", _given, "not judged")
+SUM = _log_probs("sum of log-probabilities", lambda log_probs: log_probs.total)
 MEAN = _log_probs("mean log-probability", lambda log_probs: log_probs.mean)
 OWN = Figure("own tests", _own, "not judged")
 _ALONE = (
     GIVEN,
-    _log_probs("sum of log-probabilities", lambda log_probs: log_probs.total),
+    SUM,
     MEAN,
     _log_probs("lowest log-probability", lambda log_probs: log_probs.lowest),
     OWN,
@@ -113,5 +114,6 @@ _ALONE = (
 KINDS = (
     *(Kind(figure.name, (figure,)) for figure in _ALONE),
     Kind("given tests, then mean", (GIVEN, MEAN)),
+    Kind("given tests, then sum", (GIVEN, SUM)),
     Kind("own tests, then mean", (OWN, MEAN)),
 )

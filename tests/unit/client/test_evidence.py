@@ -111,6 +111,7 @@ def kind(name: str) -> Kind:
         ("own tests", "not judged"),
         ("own tests, paper's score", "not judged"),
         ("given tests, then mean", "not judged"),
+        ("given tests, then sum", "not judged"),
         ("own tests, then mean", "not judged"),
     ],
 )
