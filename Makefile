@@ -9,6 +9,7 @@ PYTHON ?= python3
 FAMILY ?= qwen2.5-coder
 PROMPT ?= build/example.prompt
 RECORDING ?= plans/recordings/$(FAMILY)
+RECORDINGS ?= $(wildcard plans/recordings/$(FAMILY) plans/recordings/$(FAMILY)-*)
 TRACES ?= ../shared/traces/wizardcoder_python_humaneval
 HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
@@ -97,11 +98,11 @@ engines: $(if $(DRY_RUN),environment,conversion) ## TensorRT-LLM engines of FAMI
 plan-gpus: environment ## Which tiers of FAMILY fit on GPUs, and how, before anything is built (GPU=l40s GPUS=4, ARGS="--render")
 	@$(BIN)/python -m codecascade_build.plan_gpus --family $(FAMILY) --gpus $(or $(GPUS),1)x$(GPU) $(ARGS)
 
-search: environment ## Search the plans of a recording into plans/FAMILY.json (RECORDING=folder, ARGS)
-	@$(BIN)/codecascade search $(RECORDING) $(ARGS)
+search: environment ## Search the plans of recordings into plans/FAMILY.json (RECORDINGS="folder …", ARGS)
+	@$(BIN)/codecascade search $(RECORDINGS) $(ARGS)
 
-report: environment ## The search as one HTML page with charts, in var/report (RECORDING=folder, ARGS)
-	@$(BIN)/codecascade report $(RECORDING) $(ARGS)
+report: environment ## The search as one HTML page with charts, in var/report (RECORDINGS="folder …", ARGS)
+	@$(BIN)/codecascade report $(RECORDINGS) $(ARGS)
 
 bench: environment ## The chosen plans and each tier alone, live on the held-out tasks, against what was promised (ARGS)
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade bench plans/$(FAMILY).json $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecascade.prices import Prices
-from codecascade.types import Plan
+from codecascade.types import Plan, PlanStep
 
 from codecascade_client.estimate import Estimate
 
@@ -21,11 +21,18 @@ def in_words(plan: Plan) -> str:
     words = []
     for step in plan.steps:
         lines = f" l={step.lines_per_sample}" if step.k else ""
-        threshold = f" θ={step.threshold:g}" if step is not plan.steps[-1] else ""
-        words.append(f"{step.tier} k={step.k}{lines}{threshold}")
+        limits = "" if step is plan.steps[-1] else f" {limits_in_words(step)}"
+        words.append(f"{step.tier} k={step.k}{lines}{limits}")
     rest = " → ".join(words)
     given = " → ".join(f"{step.tier} ×{step.draws}" for step in plan.given_steps)
     return f"given tests: {given}; else {rest}" if given else rest
+
+
+def limits_in_words(step: PlanStep) -> str:
+    """When a step accepts and when it leaves: `θ=0.5`, `log-probability ≥ -4`, `log-probability < -9 leaves, θ=0.5`."""
+    words = [f"log-probability ≥ {step.accept_log_prob:g}"] if step.accept_log_prob is not None else []
+    words += [f"log-probability < {step.leave_log_prob:g} leaves"] if step.leave_log_prob is not None else []
+    return ", ".join([*words, *([f"θ={step.threshold:g}"] if step.k else [])])
 
 
 def price_ratio(prices: Prices) -> str:

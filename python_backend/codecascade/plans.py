@@ -26,7 +26,13 @@ class PlanFile:
     default: str
     plans: Mapping[str, Plan]
     promises: Mapping[str, Mapping[str, Any]]
-    """By plan: the search's figures on held-out tasks. A plan written by hand promises nothing."""
+    """By plan: what the search found out about it. A plan written by hand promises nothing."""
+
+    def promise(self, plan: str, dataset: str) -> Mapping[str, Any] | None:
+        """A plan's figures on the held-out tasks of a dataset, if the search tells them apart; else on all."""
+        promised = self.promises.get(plan, {})
+        figures: Mapping[str, Any] | None = promised.get("by_dataset", {}).get(dataset, promised.get("held_out"))
+        return figures
 
     def choose(self, name: str | None) -> Plan:
         """The named plan, or the default one. Raises InvalidRequest naming the plans there are."""
@@ -111,5 +117,5 @@ def _parse(data: Any) -> PlanFile:
         raise ValueError(f"family is {data['family']!r}, must be a name")
     if data["default"] not in plans:
         raise ValueError(f"default is {data['default']!r}, must be one of the plans {', '.join(sorted(plans))}")
-    promises = {name: plan["held_out"] for name, plan in data["plans"].items() if "held_out" in plan}
+    promises = {name: plan for name, plan in data["plans"].items() if "held_out" in plan}
     return PlanFile(data["family"], data["provenance"], data["default"], plans, promises)

@@ -108,7 +108,9 @@ async def test_what_was_recorded_and_searched_is_what_the_server_does(
             units = plan_units(tasks, ["small", "large"], runs=1, split_seed=0, limit=None)
             await record(folder, deployment, tasks, units, settings, endpoints.generate, concurrency=4, on_unit=lambda unit: None)
             await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
-    text = await asyncio.to_thread(lambda: plan_file(search(folder.load(), Rules(Grid((0.5, 1.0)), 0.9, split_seed=0, splits=2))))
+    text = await asyncio.to_thread(
+        lambda: plan_file(search([folder.load()], Rules(Grid((0.5, 1.0)), 0.9, split_seed=0, splits=2)))
+    )
     plans = json.loads(text)["plans"]
     (tmp_path / "plans.json").write_text(text)
     original = repository.plans.read_text()

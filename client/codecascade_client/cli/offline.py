@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,7 @@ from codecascade_client.settings import read_settings
 from codecascade_client.terminal import RunProgress, console, new_table
 
 Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
+Folders = Annotated[list[Path], typer.Argument(help="The folders of one or more recordings.", show_default=False)]
 Deployed = Annotated[Path, typer.Option("--deployment", help="A deployment file: var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
     str, typer.Option(help="humaneval, mbpp:PATH, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
@@ -173,7 +175,7 @@ Splits = Annotated[int, typer.Option(help="How many seeded splits the savings ar
 
 
 def search(
-    folder: Folder,
+    folders: Folders,
     out: Annotated[Path | None, typer.Option(help="The plan file to write; default: plans/<family>.json.")] = None,
     paper: Paper = False,
     probability: Probability = PROBABILITY,
@@ -182,11 +184,11 @@ def search(
     prices: PricesFile = None,
     value_per_correct: Value = None,
 ) -> None:
-    """Search the plans of a recording. Finds the best on the validation tasks, exactly, and measures them on the held-out ones.
+    """Search the plans of recordings. Finds the best on the validation tasks, exactly, and measures them on the held-out ones.
 
-    Requests that come with tests and others are searched apart.
+    Requests that come with tests and others are searched apart. Several recordings, of different datasets, are searched together.
     """
-    result = _searched(_loaded(folder, prices), paper, probability, split_seed, splits, prices, value_per_correct)
+    result = _searched(_all_loaded(folders, prices), paper, probability, split_seed, splits, prices, value_per_correct)
     path = out or Path("plans") / f"{result.manifest.family}.json"
     write_whole(path, plan_file(result).encode())
     print_search(result)
@@ -197,7 +199,7 @@ def search(
 
 
 def report(
-    folder: Folder,
+    folders: Folders,
     out: Annotated[Path, typer.Option(help="A folder for report.html and its charts, as SVG and PNG.")] = Path("var/report"),
     paper: Paper = False,
     probability: Probability = PROBABILITY,
@@ -209,11 +211,12 @@ def report(
     """Write the same search as one self-contained HTML page."""
     from codecascade_client.report.page import write_report  # loads matplotlib, which no other command needs
 
-    recording = _loaded(folder, prices)
-    result = _searched(recording, paper, probability, split_seed, splits, prices, value_per_correct)
+    recordings = _all_loaded(folders, prices)
+    result = _searched(recordings, paper, probability, split_seed, splits, prices, value_per_correct)
     held_out = result.held_out
-    decided = asyncio.run(decisions(result.default_plan, recording, held_out.tasks, held_out.runs))
-    print(write_report(result, _measured(recording), decided, out))
+    decided = asyncio.run(decisions(result.default_plan, recordings, held_out.tasks, held_out.runs))
+    measured = [each for recording in recordings for each in _measured(recording)]
+    print(write_report(result, measured, decided, out))
 
 
 def _measured(recording: Recording) -> list[Measured]:
@@ -225,8 +228,12 @@ def _measured(recording: Recording) -> list[Measured]:
         return []
 
 
+def _all_loaded(folders: Sequence[Path], prices: Path | None) -> list[Recording]:
+    return [_loaded(folder, prices) for folder in folders]
+
+
 def _searched(
-    recording: Recording,
+    recordings: Sequence[Recording],
     paper: bool,
     probability: float,
     split_seed: int,
@@ -235,7 +242,7 @@ def _searched(
     value_usd: float | None,
 ) -> SearchResult:
     rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None, value_usd)
-    result = search_plans(recording, rules)
+    result = search_plans(recordings, rules)
     for sentence in excluded(result):
         print(sentence, file=sys.stderr)
     return result

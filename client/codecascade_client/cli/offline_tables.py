@@ -25,6 +25,8 @@ def print_search(result: SearchResult) -> None:
     _print_table(out, "frontier", tables.plans_table(result.frontier))
     _print_table(out, "single tiers", tables.plans_table(result.singles))
     _print_table(out, "chosen", tables.chosen_table(result))
+    if len(result.manifests) > 1:
+        _print_table(out, "chosen", tables.dataset_table(result))
     for choice, _ in result.choices:
         out.print(Text(f"{choice.plan.name}: {tables.rule(choice)}"))
     _print_table(out, f"saving, mean of {result.rules.splits} splits", tables.savings_table(result))

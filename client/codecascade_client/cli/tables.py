@@ -13,20 +13,20 @@ from rich.text import Text
 from codecascade_client.estimate import Estimate
 from codecascade_client.live.evaluate import Result
 from codecascade_client.terminal import console, new_table
-from codecascade_client.words import dollars
+from codecascade_client.words import dollars, limits_in_words
 
 
 def print_trace(trace: Mapping[str, Any]) -> None:
     """Print what every tier did, and why, on stderr."""
-    rows = new_table("tier", right=("solutions", "tests", "score", "θ", "decision", "tokens", "cost", "ms"))
+    rows = new_table("tier", right=("answers", "given tests", "own tests", "log-prob", "decision", "tokens", "cost", "ms"))
     for step in trace["steps"]:
-        tested = step["k"] > 0 and step["solutions"] > 0
+        given, own, log_prob = step["n_given_tests"], step["n_test_lines"], step.get("log_prob")
         rows.add_row(
             step["tier"],
             str(step["solutions"]),
-            f"{step['n_given_tests']} given" if step["n_given_tests"] else str(step["n_test_lines"]),
-            f"{step['score']:.3f}" if tested else "–",
-            f"{step['threshold']:g}" if tested else "–",
+            f"{round(step['score'] * given)} of {given}" if given else "–",
+            f"{own}, score {step['score']:.3f}" if own else "–",
+            "–" if log_prob is None else f"{log_prob:.2f}",
             step["decision"],
             str(step["completion_tokens"]),
             dollars(step["cost_usd"]),
@@ -49,14 +49,14 @@ def print_plans(files: Sequence[tuple[Path, PlanFile]]) -> None:
     """Print the plans of every file on stdout."""
     out = console(sys.stdout)
     for path, file in files:
-        rows = new_table("plan", "requests", "tier", right=("k", "test lines", "θ"))
+        rows = new_table("plan", "requests", "tier", right=("k", "test lines", "accepts"))
         for name, plan in file.plans.items():
             label = f"{name} (default)" if name == file.default else name
             for position, given in enumerate(plan.given_steps):
                 rows.add_row(*(("", "") if position else (label, "with tests")), given.tier, str(given.draws), "", "all pass")
             for position, step in enumerate(plan.steps):
                 last = position == len(plan.steps) - 1
-                threshold = "always accepts" if last else f"{step.threshold:g}"
+                threshold = "always accepts" if last else limits_in_words(step)
                 start = ("", "without tests") if plan.given_steps else (label, "all")
                 shape = (step.tier, str(step.k), str(step.lines_per_sample), threshold)
                 rows.add_row(*(("", "") if position else start), *shape)

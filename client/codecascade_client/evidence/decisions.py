@@ -58,10 +58,11 @@ class Decisions:
     spent: tuple[Spent, ...]  # small tier to large
 
 
-async def decisions(plan: Plan, recording: Recording, tasks: Sequence[str], runs: Sequence[int]) -> Decisions:
-    """A request is a task in a run. Raises RecordingError if a step was not recorded."""
-    requests = [await replay(plan, recording, task, run) for run in runs for task in tasks]
-    tiers = [tier for tier in recording.manifest.tiers if tier in plan.tiers]
+async def decisions(plan: Plan, recordings: Sequence[Recording], tasks: Sequence[str], runs: Sequence[int]) -> Decisions:
+    """A request is a task in a run. The recordings have the same tiers. Raises RecordingError if a step was not recorded."""
+    homes = {task: recording for recording in recordings for task in recording.manifest.dataset["task_ids"]}
+    requests = [await replay(plan, homes[task], task, run) for run in runs for task in tasks]
+    tiers = [tier for tier in recordings[0].manifest.tiers if tier in plan.tiers]
     steps = [(step, _by(step, plan), request.correct) for request in requests for step in request.answer.trace.steps]
     decided = [
         _decided(

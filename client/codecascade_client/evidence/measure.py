@@ -27,6 +27,7 @@ class Group:
 class Measured:
     """What the evidence says of the greedy or of the sampled answers of a tier."""
 
+    dataset: str
     tier: str
     sampled: bool
     tasks: int
@@ -43,7 +44,7 @@ def measure(recording: Recording) -> list[Measured]:
     """The greedy and the sampled answers of each tier, small to large. Raises NotJudged if no answer of any tier is judged."""
     judged = _judged(recording)
     return [
-        _measured(tier, judged_answers(judged, tier, sampled=sampled), sampled=sampled)
+        _measured(recording, tier, judged_answers(judged, tier, sampled=sampled), sampled=sampled)
         for tier in recording.manifest.tiers
         for sampled in (False, True)
     ]
@@ -57,13 +58,14 @@ def _judged(recording: Recording) -> SampleRecording:
     return recording
 
 
-def _measured(tier: str, answers: Sequence[JudgedAnswer], *, sampled: bool) -> Measured:
+def _measured(recording: Recording, tier: str, answers: Sequence[JudgedAnswer], *, sampled: bool) -> Measured:
     groups = {
         "with given tests": [answer for answer in answers if answer.given and answer.given.total],
         "without given tests": [answer for answer in answers if answer.given and not answer.given.total],
         ALL: answers,
     }
     return Measured(
+        dataset=recording.manifest.dataset["name"],
         tier=tier,
         sampled=sampled,
         tasks=len({answer.task for answer in answers}),

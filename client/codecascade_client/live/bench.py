@@ -81,7 +81,7 @@ async def bench_plans(
                     client, tasks, plan.name, seed, settings.timeout_s, concurrency=concurrency, on_result=show
                 )
             write_samples(results, out / f"{plan.name}.samples.jsonl")
-            benches.append(summary(plan, results, file.promises.get(plan.name)))
+            benches.append(summary(plan, results, file.promise(plan.name, dataset.name)))
     return benches
 
 
@@ -98,7 +98,7 @@ def held_out_tasks(file: PlanFile, dataset: Dataset) -> Sequence[str]:
 
 
 def summary(plan: Plan, results: Sequence[Result], promised: Mapping[str, Any] | None) -> PlanBench:
-    """promised: the plan's `held_out` in its plan file."""
+    """promised: the plan's figures on held-out tasks in its plan file."""
     latencies = [result.latency_s for result in results]
     return PlanBench(
         plan=plan.name,

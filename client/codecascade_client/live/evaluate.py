@@ -16,6 +16,7 @@ from codecascade.types import Verdict
 
 from codecascade_client.client import CascadeClient
 from codecascade_client.datasets.humaneval import TESTS_CPU_S, BenchmarkTask
+from codecascade_client.datasets.load import HUMANEVAL
 from codecascade_client.estimate import Estimate
 
 
@@ -100,6 +101,7 @@ async def evaluate(
 def promise_of(file: PlanFile, plan: str | None) -> Estimate:
     """The accuracy that a searched file promises for a plan (None: the default). Raises InvalidRequest if there is none."""
     name = file.choose(plan).name
-    if name not in file.promises:
+    promised = file.promise(name, HUMANEVAL)
+    if promised is None:
         raise InvalidRequest(f"plan {name!r} promises nothing: it was not searched")
-    return Estimate(**file.promises[name]["accuracy"])
+    return Estimate(**promised["accuracy"])

@@ -31,10 +31,11 @@ def check_same(file: PlanFile, recording: Recording) -> None:
     manifest = recording.manifest
     if file.family != manifest.family:
         raise RecordingError(f"the plans are of family {file.family!r}, the recording is of {manifest.family!r}")
-    dataset = file.provenance.get("dataset")
-    if dataset and dataset["sha256"] != manifest.dataset["sha256"]:
+    searched = [recorded["dataset"] for recorded in (file.provenance, *file.provenance.get("also", ())) if "dataset" in recorded]
+    if searched and manifest.dataset["sha256"] not in [dataset["sha256"] for dataset in searched]:
+        names = ", ".join(dataset["name"] for dataset in searched)
         raise RecordingError(
-            f"the plans were searched on another dataset ({dataset['name']}) than was recorded ({manifest.dataset['name']})"
+            f"the plans were searched on another dataset ({names}) than was recorded ({manifest.dataset['name']})"
         )
 
 

@@ -80,6 +80,14 @@ class Draws:
             correct=np.take_along_axis(self.correct, best, 0)[0],
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Draws], runs: int) -> Draws:
+        """Of the tasks of all parts: the first runs, and as many draws as each part has."""
+        fewest = min(len(part.cost) for part in parts)
+        cells = ("passed", "cost", "correct", "cut")
+        of = {name: np.concatenate([getattr(part, name)[:fewest, :runs] for part in parts], axis=2) for name in cells}
+        return cls(given=np.concatenate([part.given for part in parts]), **of)
+
     def only(self, columns: Sequence[int]) -> Draws:
         """Of some tasks, by their indices."""
         of = {name: getattr(self, name)[..., list(columns)] for name in ("given", "passed", "cost", "correct", "cut")}
@@ -276,6 +284,31 @@ def tabulate(recording: Recording) -> Table:
     agreement, pairs, cost, correct, cut, whole, log_prob = _columns(cells, (len(options), len(runs), len(tasks)))
     draws, undrawn = _draws(recording, prices, tiers, runs, tasks)
     table = Table(tiers, runs, tasks, tuple(options), agreement, pairs, cost, correct, cut, whole, log_prob, draws, undrawn)
+    _check_exact(table)
+    return table
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """The tasks of all tables, with what each of them knows: steps, runs and draws that one lacks are left out.
+
+    The tables are of the same tiers at the same prices. Raises RecordingError for a task that is in two of them.
+    """
+    first, runs = tables[0], min(len(table.runs) for table in tables)
+    tasks = tuple(task for table in tables for task in table.tasks)
+    if twice := next((task for task in tasks if tasks.count(task) > 1), None):
+        raise RecordingError(f"task {twice} is in two recordings")
+    options = [option for option in first.options if all(option in table.options for table in tables)]
+    rows = [[table.of(option) for option in options] for table in tables]
+
+    def cells(name: str) -> NDArray[Any]:
+        parts = [getattr(table, name)[kept, :runs] for table, kept in zip(tables, rows, strict=True)]
+        return np.concatenate(parts, axis=2)
+
+    per_cell = {name: cells(name) for name in ("agreement", "pairs", "cost", "correct", "cut", "whole", "log_prob")}
+    drawn = [table.draws for table in tables]
+    undrawn = next((table.undrawn for table in tables if table.undrawn), "")
+    draws = {} if undrawn else {tier: Draws.joined([draws[tier] for draws in drawn], runs) for tier in first.tiers}
+    table = Table(first.tiers, first.runs[:runs], tasks, tuple(options), **per_cell, draws=draws, undrawn=undrawn)
     _check_exact(table)
     return table
 

@@ -156,15 +156,19 @@ def _calibration(everything: Sequence[Measured]) -> Figure:
     given, told = figure.subplots(1, 2, sharey=True, width_ratios=(3, 4))
     _label(given, "given tests", "accuracy")
     _label(told, "mean log-probability", "")
-    _shares(given, {measured.tier: measured.by_given_tests for measured in everything}, _BY_GIVEN_TESTS, GIVEN.missing)
-    _shares(told, {measured.tier: measured.by_log_probability for measured in everything}, _QUARTERS, MEAN.missing)
+    _shares(given, {_series(measured): measured.by_given_tests for measured in everything}, _BY_GIVEN_TESTS, GIVEN.missing)
+    _shares(told, {_series(measured): measured.by_log_probability for measured in everything}, _QUARTERS, MEAN.missing)
     given.set_ylim(0, 1)
-    figure.legend(*given.get_legend_handles_labels(), loc="outside upper center", ncols=len(everything), frameon=False)
+    figure.legend(*given.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
+def _series(measured: Measured) -> str:
+    return f"{measured.tier}, {measured.dataset}"
+
+
 def _shares(axes: Axes, bins: Mapping[str, Sequence[Bin]], names: Sequence[str], missing: str) -> None:
-    """bins: by tier. names: of the bins, in their order. missing: why no tier has bins, in words."""
+    """bins: by tier and dataset. names: of the bins, in their order. missing: why no tier has bins, in words."""
     for place, (tier, colour) in enumerate(zip(bins, cycle(_TIER_COLOURS), strict=False)):
         aside = 0.12 * (place - (len(bins) - 1) / 2)
         shares = [(x + aside, each.share) for x, each in enumerate(bins[tier]) if each.share]

@@ -29,11 +29,11 @@ DECISIONS_IN_WORDS = (
 
 
 def title(measured: Measured) -> str:
-    """`small, greedy: 164 answers to 164 tasks`, or that none is judged."""
+    """`small, greedy: 164 answers to 164 tasks of humaneval`, or that none is judged."""
     answers = f"{measured.tier}, {'sampled' if measured.sampled else 'greedy'}"
     if not measured.answers:
         return f"{answers}: none is judged"
-    return f"{answers}: {counted(measured.answers, 'answer')} to {counted(measured.tasks, 'task')}"
+    return f"{answers}: {counted(measured.answers, 'answer')} to {counted(measured.tasks, 'task')} of {measured.dataset}"
 
 
 def tables(measured: Measured) -> list[TextTable]:

@@ -50,6 +50,7 @@ def _page(result: SearchResult, drawn: Sequence[Chart], evidence: Mapping[str, A
         extent=tables.extent(result),
         excluded=tables.excluded(result),
         chosen=tables.chosen_table(result),
+        by_dataset=tables.dataset_table(result),
         rules=[(choice.plan.name, tables.rule(choice)) for choice, _ in result.choices],
         prices_in_words=tables.prices_in_words(result),
         prices=tables.prices_table(result),

@@ -80,6 +80,26 @@ def chosen_table(result: SearchResult) -> TextTable:
     return plans_table(evaluated for _, evaluated in result.choices)
 
 
+def dataset_table(result: SearchResult) -> TextTable:
+    """The chosen plans on the held-out tasks of each dataset. No rows if there is one dataset."""
+    return TextTable(
+        left=("plan", "dataset"),
+        right=("held out $/1000", "accuracy", "95 %", *(f"asks {tier}" for tier in result.held_out.tiers)),
+        rows=tuple(
+            (
+                choice.plan.name,
+                name,
+                f"{1e3 * measured.cost_usd.mean:.4f}",
+                percent(measured.accuracy.mean),
+                interval(measured.accuracy),
+                *(percent(measured.reach.get(tier, 0.0)) for tier in result.held_out.tiers),
+            )
+            for choice, evaluated in result.choices
+            for name, measured in evaluated.by_dataset.items()
+        ),
+    )
+
+
 def prices_table(result: SearchResult) -> TextTable:
     prices = result.manifest.prices
     return TextTable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -12,11 +12,11 @@ from codecascade.plans import FORMAT, step_entry
 from codecascade.prices import PICODOLLARS
 from codecascade.types import Plan
 
-from codecascade_client.datasets.split import FRACTION, split
+from codecascade_client.datasets.split import FRACTION, Split, split
 from codecascade_client.errors import RecordingError
 from codecascade_client.estimate import Estimate
 from codecascade_client.recording.recording import Recording, RecordingManifest
-from codecascade_client.replay.table import Table, tabulate
+from codecascade_client.replay.table import Table, joined, tabulate
 from codecascade_client.search.chains import every_chain
 from codecascade_client.search.choose import Bootstrap, Choice, Measured, choose, measure, single_plans, valued, weak_tiers
 from codecascade_client.search.frontier import Grid
@@ -56,6 +56,7 @@ class Evaluated:
     plan: Plan
     validation: Measured
     held_out: Measured
+    by_dataset: Mapping[str, Measured]  # its held-out tasks apart; empty if there is one dataset
     expected: Expected | None = None  # None for a plan that was not chosen from many
 
 
@@ -63,7 +64,7 @@ class Evaluated:
 class SearchResult:
     """The plans that a search found, and the tasks it was done on."""
 
-    manifest: RecordingManifest
+    manifests: tuple[RecordingManifest, ...]  # of the recordings, one for each dataset
     rules: Rules
     validation: Table
     held_out: Table
@@ -80,15 +81,23 @@ class SearchResult:
         name = DEFAULT_PLAN if self.rules.value_usd is None else VALUED_PLAN
         return next(choice.plan for choice, _ in self.choices if choice.plan.name == name)
 
+    @property
+    def manifest(self) -> RecordingManifest:
+        return self.manifests[0]
 
-def search(recording: Recording, rules: Rules) -> SearchResult:
-    """Raises RecordingError if a side of the split has no recorded task, or every tier is too weak."""
-    manifest = recording.manifest
-    table = tabulate(recording)
-    parts = split(manifest.dataset["task_ids"], rules.split_seed)
-    for side, tasks in (("validation", parts.validation), ("held-out", parts.test)):
-        if not set(tasks) & set(table.tasks):
-            raise RecordingError(f"none of the {len(tasks)} {side} tasks was answered by every tier: record more")
+
+def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
+    """Search the tasks of all recordings together. Each dataset is split on its own.
+
+    Raises RecordingError if a side of a split has no recorded task, the recordings differ in family, tiers or prices, or every
+    tier is too weak.
+    """
+    manifests = tuple(recording.manifest for recording in recordings)
+    for manifest in manifests[1:]:
+        _check_alike(manifests[0], manifest)
+    table = joined([tabulate(recording) for recording in recordings])
+    sides = [_sides(manifest, table, rules.split_seed) for manifest in manifests]
+    parts = Split(*(tuple(task for side in sides for task in getattr(side, name)) for name in ("validation", "test")))
     weak = weak_tiers(table.only(tasks=parts.validation))
     strong = [tier for tier in table.tiers if tier not in weak]
     if not strong:
@@ -98,10 +107,16 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
     validation, held_out = table.only(tasks=parts.validation), table.only(tasks=parts.test)
     on_validation = Bootstrap(len(validation.tasks), rules.split_seed)
     on_held_out = Bootstrap(len(held_out.tasks), rules.split_seed)
+    by_dataset = {
+        manifest.dataset["name"]: (held_out.only(tasks=side.test), Bootstrap(len(side.test), rules.split_seed))
+        for manifest, side in zip(manifests, sides, strict=True)
+        if len(manifests) > 1
+    }
 
     def evaluated(plan: Plan, offer: Offer | None = None) -> Evaluated:
         measured = measure(validation, plan, on_validation), measure(held_out, plan, on_held_out)
-        return Evaluated(plan, *measured, _expected(offer, on_validation))
+        apart = {name: measure(tasks, plan, bootstrap) for name, (tasks, bootstrap) in by_dataset.items()}
+        return Evaluated(plan, *measured, apart, _expected(offer, on_validation))
 
     offered = offers(validation, rules.grid)
     choices = choose(validation, offered, rules.probability, on_validation)
@@ -109,7 +124,7 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
         (offer,) = at_values(validation, rules.grid, [Fraction(rules.value_usd) * PICODOLLARS])
         choices.append(valued(VALUED_PLAN, f"{rules.value_usd:g} dollars", offer, validation, on_validation))
     return SearchResult(
-        manifest=manifest,
+        manifests=manifests,
         rules=rules,
         validation=validation,
         held_out=held_out,
@@ -121,6 +136,25 @@ def search(recording: Recording, rules: Rules) -> SearchResult:
         singles=tuple(evaluated(plan) for plan in single_plans(validation)),
         savings=mean_savings(table, rules.grid, rules.probability, range(rules.splits)),
     )
+
+
+def _check_alike(first: RecordingManifest, other: RecordingManifest) -> None:
+    for what in ("family", "prices"):
+        one, two = getattr(first, what), getattr(other, what)
+        if one != two:
+            raise RecordingError(
+                f"the recordings of {first.dataset['name']} and {other.dataset['name']} differ in {what}: {one} and {two}"
+            )
+
+
+def _sides(manifest: RecordingManifest, table: Table, seed: int) -> Split:
+    """The recorded tasks of a dataset on each side of its split. Raises RecordingError if a side has none."""
+    parts, name = split(manifest.dataset["task_ids"], seed), manifest.dataset["name"]
+    recorded = set(table.tasks)
+    for side, tasks in (("validation", parts.validation), ("held-out", parts.test)):
+        if not recorded.intersection(tasks):
+            raise RecordingError(f"none of the {len(tasks)} {side} tasks of {name} was answered by every tier: record more")
+    return Split(*(tuple(task for task in tasks if task in recorded) for tasks in (parts.validation, parts.test)))
 
 
 def plan_file(result: SearchResult) -> str:
@@ -142,8 +176,8 @@ def provenance(result: SearchResult) -> dict[str, Any]:
     manifest, grid = result.manifest, result.rules.grid
     return {
         "method": "searched: exactly, on the validation tasks, replayed from a recording",
-        "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
-        "recording": {"settings": dict(manifest.settings), **manifest.provenance},
+        **_recorded(manifest),
+        **({"also": [_recorded(other) for other in result.manifests[1:]]} if len(result.manifests) > 1 else {}),
         "prices": {
             "from": result.rules.prices_from or "the recording",
             "ratio": price_ratio(manifest.prices),
@@ -160,6 +194,13 @@ def provenance(result: SearchResult) -> dict[str, Any]:
         "grid": {**asdict(grid), "plans": result.plans_searched},
         **_how_chosen(result),
         "savings": {name: _rounded(asdict(saving)) for name, saving in result.savings.items()},
+    }
+
+
+def _recorded(manifest: RecordingManifest) -> dict[str, Any]:
+    return {
+        "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
+        "recording": {"settings": dict(manifest.settings), **manifest.provenance},
     }
 
 
@@ -195,7 +236,7 @@ def _expected(offer: Offer | None, bootstrap: Bootstrap) -> Expected | None:
 
 
 def _entry(evaluated: Evaluated) -> dict[str, Any]:
-    plan, expected = evaluated.plan, evaluated.expected
+    plan, expected, apart = evaluated.plan, evaluated.expected, evaluated.by_dataset
     steps = [step_entry(step, last=step is plan.steps[-1]) for step in plan.steps]
     return {
         **({"given_tests": [asdict(step) for step in plan.given_steps]} if plan.given_steps else {}),
@@ -203,6 +244,7 @@ def _entry(evaluated: Evaluated) -> dict[str, Any]:
         **({"expected": _promised(expected)} if expected else {}),
         "validation": _measured(evaluated.validation),
         "held_out": _measured(evaluated.held_out),
+        **({"by_dataset": {name: _measured(part) for name, part in apart.items()}} if apart else {}),
     }
 
 

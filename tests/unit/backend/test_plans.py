@@ -20,6 +20,11 @@ GOOD: dict[str, Any] = {
 }
 
 
+def of_step(**step: Any) -> dict[str, Any]:
+    """A change: the file's only plan has one step."""
+    return {"plans": {"balanced": {"steps": [{"tier": "a", "lines_per_sample": int(step["k"] > 0), **step}]}}}
+
+
 def write(path: Path, data: Any) -> Path:
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     return path
@@ -58,18 +63,13 @@ def test_an_unknown_plan_is_named_with_those_there_are(tmp_path: Path) -> None:
             {"plans": {"balanced": {"steps": [{"tier": "a", "k": 0}, {"tier": "b", "k": 0}]}}},
             "k = 0 and no accept_log_prob before its last one",
         ),
-        *(
-            ({"plans": {"balanced": {"steps": [{"tier": "a", "lines_per_sample": int(step["k"] > 0), **step}]}}}, reason)
-            for step, reason in (
-                ({"k": 1, "accept_log_prob": 0.5}, "accept_log_prob of tier 'a' is 0.5, must be -1000000 to 0"),
-                ({"k": 1, "leave_log_prob": "low"}, "leave_log_prob of tier 'a' is 'low', must be -1000000 to 0"),
-                ({"k": 3, "accept_log_prob": -1}, "needs a greedy answer, k is 3, must be 0 or 1"),
-                ({"k": 0, "leave_log_prob": -1}, "leave_log_prob of tier 'a' saves tests, k is 0, must be 1"),
-                (
-                    {"k": 1, "accept_log_prob": -4, "leave_log_prob": -3},
-                    "leave_log_prob of tier 'a' is -3, must be accept_log_prob, -4, or less",
-                ),
-            )
+        (of_step(k=1, accept_log_prob=0.5), "accept_log_prob of tier 'a' is 0.5, must be -1000000 to 0"),
+        (of_step(k=1, leave_log_prob="low"), "leave_log_prob of tier 'a' is 'low', must be -1000000 to 0"),
+        (of_step(k=3, accept_log_prob=-1), "needs a greedy answer, k is 3, must be 0 or 1"),
+        (of_step(k=0, leave_log_prob=-1), "leave_log_prob of tier 'a' saves tests, k is 0, must be 1"),
+        (
+            of_step(k=1, accept_log_prob=-4, leave_log_prob=-3),
+            "leave_log_prob of tier 'a' is -3, must be accept_log_prob, -4, or less",
         ),
         ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 1, "lines_per_sample": 2}] * 2}}}, "names a tier twice: a, a"),
         ({"plans": {"balanced": {"steps": [{"tier": "a", "k": 0, "retries": 2}]}}}, "unexpected keyword argument 'retries'"),

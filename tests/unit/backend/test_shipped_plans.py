@@ -20,7 +20,9 @@ def test_a_shipped_price_file_prices_the_recording(prices: Path) -> None:
     assert price_ratio(reprice(manifest, prices).prices) == {"one-to-3.5": "1 : 3.5", "one-to-ten": "1 : 10"}[prices.stem]
 
 
-@pytest.mark.parametrize("folder", sorted((PLANS / "recordings").iterdir()), ids=lambda folder: folder.name)
-def test_a_shipped_plan_file_is_what_its_recording_gives(folder: Path) -> None:
-    result = search(open_recording(folder).load(), Rules(WHOLE, PROBABILITY, split_seed=0, splits=20))
-    assert plan_file(result) == (PLANS / f"{folder.name}.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("family", ["qwen2.5-coder"])
+def test_a_shipped_plan_file_is_what_its_recordings_give(family: str) -> None:
+    folders = [open_recording(path) for path in sorted((PLANS / "recordings").iterdir())]
+    recordings = [folder.load() for folder in folders if folder.manifest.family == family]
+    result = search(recordings, Rules(WHOLE, PROBABILITY, split_seed=0, splits=20))
+    assert plan_file(result) == (PLANS / f"{family}.json").read_text(encoding="utf-8")

@@ -107,6 +107,7 @@ _STEP: dict[str, Any] = {
     "n_given_tests": 0,
     "n_test_lines": 6,
     "score": 1.0,
+    "log_prob": None,
     "threshold": 0.7,
     "decision": "accept",
     "reason": "score 1.000 ≥ threshold 0.7",

@@ -1,21 +1,24 @@
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from codecascade.errors import InvalidRequest
 from codecascade.plans import load_plans
 from codecascade.prices import PICODOLLARS
-from codecascade.types import Plan, PlanStep
+from codecascade.types import GivenStep, Plan, PlanStep
 from codecascade_client.datasets.split import split
 from codecascade_client.errors import RecordingError
-from codecascade_client.recording.recording import SampleRecording
+from codecascade_client.recording.recording import SampleRecording, Unit
 from codecascade_client.replay.cascade import replay
-from codecascade_client.replay.table import outcome, tabulate
-from codecascade_client.report.tables import excluded
+from codecascade_client.replay.plans import check_same
+from codecascade_client.replay.table import joined, outcome, tabulate
+from codecascade_client.report.tables import dataset_table, excluded
 from codecascade_client.search.choose import Bootstrap, choose, measure, single_plans, weak_tiers
 from codecascade_client.search.dial import dial
 from codecascade_client.search.frontier import Grid
@@ -122,9 +125,9 @@ WORTH = [f"worth-{worth}" for worth in (1, 2, 5, 10, 20, 50, 100)]
 @pytest.mark.parametrize("given_tests", [True, False])
 def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path, given_tests: bool) -> None:
     recording = synthetic.recording(7, tasks=40) if given_tests else without_given_tests(synthetic.recording(7, tasks=40))
-    result = search(recording, RULES)
+    result = search([recording], RULES)
     text = plan_file(result)
-    assert text == plan_file(search(recording, RULES)), "the same recording and rules give the same file"
+    assert text == plan_file(search([recording], RULES)), "the same recording and rules give the same file"
     (tmp_path / "tiny.json").write_text(text)
     loaded = load_plans(tmp_path / "tiny.json")
     assert (loaded.family, loaded.default) == ("tiny", "balanced")
@@ -149,7 +152,7 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path, given_tes
 
 def test_the_plan_for_a_value_of_a_correct_answer_is_the_default(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=40)
-    result = search(recording, replace(RULES, value_usd=0.001))
+    result = search([recording], replace(RULES, value_usd=0.001))
     (tmp_path / "tiny.json").write_text(plan_file(result))
     chosen = load_plans(tmp_path / "tiny.json").choose(None)
     best = dial(result.validation, GRID).at(Fraction(0.001) * PICODOLLARS)
@@ -159,7 +162,7 @@ def test_the_plan_for_a_value_of_a_correct_answer_is_the_default(tmp_path: Path)
 
 
 def test_named_plans_are_worth_most_at_their_values_of_a_correct_answer() -> None:
-    result = search(synthetic.recording(7, tasks=40), RULES)
+    result = search([synthetic.recording(7, tasks=40)], RULES)
     places = {evaluated.plan.name: evaluated.plan for evaluated in result.frontier}
     for choice, _ in result.choices:
         place = places[{"cheap": "worth-2", "balanced": "worth-5", "accurate": "worth-50"}[choice.plan.name]]
@@ -168,14 +171,14 @@ def test_named_plans_are_worth_most_at_their_values_of_a_correct_answer() -> Non
 
 
 def test_what_a_recording_lacks_for_given_tests_is_said_in_a_sentence() -> None:
-    result = search(without_given_tests(synthetic.recording(7, tasks=40)), RULES)
+    result = search([without_given_tests(synthetic.recording(7, tasks=40))], RULES)
     said = "no plans for requests that come with tests: tier 'small', task t/0, run -1 was not judged against the tests"
     assert [sentence.startswith(said) for sentence in excluded(result)] == [True]
-    assert excluded(search(synthetic.recording(7, tasks=40), RULES)) == []
+    assert excluded(search([synthetic.recording(7, tasks=40)], RULES)) == []
 
 
 def test_the_held_out_figures_are_of_tasks_that_no_plan_was_chosen_on() -> None:
-    result = search(synthetic.recording(7, tasks=40), RULES)
+    result = search([synthetic.recording(7, tasks=40)], RULES)
     assert not set(result.validation.tasks) & set(result.held_out.tasks)
     assert len(result.validation.tasks) + len(result.held_out.tasks) == 40
     assert len(result.singles) == len(single_plans(result.validation))
@@ -188,7 +191,7 @@ def never_right(recording: SampleRecording, tier: str) -> SampleRecording:
 
 def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees() -> None:
     recording = synthetic.recording(7, tasks=40)
-    result = search(recording, RULES)
+    result = search([recording], RULES)
     longest = max(result.frontier, key=lambda evaluated: len(evaluated.plan.steps))
     cells = [(task, run) for task in result.held_out.tasks for run in result.held_out.runs]
     steps = [
@@ -204,7 +207,7 @@ def test_the_reach_of_a_tier_is_the_share_of_the_replayed_requests_that_it_sees(
 def test_a_tier_that_is_hardly_ever_right_is_left_out_and_named() -> None:
     recording = never_right(synthetic.recording(7, tasks=40), "small")
     assert weak_tiers(tabulate(recording)) == {"small": 0.0}
-    result = search(recording, RULES)
+    result = search([recording], RULES)
     assert result.weak == {"small": 0.0}
     assert all(step.tier != "small" for evaluated in (*result.frontier, *result.singles) for step in evaluated.plan.steps)
     assert '"excluded_tiers": {\n   "small": 0.0\n  }' in plan_file(result)
@@ -215,11 +218,75 @@ def test_nothing_to_search_is_said() -> None:
     for tier in synthetic.PRICES_PER_MTOK:
         recording = never_right(recording, tier)
     with pytest.raises(RecordingError, match="every tier is right too rarely"):
-        search(recording, RULES)
+        search([recording], RULES)
     begun = synthetic.recording(7, tasks=40)
     validation = split([f"t/{n}" for n in range(40)], seed=0).validation
     begun = replace(begun, correct={unit: right for unit, right in begun.correct.items() if unit.task in validation})
-    with pytest.raises(RecordingError, match="none of the 28 held-out tasks was answered by every tier"):
-        search(begun, RULES)
+    with pytest.raises(RecordingError, match="none of the 28 held-out tasks of tiny was answered by every tier"):
+        search([begun], RULES)
     with pytest.raises(InvalidRequest, match=r"a split of 3 tasks at 0.3 leaves a side empty"):
-        search(synthetic.recording(7, tasks=3), RULES)
+        search([synthetic.recording(7, tasks=3)], RULES)
+
+
+def of_dataset(recording: SampleRecording, name: str) -> SampleRecording:
+    """The same answers to the tasks of another dataset."""
+
+    def renamed(task: str) -> str:
+        return task.replace("t/", f"{name}/")
+
+    def units(values: Mapping[Unit, Any]) -> dict[Unit, Any]:
+        return {replace(unit, task=renamed(unit.task)): value for unit, value in values.items()}
+
+    manifest = recording.manifest
+    dataset = {"name": name, "sha256": name * 9, "task_ids": [renamed(task) for task in manifest.dataset["task_ids"]]}
+    return replace(
+        recording,
+        manifest=replace(manifest, dataset=dataset),
+        draws=units(recording.draws),
+        judged={(replace(unit, task=renamed(unit.task)), lines): value for (unit, lines), value in recording.judged.items()},
+        correct=units(recording.correct),
+        broken=units(recording.broken),
+        given=units(recording.given),
+    )
+
+
+def test_recordings_of_several_datasets_are_searched_together_and_measured_apart(tmp_path: Path) -> None:
+    recordings = [synthetic.recording(7, tasks=40), of_dataset(synthetic.recording(8, tasks=20), "other")]
+    result = search(recordings, RULES)
+    for side, size in ((result.validation, 12 + 6), (result.held_out, 28 + 14)):
+        assert len(side.tasks) == size
+    apart = [split(recording.manifest.dataset["task_ids"], 0).test for recording in recordings]
+    assert result.held_out.tasks == (*apart[0], *apart[1])
+    (_, evaluated), *_ = result.choices
+    for recording, tasks in zip(recordings, apart, strict=True):
+        alone = outcome(tabulate(recording).only(tasks=tasks), evaluated.plan)
+        measured = evaluated.by_dataset[recording.manifest.dataset["name"]]
+        assert (measured.accuracy.mean, measured.cost_usd.mean) == pytest.approx((alone.accuracy, alone.cost_usd))
+    (tmp_path / "tiny.json").write_text(plan_file(result))
+    loaded = load_plans(tmp_path / "tiny.json")
+    promised = loaded.promise("balanced", "other")
+    assert promised
+    assert promised["accuracy"]["mean"] != loaded.promises["balanced"]["held_out"]["accuracy"]["mean"]
+    assert loaded.promise("balanced", "a third") == loaded.promises["balanced"]["held_out"]
+    for recording in recordings:
+        check_same(loaded, recording)
+    with pytest.raises(RecordingError, match=r"searched on another dataset \(tiny, other\) than was recorded \(third\)"):
+        check_same(loaded, of_dataset(recordings[0], "third"))
+    assert [row[:2] for row in dataset_table(result).rows][:2] == [("cheap", "tiny"), ("cheap", "other")]
+
+
+def test_recordings_that_do_not_go_together_are_refused() -> None:
+    recording = synthetic.recording(7, tasks=40)
+    with pytest.raises(RecordingError, match=r"task t/0 is in two recordings"):
+        search([recording, recording], RULES)
+    dearer = of_dataset(synthetic.recording(7, tasks=40, prices_per_mtok={"small": 2.0, "medium": 3.7, "large": 11.3}), "other")
+    with pytest.raises(RecordingError, match="the recordings of tiny and other differ in prices: "):
+        search([recording, dearer], RULES)
+
+
+def test_joined_tables_hold_what_both_know() -> None:
+    whole, greedy = tabulate(synthetic.recording(7)), tabulate(of_dataset(synthetic.recording(8, runs=1), "other"))
+    table = joined([whole, greedy])
+    assert (table.tasks, table.runs) == ((*whole.tasks, *greedy.tasks), whole.runs[:1])
+    plan = Plan("p", (PlanStep("small", 1, 2, 0.5, accept_log_prob=-3.0), PlanStep("large", 3, 2)), (GivenStep("small", 2),))
+    assert outcome(table, plan).cost[0].tolist() == [*outcome(whole, plan).cost[0], *outcome(greedy, plan).cost[0]]

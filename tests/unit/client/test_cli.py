@@ -26,7 +26,15 @@ from tests.unit.client.fake_cascade import Answer, Failure, serving, trace
 CODE = "def f():\n    return 1\n"
 ESCALATED = trace(
     {"tier": "small", "decision": "escalate", "score": 0.25, "reason": "score 0.250 < threshold 0.7"},
-    {"tier": "large", "k": 0, "solutions": 1, "n_test_lines": 0, "score": 0.0, "reason": "greedy, not tested", "wall_ms": 4321.0},
+    {
+        "tier": "large",
+        "k": 0,
+        "solutions": 1,
+        "n_test_lines": 0,
+        "score": 0.0,
+        "log_prob": -2.345,
+        "reason": "greedy, not tested",
+    },
     note="a note",
 )
 
@@ -75,15 +83,19 @@ def test_complete_ends_the_code_with_a_newline(command: Command, prompt_file: Pa
 
 
 def test_complete_tells_on_stderr_what_each_tier_did(command: Command, prompt_file: Path) -> None:
-    with serving(lambda _: Answer(CODE, trace=ESCALATED)) as server:
+    drawn = {"tier": "drawn", "n_given_tests": 3, "n_test_lines": 0, "score": 2 / 3, "reason": "2 of 3 pass"}
+    small, large = ESCALATED["steps"]
+    with serving(lambda _: Answer(CODE, trace=trace(small, drawn, large, note="a note"))) as server:
         lines = command("complete", "--prompt-file", prompt_file, "--url", server.address).err.splitlines()
-    assert [" ".join(line.split()) for line in lines[:4]] == [
-        "tier solutions tests score θ decision tokens cost ms",
-        "small 3 6 0.250 0.7 escalate 250 2.5 µ$ 1,200",
-        "large 1 0 – – accept 250 2.5 µ$ 4,321",
-        "all 500 5.0 µ$ 1,234",
+    assert [" ".join(line.split()) for line in lines[:5]] == [
+        "tier answers given tests own tests log-prob decision tokens cost ms",
+        "small 3 – 6, score 0.250 – escalate 250 2.5 µ$ 1,200",
+        "drawn 3 2 of 3 – – accept 250 2.5 µ$ 1,200",
+        "large 1 – – -2.35 accept 250 2.5 µ$ 1,200",
+        "all 750 7.5 µ$ 1,234",
     ]
-    assert lines[4:] == ["small: score 0.250 < threshold 0.7", "large: greedy, not tested", "Tested: f", "Note: a note"]
+    reasons = ["small: score 0.250 < threshold 0.7", "drawn: 2 of 3 pass", "large: greedy, not tested"]
+    assert lines[5:] == [*reasons, "Tested: f", "Note: a note"]
 
 
 def test_complete_json_is_one_object_on_stdout(command: Command, prompt_file: Path) -> None:
@@ -221,10 +233,10 @@ def test_plans_lists_the_plans_of_the_folder(command: Command, tmp_path: Path, m
     assert run.code == 0
     assert [" ".join(line.split()) for line in run.out.splitlines()] == [
         "plans/scripted.json: family scripted; written by hand",
-        "plan requests tier k test lines θ",
+        "plan requests tier k test lines accepts",
         "two (default) with tests small 5 all pass",
         "large 2 all pass",
-        "without tests small 3 2 0.7",
+        "without tests small 3 2 θ=0.7",
         "large 0 0 always accepts",
         "one all large 1 4 always accepts",
     ]
@@ -299,9 +311,9 @@ def test_evidence_prints_tables_that_fit(command: Command, tmp_path: Path) -> No
     assert max(map(len, lines)) <= NARROW
     assert "…" not in judged.out
     for title in (
-        "small, greedy: 9 answers to 9 tasks",
-        "small, sampled: 54 answers to 9 tasks",
-        "large, greedy: 8 answers to 8 tasks",
+        "small, greedy: 9 answers to 9 tasks of tiny",
+        "small, sampled: 54 answers to 9 tasks of tiny",
+        "large, greedy: 8 answers to 8 tasks of tiny",
     ):
         assert title in lines
     assert len([line for line in lines if line.startswith("mean log-probability ")]) == (1 + 4) * 6

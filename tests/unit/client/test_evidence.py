@@ -243,7 +243,7 @@ PLANS = (
 async def test_what_was_decided_and_spent_adds_up(plan: Plan) -> None:
     recording = synthetic.recording(7, tasks=30, runs=2)
     table = tabulate(recording)
-    found = await decisions(plan, recording, table.tasks, table.runs)
+    found = await decisions(plan, [recording], table.tasks, table.runs)
     replayed, tabulated = await replay_plan(plan, recording, table.tasks, table.runs), outcome(table, plan)
     assert found.requests == replayed.cells == 60
     assert all(row.requests == row.accepted + row.kept + row.escalated for row in found.decided)
@@ -260,7 +260,7 @@ async def test_what_was_decided_and_spent_adds_up(plan: Plan) -> None:
 async def test_every_request_is_put_down_to_what_decided_it() -> None:
     recording = synthetic.recording(7, tasks=30, runs=2)
     table = tabulate(recording)
-    _, own, both = [(await decisions(plan, recording, table.tasks, table.runs)).decided for plan in PLANS]
+    _, own, both = [(await decisions(plan, [recording], table.tasks, table.runs)).decided for plan in PLANS]
     assert {row.by for row in own if row.tier == "large"} == {NOTHING}, "one greedy answer, nothing tested"
     assert all(row.accepted == row.escalated == 0 for row in own if row.tier == "large"), "the last tier keeps what it has"
     assert {(row.tier, row.by) for row in both} >= {("small", GIVEN_TESTS), ("medium", GIVEN_TESTS), ("small", OWN_TESTS)}
@@ -271,7 +271,7 @@ async def test_every_request_is_put_down_to_what_decided_it() -> None:
 async def test_what_a_log_probability_decided_is_told_from_tests_and_from_answers_that_are_no_program() -> None:
     recording = synthetic.recording(7, tasks=60)
     table = tabulate(recording)
-    rows = {(row.tier, row.by): row for row in (await decisions(LOOKING, recording, table.tasks, (0,))).decided}
+    rows = {(row.tier, row.by): row for row in (await decisions(LOOKING, [recording], table.tasks, (0,))).decided}
     answers = [recording.draw("small", task, 0, 0).candidate for task in table.tasks]
     likely = [answer.whole and answer.log_prob >= -4 for answer in answers]
     whole, small = sum(answer.whole for answer in answers), rows["small", LOG_PROBS]

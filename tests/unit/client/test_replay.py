@@ -37,8 +37,9 @@ def plans(draw: st.DrawFn, tiers: tuple[str, ...] = tuple(synthetic.PRICES_PER_M
     for tier in chosen:
         k = draw(st.integers(0, synthetic.K))
         lines = draw(st.integers(1, synthetic.LINES)) if k else 0
-        accept = draw(LIMITS) if k == 0 else draw(st.none() | LIMITS) if k == 1 else None
-        leave = draw(st.none() | LIMITS.filter(lambda limit: accept is None or limit <= accept)) if k == 1 else None
+        leave, accept = sorted(draw(st.tuples(LIMITS, LIMITS))) if k < 2 else (None, None)
+        accept = draw(st.sampled_from([None, accept])) if k == 1 else accept
+        leave = draw(st.sampled_from([None, leave])) if k == 1 else None
         steps.append(PlanStep(tier, k, lines, draw(st.sampled_from(THRESHOLDS)) if k else 0.0, accept, leave))
     given = draw(st.lists(st.sampled_from(tiers), unique=True).map(lambda drawn: sorted(drawn, key=tiers.index)))
     draws = st.integers(1, 1 + synthetic.K)

@@ -32,13 +32,13 @@ def recording() -> SampleRecording:
 
 @pytest.fixture(scope="module")
 def result(recording: SampleRecording) -> SearchResult:
-    return search(recording, RULES)
+    return search([recording], RULES)
 
 
 def written(result: SearchResult, recording: SampleRecording, folder: Path) -> Path:
     """The page."""
     held_out = result.held_out
-    decided = asyncio.run(decisions(result.default_plan, recording, held_out.tasks, held_out.runs))
+    decided = asyncio.run(decisions(result.default_plan, [recording], held_out.tasks, held_out.runs))
     return write_report(result, measure(recording), decided, folder)
 
 
@@ -104,7 +104,7 @@ def test_the_calibration_chart_says_what_was_not_recorded(recording: SampleRecor
 def test_no_tier_is_left_out_of_a_chart_for_want_of_a_colour() -> None:
     many = synthetic.recording(7, tasks=9, prices_per_mtok={f"tier {n}": float(n) for n in range(1, 9)})
     assert len(calibration(measure(many))[0].figure.axes[0].containers) == 8
-    found = search(many, Rules(Grid((1.0,)), 0.9, 0, 2))
+    found = search([many], Rules(Grid((1.0,)), 0.9, 0, 2))
     shown = next(chart for chart in charts(found) if chart.name == "acceptance")
     assert len(shown.figure.axes[0].lines) == 2 * len(found.validation.tiers) > 10
 
@@ -132,7 +132,7 @@ def test_the_same_result_gives_the_same_page(tmp_path: Path, result: SearchResul
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=40, prices_per_mtok={"<b>tiny</b>": 1.0, "large & co": 9.0})
-    page = written(search(recording, Rules(Grid((1.0,)), 0.9, 0, 2)), recording, tmp_path)
+    page = written(search([recording], Rules(Grid((1.0,)), 0.9, 0, 2)), recording, tmp_path)
     assert not re.search(r"<b>tiny|large & co", page.read_text())
 
 

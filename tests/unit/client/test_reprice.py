@@ -64,11 +64,11 @@ async def test_plans_are_priced_anew_and_right_as_often(tmp_path: Path) -> None:
 
 def test_a_plan_file_and_a_report_say_at_which_prices_was_searched(tmp_path: Path) -> None:
     recording = synthetic.recording(7, tasks=40)
-    own = search(recording, Rules(Grid((0.5, 1.0)), 0.9, 0, 2))
+    own = search([recording], Rules(Grid((0.5, 1.0)), 0.9, 0, 2))
     assert provenance(own)["prices"]["from"] == "the recording"
     assert provenance(own)["prices"]["ratio"] == "1 : 3.7 : 11.3"
     again = replace(recording, manifest=reprice(recording.manifest, file(tmp_path, GPU)))
-    result = search(again, Rules(Grid((0.5, 1.0)), 0.9, 0, 2, prices_from="gpu.toml"))
+    result = search([again], Rules(Grid((0.5, 1.0)), 0.9, 0, 2, prices_from="gpu.toml"))
     assert provenance(result)["prices"] == {
         "from": "gpu.toml",
         "ratio": "1 : 3 : 15",
