@@ -158,7 +158,7 @@ def _calibration(everything: Sequence[Measured]) -> Figure:
     _label(told, "mean log-probability", "")
     _shares(given, {_series(measured): measured.by_given_tests for measured in everything}, _BY_GIVEN_TESTS, GIVEN.missing)
     _shares(told, {_series(measured): measured.by_log_probability for measured in everything}, _QUARTERS, MEAN.missing)
-    given.set_ylim(0, 1)
+    given.set_ylim(-0.02, 1.02)
     figure.legend(*given.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 

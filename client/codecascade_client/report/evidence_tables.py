@@ -13,8 +13,8 @@ from codecascade_client.report.tables import TextTable
 from codecascade_client.words import counted, in_words, interval, percent
 
 AUROC_IN_WORDS = (
-    "AUROC: how probable it is that the evidence ranks a right answer above a wrong one, with its 95 % interval; 0.5 is chance. "
-    "An answer to a task without given tests ranks below those that pass all and above those that fail one. Own tests: the test "
+    "AUROC: how probable it is that the evidence ranks a right answer above a wrong one, with its 95 % interval; 0.5 is chance; "
+    "of N: only so many answers have the evidence. An answer to a task without given tests ranks below those that pass all and above those that fail one. Own tests: the test "
     "lines that the tier wrote in the same run, of which an answer passes none if there are none; they may repeat the prompt's "
     "examples. For a greedy answer the paper's score is the share of own tests"
 )
@@ -51,7 +51,7 @@ def _told(told: Told, group: Group) -> str:
     if told.auroc is None:
         return told.untold
     low, high = told.auroc.low, told.auroc.high
-    some = f", {told.answers} of them" if told.answers < group.right + group.wrong else ""
+    some = f" of {told.answers}" if told.answers < group.right + group.wrong else ""
     return f"{told.auroc.mean:.3f} ({low:.2f} to {high:.2f}){some}"
 
 
