@@ -169,7 +169,7 @@ class Checkpoint:
     repository: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
     revision: str
     end_tokens: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Each of them ends a text; the first is the engine's end_id."""
+    """Each of them ends a text; the first is the LLM API's end_id."""
     architecture: Architecture
 
 

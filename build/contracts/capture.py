@@ -2,6 +2,7 @@
 
 Runs inside the TensorRT-LLM image, and needs the project's protobufs of Triton (tritonclient). Commands are read from their
 argument parsers, models from the templates of the image, classes from their signatures. What is not there is an error.
+`behaviour` was read from sources; it is kept as it is.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def capture(before: dict[str, Any], templates: Path, quantize: Path) -> dict[str
             name: {"source": "the image", **model_of((templates / name / "config.pbtxt").read_text(encoding="utf-8"))}
             for name in before["models"]
         },
+        "behaviour": before["behaviour"],
         "signatures": {name: {"source": "the image", "parameters": parameters_of(named(name))} for name in before["signatures"]},
     }
 

@@ -168,7 +168,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class LogProbs:
-    """Natural logarithms of the probabilities that a model gave to the tokens it generated, at temperature 1."""
+    """Natural logarithms of the probabilities that a model gave to the tokens it generated, at temperature 1.
+
+    A TensorRT-LLM engine tells them at the temperature of the request: at 1 for greedy sequences alone.
+    """
 
     total: float
     lowest: float

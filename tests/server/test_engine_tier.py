@@ -30,7 +30,7 @@ from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient
 from codecascade_client.datasets.humaneval import humaneval_task
 from codecascade_client.live.evaluate import evaluate
-from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from tests.server import tier_client
@@ -38,7 +38,7 @@ from tests.server.engine.deployed import TIER, engine_of, path_with_one_h100, se
 from tests.server.real_server import StartServer
 from tests.server.tier_client import Answer, arrays_of, inputs, refusal
 
-UNTOLD = ("cum_log_probs", "min_log_prob", "log_prob_tokens")  # an ensemble does not tell them
+LOG_PROBS = ("cum_log_probs", "min_log_prob", "log_prob_tokens")
 pytestmark = [pytest.mark.triton, pytest.mark.models]
 
 COUNTING = "1\n2\n3\n4\n"
@@ -71,6 +71,10 @@ def generate(client: InferenceServerClient, **values: Any) -> Answer:
     return tier_client.generate(client, TIER, **values)
 
 
+def without_log_probs(answer: Answer) -> Answer:
+    return {name: values for name, values in answer.items() if name not in LOG_PROBS}
+
+
 def texts(answer: dict[str, list[Any]]) -> list[str]:
     return [text.decode() for text in answer["text_output"]]
 
@@ -94,14 +98,17 @@ def test_the_tier_meets_the_contract_of_the_cpu_tiers(client: InferenceServerCli
     answer = generate(
         client, text_input=COUNTING, max_tokens=7, num_return_sequences=2, stop_words=["never", "6\n7"], temperature=0.0
     )
-    assert answer == {
+    (total, again), (lowest, _), tokens = (answer[name] for name in LOG_PROBS)
+    assert tokens == [5, 5]
+    assert total == again
+    assert 5 * lowest <= total <= lowest < 0
+    assert without_log_probs(answer) == {
         "text_output": [b"5\n", b"5\n"],
         "completion_tokens": [5, 5],
         "line_tokens": [5, 5, 5, 5],
         "prompt_tokens": [8],
         "finish_reason": [b"stop", b"stop"],
         "stop_word": [b"6\n7", b"6\n7"],
-        **{name: [0, 0] for name in UNTOLD},
     }
 
 
@@ -112,32 +119,54 @@ def test_everything_but_the_prompt_has_a_default_and_the_model_s_end_token_ends_
     assert "yes" in texts(answer)[0].lower()
 
 
-def test_greedy_is_what_transformers_writes_token_by_token(client: InferenceServerClient, folder: Path) -> None:
+def test_greedy_is_what_transformers_writes_token_by_token_and_as_likely(client: InferenceServerClient, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    for prompt, most in {COUNTING: 6, 'def é(漢):\n    """Gibt 漢 zurück: 🦊."""\n': 12}.items():
+    for prompt, most in {COUNTING: 6, 'def é(漢):\n    """Gibt 漢 zurück: 🦊."""\n': 12, CHAT: 30}.items():
         ids = tokenizer(prompt, return_tensors="pt")
+        length = ids["input_ids"].shape[1]
         ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-        theirs = model.generate(**ids, max_new_tokens=most, do_sample=False, eos_token_id=ends)[0, ids["input_ids"].shape[1] :]
+        whole = model.generate(**ids, max_new_tokens=most, do_sample=False, eos_token_id=ends)
+        theirs = whole[0, length:]
+        assert (theirs[-1] in ends) == (prompt == CHAT)
+        with torch.inference_mode():
+            likely = torch.log_softmax(model(whole).logits[0, length - 1 : -1], -1)[range(len(theirs)), theirs]
         answer = generate(client, text_input=prompt, max_tokens=most, temperature=0.0)
         assert texts(answer) == [tokenizer.decode(theirs, skip_special_tokens=True)]
         assert answer["completion_tokens"] == [len(theirs)]
-        assert answer["prompt_tokens"] == [ids["input_ids"].shape[1]]
+        assert answer["prompt_tokens"] == [length]
+        assert answer["log_prob_tokens"] == [len(theirs)]
+        assert answer["cum_log_probs"] == pytest.approx([float(likely.sum())], abs=1e-3)
+        assert answer["min_log_prob"] == pytest.approx([float(likely.min())], abs=1e-3)
+
+
+def test_log_probabilities_are_computed_only_for_a_caller_that_asks_for_them(
+    client: InferenceServerClient, server: RunningServer
+) -> None:
+    generate(client, text_input=COUNTING, max_tokens=2)
+    becomes(server, "log_probs", 2)
+    before = counter(server, "log_probs"), counter(server, "tokens")
+    result = client.infer(TIER, inputs(text_input=COUNTING, max_tokens=3), outputs=[InferRequestedOutput("text_output")])
+    assert [output.name for output in result.get_response().outputs] == ["text_output"]
+    becomes(server, "tokens", before[1] + 3)
+    assert (counter(server, "log_probs"), counter(server, "tokens")) == (before[0], before[1] + 3)
+    one = client.infer(TIER, inputs(text_input=COUNTING, max_tokens=3), outputs=[InferRequestedOutput("min_log_prob")])
+    assert one.as_numpy("min_log_prob") < 0
 
 
 def test_tokens_are_counted_as_generated(client: InferenceServerClient) -> None:
     answer = generate(client, text_input=COUNTING, max_tokens=4, temperature=0.0)
-    assert answer == {
+    assert answer["log_prob_tokens"] == [4]
+    assert without_log_probs(answer) == {
         "text_output": [b"5\n6\n"],
         "completion_tokens": [4],
         "line_tokens": [4, 4, 4],
         "prompt_tokens": [8],
         "finish_reason": [b"length"],
         "stop_word": [b""],
-        **{name: [0] for name in UNTOLD},
     }
 
 
@@ -176,6 +205,7 @@ def test_a_prompt_that_is_too_long_for_the_engine_is_refused(client: InferenceSe
 
 
 def test_the_ensemble_is_a_model_of_its_own(client: InferenceServerClient) -> None:
+    """As TensorRT-LLM's own it tells no log-probabilities unless return_log_probs says so."""
     result = client.infer(f"{TIER}-ensemble", batch(text_input=COUNTING, max_tokens=2))
     assert {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs} == {
         "text_output": [[b"5\n"]],
@@ -183,7 +213,13 @@ def test_the_ensemble_is_a_model_of_its_own(client: InferenceServerClient) -> No
         "prompt_tokens": [[8]],
         "finish_reason": [[b"length"]],
         "stop_word": [[b""]],
+        "cum_log_probs": [[0.0]],
+        "min_log_prob": [[0.0]],
+        "log_prob_tokens": [[0]],
     }
+    told = infer_inputs({"return_log_probs": np.array([[True]])})
+    result = client.infer(f"{TIER}-ensemble", [*batch(text_input=COUNTING, max_tokens=2), *told])
+    assert result.as_numpy("log_prob_tokens").tolist() == [[2]]
     with pytest.raises(InferenceServerException, match="text_input has 3200 tokens"):
         client.infer(f"{TIER}-ensemble", batch(text_input="1\n" * 1600))
 
@@ -194,8 +230,7 @@ def test_the_first_model_alone_makes_what_the_engine_reads(client: InferenceServ
     assert result.as_numpy("input_ids").tolist() == [[16, 198, 17, 198, 18, 198, 19, 198]]
     assert result.as_numpy("input_lengths").tolist() == [[8]]
     assert result.as_numpy("request_output_len").tolist() == [[2]]
-    assert result.as_numpy("end_id").tolist() == [[151645]]
-    assert result.as_numpy("stop_words_list").tolist() == [[[151643], [1]]]  # the other end token
+    assert result.as_numpy("stop_words_list").tolist() == [[[151645, 151643], [1, 2]]]  # the end tokens
     assert result.as_numpy("seed").tolist() == [[2**64 - 1]]
     assert result.as_numpy("runtime_top_k").tolist() == [[0]]
 

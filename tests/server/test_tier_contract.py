@@ -45,7 +45,6 @@ class TierUnderTest:
     """The name of a special token of its model."""
     counts_lines: bool = True
     """Whether the tier can end a sequence at a line."""
-    tells_log_probs: bool = True
 
     def generate(self, **values: Any) -> Answer:
         with InferenceServerClient(self.server.grpc) as client:
@@ -98,7 +97,7 @@ def tier(request: pytest.FixtureRequest) -> TierUnderTest:
     if request.param == "llm_api":
         return TierUnderTest(running, QWEN, "xm", stop="qr", special="<end>")
     in_process = request.param == "llama_cpp"
-    return TierUnderTest(running, QWEN, COUNTING, stop="7\n8", counts_lines=in_process, tells_log_probs=in_process)
+    return TierUnderTest(running, QWEN, COUNTING, stop="7\n8", counts_lines=in_process)
 
 
 def lines(answer: Answer) -> list[int]:
@@ -163,7 +162,7 @@ def test_log_probabilities_are_of_the_tokens_that_were_generated(tier: TierUnder
     answer = tier.generate(text_input=tier.prompt, max_tokens=6, num_return_sequences=2, temperature=0.0)
     told = zip(answer["cum_log_probs"], answer["min_log_prob"], answer["log_prob_tokens"], strict=True)
     for (total, lowest, tokens), generated in zip(told, answer["completion_tokens"], strict=True):
-        assert tokens == (generated if tier.tells_log_probs else 0)
+        assert tokens == generated
         assert tokens * lowest <= total <= lowest <= 0
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codecascade.tiers.contract import SEQUENCE_INPUTS, SEQUENCE_OUTPUTS
+from codecascade.tiers.contract import RETURN_LOG_PROBS, SEQUENCE_INPUTS, SEQUENCE_OUTPUTS
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from codecascade_build.errors import BuildError
@@ -39,11 +39,11 @@ _ONE = (1,)
 _ANY = (-1,)
 # Tensors of the ensemble, of its first and last model, and of TensorRT-LLM's, without the batch dimension.
 _REQUEST = {tensor.name: (data_type(tensor), (tensor.length,)) for tensor in SEQUENCE_INPUTS}
+_LOG_PROBS_WANTED = {RETURN_LOG_PROBS.name: (data_type(RETURN_LOG_PROBS), _ONE)}  # from the ensemble to the engine
 _ENGINE_INPUTS = {
     "input_ids": ("TYPE_INT32", _ANY),
     "input_lengths": ("TYPE_INT32", _ONE),
     "request_output_len": ("TYPE_INT32", _ONE),
-    "end_id": ("TYPE_INT32", _ONE),
     "pad_id": ("TYPE_INT32", _ONE),
     "stop_words_list": ("TYPE_INT32", (2, -1)),
     "temperature": ("TYPE_FP32", _ONE),
@@ -51,7 +51,11 @@ _ENGINE_INPUTS = {
     "runtime_top_p": ("TYPE_FP32", _ONE),
     "seed": ("TYPE_UINT64", _ONE),
 }
-_ENGINE_OUTPUTS = {"output_ids": ("TYPE_INT32", (-1, -1)), "sequence_length": ("TYPE_INT32", _ANY)}
+_ENGINE_OUTPUTS = {
+    "output_ids": ("TYPE_INT32", (-1, -1)),
+    "sequence_length": ("TYPE_INT32", _ANY),
+    "output_log_probs": ("TYPE_FP32", (-1, -1)),  # absent unless they are wanted
+}
 _LOGITS = {"context_logits": ("TYPE_FP32", (-1, -1)), "generation_logits": ("TYPE_FP32", (-1, -1, -1))}
 _ANSWER = {tensor.name: (data_type(tensor), _ONE) for tensor in SEQUENCE_OUTPUTS}
 _REREAD = ("input_lengths", "request_output_len", "stop_words_list")  # outputs of the first model that the last one needs
@@ -156,7 +160,7 @@ def preprocessing_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
 def postprocessing_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
     config = python_model(f"{tier.name}-postprocessing", max_batch_size=1)
     read = _ENGINE_OUTPUTS | {tensor: _ENGINE_INPUTS[tensor] for tensor in _REREAD}
-    _inputs(config, read | {"stop_words": _REQUEST["stop_words"]}, needed=read)
+    _inputs(config, read | {"stop_words": _REQUEST["stop_words"]}, needed=set(read) - {"output_log_probs"})
     _outputs(config, _ANSWER)
     return with_parameters(config, **_tokens(tier, engine))
 
@@ -164,7 +168,8 @@ def postprocessing_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
 def engine_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
     """TensorRT-LLM's own model, with the part of its template that is used here and nothing left to fill in.
 
-    The three empty parameters must be there: the backend reads them without a default.
+    The three empty parameters must be there: the backend reads them without a default. normalize_log_probs is true by default,
+    and then log-probabilities are among the top_k tokens alone: 0 for every greedy token.
     """
     batch = tier.settings.max_batch_size
     config = ModelConfig(name=f"{tier.name}-tensorrt_llm", backend="tensorrtllm", max_batch_size=batch)
@@ -172,7 +177,8 @@ def engine_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
     config.dynamic_batching.preferred_batch_size.append(batch)
     config.dynamic_batching.max_queue_delay_microseconds = 0
     config.dynamic_batching.default_queue_policy.max_queue_size = 0
-    _inputs(config, _ENGINE_INPUTS | {"stop": ("TYPE_BOOL", _ONE)}, needed=["input_lengths", "request_output_len"])
+    inputs = _ENGINE_INPUTS | _LOG_PROBS_WANTED | {"stop": ("TYPE_BOOL", _ONE)}
+    _inputs(config, inputs, needed=["input_lengths", "request_output_len"])
     for tensor in config.input:
         tensor.allow_ragged_batch = tensor.name in _RAGGED
         if list(tensor.dims) == [1]:
@@ -196,6 +202,7 @@ def engine_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
         kv_cache_free_gpu_mem_fraction=KV_CACHE_FRACTION,
         max_beam_width=1,
         max_tokens_in_paged_kv_cache=engine.kv_cache_tokens,
+        normalize_log_probs="false",
         stats_check_period_ms=100,
         tokenizer_dir="",
         xgrammar_tokenizer_info_path="",
@@ -205,7 +212,7 @@ def engine_config(tier: GpuTier, engine: EngineTier) -> ModelConfig:
 def ensemble_config(name: str) -> ModelConfig:
     """Writes one sequence: a prompt in, a text out. Triton passes the tensors from model to model."""
     config = ModelConfig(name=f"{name}-ensemble", platform="ensemble", max_batch_size=1)
-    _inputs(config, _REQUEST, needed=["text_input"])
+    _inputs(config, _REQUEST | _LOG_PROBS_WANTED, needed=["text_input"])
     _outputs(config, _ANSWER)
     first, engine, last = (
         config.ensemble_scheduling.step.add(model_name=f"{name}-{part}", model_version=-1)
@@ -214,6 +221,7 @@ def ensemble_config(name: str) -> ModelConfig:
     _connect(first.input_map, _REQUEST)
     _connect(first.output_map, _ENGINE_INPUTS, "_")
     _connect(engine.input_map, _ENGINE_INPUTS, "_")
+    _connect(engine.input_map, _LOG_PROBS_WANTED)
     _connect(engine.output_map, _ENGINE_OUTPUTS, "_")
     _connect(last.input_map, [*_ENGINE_OUTPUTS, *_REREAD], "_")
     _connect(last.input_map, ["stop_words"])

@@ -12,6 +12,7 @@ from codecascade_client.evidence.measure import Measured
 from codecascade_client.live.bench import PlanBench
 from codecascade_client.replay.plans import ReplayedPlan
 from codecascade_client.report import evidence_tables, tables
+from codecascade_client.search.certify import in_a_sentence
 from codecascade_client.search.search import SearchResult
 from codecascade_client.terminal import WIDE, console, new_table
 from codecascade_client.words import in_words, interval
@@ -27,8 +28,8 @@ def print_search(result: SearchResult) -> None:
     _print_table(out, "chosen", tables.chosen_table(result))
     if len(result.manifests) > 1:
         _print_table(out, "chosen", tables.dataset_table(result))
-    for choice, _ in result.choices:
-        out.print(Text(f"{choice.plan.name}: {tables.rule(choice)}"))
+    for choice, evaluated in result.choices:
+        out.print(Text(f"{choice.plan.name}: {tables.rule(choice)}; {in_a_sentence(evaluated.certified)}"))
     _print_table(out, f"saving, mean of {result.rules.splits} splits", tables.savings_table(result))
 
 

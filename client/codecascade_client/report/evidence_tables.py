@@ -14,9 +14,9 @@ from codecascade_client.words import counted, in_words, interval, percent
 
 AUROC_IN_WORDS = (
     "AUROC: how probable it is that the evidence ranks a right answer above a wrong one, with its 95 % interval; 0.5 is chance; "
-    "of N: only so many answers have the evidence. An answer to a task without given tests ranks below those that pass all and above those that fail one. Own tests: the test "
-    "lines that the tier wrote in the same run, of which an answer passes none if there are none; they may repeat the prompt's "
-    "examples. For a greedy answer the paper's score is the share of own tests"
+    "of N: only so many answers have the evidence. An answer to a task without given tests ranks below those that pass all and "
+    "above those that fail one. Own tests: the test lines that the tier wrote in the same run, of which an answer passes none if "
+    "there are none; they may repeat the prompt's examples. For a greedy answer the paper's score is the share of own tests"
 )
 CALIBRATION_IN_WORDS = (
     "How often answers are right, with 95 % Wilson intervals; in their width several answers to one task count as one. By the "

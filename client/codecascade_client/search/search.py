@@ -15,10 +15,21 @@ from codecascade.types import Plan
 from codecascade_client.datasets.split import FRACTION, Split, split
 from codecascade_client.errors import RecordingError
 from codecascade_client.estimate import Estimate
-from codecascade_client.recording.recording import Recording, RecordingManifest
+from codecascade_client.recording.recording import Recording, RecordingManifest, StepOption
 from codecascade_client.replay.table import Table, joined, tabulate
+from codecascade_client.search.certify import certificate
 from codecascade_client.search.chains import every_chain
-from codecascade_client.search.choose import Bootstrap, Choice, Measured, choose, measure, single_plans, valued, weak_tiers
+from codecascade_client.search.choose import (
+    Bootstrap,
+    Choice,
+    Measured,
+    choose,
+    measure,
+    single,
+    single_plans,
+    valued,
+    weak_tiers,
+)
 from codecascade_client.search.frontier import Grid
 from codecascade_client.search.offers import FOLDS, Offer, at_values, offers
 from codecascade_client.search.savings import MeanSaving, mean_savings
@@ -57,6 +68,7 @@ class Evaluated:
     validation: Measured
     held_out: Measured
     by_dataset: Mapping[str, Measured]  # its held-out tasks apart; empty if there is one dataset
+    certified: Mapping[str, Any]  # how much less accurate than the largest tier it is at most (see certify)
     expected: Expected | None = None  # None for a plan that was not chosen from many
 
 
@@ -107,6 +119,7 @@ def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
     validation, held_out = table.only(tasks=parts.validation), table.only(tasks=parts.test)
     on_validation = Bootstrap(len(validation.tasks), rules.split_seed)
     on_held_out = Bootstrap(len(held_out.tasks), rules.split_seed)
+    largest = single(StepOption(table.tiers[-1], 0, 0))
     by_dataset = {
         manifest.dataset["name"]: (held_out.only(tasks=side.test), Bootstrap(len(side.test), rules.split_seed))
         for manifest, side in zip(manifests, sides, strict=True)
@@ -116,7 +129,7 @@ def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
     def evaluated(plan: Plan, offer: Offer | None = None) -> Evaluated:
         measured = measure(validation, plan, on_validation), measure(held_out, plan, on_held_out)
         apart = {name: measure(tasks, plan, bootstrap) for name, (tasks, bootstrap) in by_dataset.items()}
-        return Evaluated(plan, *measured, apart, _expected(offer, on_validation))
+        return Evaluated(plan, *measured, apart, certificate(held_out, plan, largest), _expected(offer, on_validation))
 
     offered = offers(validation, rules.grid)
     choices = choose(validation, offered, rules.probability, on_validation)
@@ -244,6 +257,7 @@ def _entry(evaluated: Evaluated) -> dict[str, Any]:
         **({"expected": _promised(expected)} if expected else {}),
         "validation": _measured(evaluated.validation),
         "held_out": _measured(evaluated.held_out),
+        "certified": dict(evaluated.certified),
         **({"by_dataset": {name: _measured(part) for name, part in apart.items()}} if apart else {}),
     }
 

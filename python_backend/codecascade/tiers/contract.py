@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from codecascade.errors import TierUnavailable
 from codecascade.types import LogProbs, Sample
 
-_DTYPES: Mapping[str, Any] = {"BYTES": np.object_, "INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
+_DTYPES: Mapping[str, Any] = {"BYTES": np.object_, "INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32, "BOOL": np.bool_}
 _LLAMA_CPP_RANDOM_SEED = 0xFFFFFFFF  # llama.cpp takes it for "choose one"
 
 
@@ -28,7 +28,7 @@ class Tensor:
 
     name: str
     datatype: str
-    """Triton's name: BYTES (UTF-8), INT32, UINT64, FP32."""
+    """Triton's name: BYTES (UTF-8), INT32, UINT64, FP32, BOOL."""
     length: int
     """Elements; -1: any number."""
     meaning: str
@@ -74,15 +74,21 @@ OUTPUTS = (
     Tensor("prompt_tokens", "INT32", 1, "tokens of the prompt, which all sequences share"),
     Tensor("finish_reason", "BYTES", -1, "per sequence: stop, length or cancelled"),
     Tensor("stop_word", "BYTES", -1, "per sequence: the stop word that ended it; empty if something else did"),
-    Tensor("cum_log_probs", "FP32", -1, "per sequence: sum of the log-probabilities of its tokens, at temperature 1"),
+    Tensor(
+        "cum_log_probs",
+        "FP32",
+        -1,
+        "per sequence: sum of the log-probabilities of its tokens, at temperature 1 (an engine's: at the request's)",
+    ),
     Tensor("min_log_prob", "FP32", -1, "per sequence: the lowest of them"),
     Tensor("log_prob_tokens", "INT32", -1, "per sequence: how many these are; 0 where the runtime tells none"),
 )
+LOG_PROB_OUTPUTS = frozenset({"cum_log_probs", "min_log_prob", "log_prob_tokens"})
 # What one sequence is asked and answers, behind a tier that runs its sequences one by one (a TensorRT-LLM ensemble).
 _NOT_ASKED_OF_SEQUENCES = ("num_return_sequences", "first_sequence", "max_lines")
 SEQUENCE_INPUTS = tuple(tensor for tensor in INPUTS if tensor.name not in _NOT_ASKED_OF_SEQUENCES)
-_NOT_OF_SEQUENCES = ("line_tokens", "cum_log_probs", "min_log_prob", "log_prob_tokens")
-SEQUENCE_OUTPUTS = tuple(tensor for tensor in OUTPUTS if tensor.name not in _NOT_OF_SEQUENCES)
+RETURN_LOG_PROBS = Tensor("return_log_probs", "BOOL", 1, "whether LOG_PROB_OUTPUTS are told", default=False)
+SEQUENCE_OUTPUTS = tuple(tensor for tensor in OUTPUTS if tensor.name != "line_tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,10 @@ class Inputs:
         """A vector of integers, of any length; absent: no elements."""
         return tuple(self._arrays[name].reshape(-1).tolist()) if name in self._arrays else ()
 
+    def reals(self, name: str) -> tuple[float, ...]:
+        """A vector of floating-point numbers, of any length; absent: no elements."""
+        return tuple(self._arrays[name].reshape(-1).tolist()) if name in self._arrays else ()
+
     def integer(self, name: str, low: float, high: float, default: Default) -> int | Default:
         """An integer scalar in low…high."""
         value = self._scalar(name)

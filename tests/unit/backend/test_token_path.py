@@ -70,7 +70,7 @@ def test_a_text_that_was_stopped_after_its_lines_has_no_more_and_costs_what_ther
     assert with_lines(TOKENIZER, given, written(given), max_lines=2) == Sample("x)\ny", 4, "stop", (2, 4))
 
 
-def test_an_engine_that_keeps_its_end_token_to_itself_wrote_one_token_more() -> None:
+def test_a_runtime_that_keeps_its_end_token_to_itself_wrote_one_token_more() -> None:
     assert written(ids(b"x", b"y")) == Sample("xy", 3, "stop")
     assert written([]) == Sample("", 1, "stop")
 
@@ -130,8 +130,9 @@ def test_ids_without_a_token_stand_for_nothing() -> None:
     assert TOKENIZER.text([*ids(b"x"), -1, 10_000, *ids(b"y")]) == "xy"
 
 
-def test_an_engine_is_told_to_stop_at_the_other_end_tokens_and_at_each_way_to_come_to_a_stop_word() -> None:
+def test_an_engine_is_told_to_stop_at_the_end_tokens_and_at_each_way_to_come_to_a_stop_word() -> None:
     assert set(stop_sequences(TOKENIZER, ("\n```",))) == {
+        (END,),
         (OTHER_END,),
         tuple(ids(b"\n", b"```")),
         tuple(ids(b"\n\n", b"```")),
@@ -140,13 +141,13 @@ def test_an_engine_is_told_to_stop_at_the_other_end_tokens_and_at_each_way_to_co
 
 
 def test_every_stop_sequence_holds_its_word_without_the_spaces_at_its_end() -> None:
-    sequences = stop_sequences(TOKENIZER, ("\ndef ", "\nclass "))[1:]
+    sequences = stop_sequences(TOKENIZER, ("\ndef ", "\nclass "))[2:]
     assert tuple(ids(b"\n", b"def")) in sequences
     assert all(b"\ndef" in TOKENIZER.text_bytes(part) or b"\nclass" in TOKENIZER.text_bytes(part) for part in sequences)
 
 
 def test_a_stop_word_of_spaces_is_itself() -> None:
-    assert stop_sequences(TOKENIZER, (" ",))[1:] == (tuple(ids(b" ")),)
+    assert stop_sequences(TOKENIZER, (" ",))[2:] == (tuple(ids(b" ")),)
 
 
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5), max_size=8))

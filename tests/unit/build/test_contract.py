@@ -214,6 +214,15 @@ def test_a_template_is_captured_with_its_placeholders() -> None:
     }
 
 
+def test_a_capture_keeps_what_was_read_about_behaviour(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    image = ModuleType("tensorrt_llm")
+    monkeypatch.setitem(sys.modules, "tensorrt_llm", image)
+    monkeypatch.setattr(image, "__version__", "1.2.2", raising=False)
+    before = {"commands": {}, "models": {}, "signatures": {}, "behaviour": {"log_probs": {"facts": ["known"]}}}
+    captured = capture().capture(before, tmp_path, tmp_path / "quantize.py")
+    assert (captured["tensorrt_llm"], captured["behaviour"]) == ("1.2.2", before["behaviour"])
+
+
 def test_signatures_are_captured_by_name() -> None:
     assert capture().parameters_of(capture().named("json.JSONEncoder.encode")) == [{"name": "self"}, {"name": "o"}]
     assert capture().parameters_of(capture().named("textwrap.dedent")) == [{"name": "text"}]

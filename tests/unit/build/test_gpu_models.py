@@ -124,6 +124,7 @@ def test_the_engine_s_model_is_told_what_the_recipe_and_the_placement_say(recipe
         assert said["max_tokens_in_paged_kv_cache"] == str(placed.kv_cache_tokens)
         assert (said["enable_kv_cache_reuse"], said["exclude_input_in_output"]) == ("true", "true")
         assert said["cancellation_check_period_ms"] == "100"
+        assert said["normalize_log_probs"] == "false", "else every greedy token has the log-probability 0"
         read_without_default = ("tokenizer_dir", "xgrammar_tokenizer_info_path", "guided_decoding_backend")
         assert {said[name] for name in read_without_default} == {""}
         for tensor in parsed.input:

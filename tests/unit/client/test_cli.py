@@ -316,7 +316,7 @@ def test_evidence_prints_tables_that_fit(command: Command, tmp_path: Path) -> No
         "large, greedy: 8 answers to 8 tasks of tiny",
     ):
         assert title in lines
-    assert len([line for line in lines if line.startswith("mean log-probability ")]) == (1 + 4) * 6
+    assert len([line for line in lines if line.startswith("mean log-probability  ")]) == (1 + 4) * 6
 
 
 def test_eval_says_at_once_that_a_plan_written_by_hand_promises_nothing(command: Command, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Tokenizer:
     pieces: tuple[bytes, ...]
     """id → its bytes."""
     end_ids: tuple[int, ...]
-    """The tokens that end a text; the first is the engine's end_id."""
+    """The tokens that end a text; the first is the LLM API's end_id."""
     special: SpecialTokens
 
     def text_bytes(self, ids: Iterable[int]) -> bytes:
@@ -82,12 +82,12 @@ def pieces(
 
 
 def stop_sequences(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """Token sequences at which an engine can stop: the end tokens except the first, and each word after what usually precedes it.
+    """Token sequences at which an engine can stop: the end tokens, and each word after what usually precedes it.
 
     An engine compares tokens, and most vocabularies join a space to what follows it. So the sequence of a word that ends in
     spaces leaves them out. `completion` cuts stop words that the engine misses.
     """
-    sequences: list[tuple[int, ...]] = [(token,) for token in tokenizer.end_ids[1:]]
+    sequences: list[tuple[int, ...]] = [(token,) for token in tokenizer.end_ids]
     for word in words:
         wanted = word.rstrip(" ") or word
         for before in _BEFORE:
@@ -152,8 +152,8 @@ def completion(
     """The sample that an engine generated.
 
     completion_tokens counts all generated tokens, including the end token and the stop word, which are cut from the text.
-    An engine does not return its end_id: if it stopped early and not at a sequence, it generated one token more than it returned.
-    Nor does it say which stop word it met: that is read from the text.
+    The LLM API does not return its end_id: if it stopped early and not at a sequence, it generated one token more than it gave.
+    No engine says which stop word it met: that is read from the text.
     If a text ends at the limit (finish_reason "length") or at one of the sequences, a possible beginning of a stop word is cut
     from its end too.
     """

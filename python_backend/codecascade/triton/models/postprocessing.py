@@ -1,7 +1,11 @@
-"""The last model of an engine tier's ensemble: what TensorRT-LLM wrote becomes a text, its tokens and why it ended."""
+"""The last model of an engine tier's ensemble: what TensorRT-LLM wrote becomes a text, its tokens and why it ended.
+
+Log-probabilities are of all tokens that count: the stop word's and the end token too, as with llama.cpp.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from codecascade.tiers.trtllm.tokens import completion, sequences_of
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.tensors import Inputs, tensor
+from codecascade.types import LogProbs
 
 
 class TritonPythonModel(ServedModel):
@@ -29,5 +34,6 @@ class TritonPythonModel(ServedModel):
             stop_words=inputs.texts("stop_words"),
             sequences=sequences_of(inputs.array("stop_words_list").reshape(2, -1)),
         )
+        sample = replace(sample, log_probs=LogProbs.of(inputs.reals("output_log_probs")))
         arrays = response_arrays(Generation((sample,), int(inputs.array("input_lengths").item())))
         return [tensor(output.name, arrays[output.name].reshape(1, 1)) for output in SEQUENCE_OUTPUTS]  # a batch of one

@@ -1,4 +1,8 @@
-"""The first model of an engine tier's ensemble: a prompt becomes what TensorRT-LLM reads."""
+"""The first model of an engine tier's ensemble: a prompt becomes what TensorRT-LLM reads.
+
+It is told no end_id. The engine would keep that token to itself, and its log-probability. The end tokens are stop words instead,
+which the engine returns.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +37,11 @@ class TritonPythonModel(ServedModel):
         wanted = read_request(Inputs(request), self.name, self._max_tokens)
         ids = prompt_ids(self._tokenizer, wanted.text_input, wanted.literal_ranges, self._max_input_tokens)
         sampling = engine_sampling(wanted.temperature, wanted.top_p)
-        end = self._tokenizer.end_ids[0]
         return [
             numbers("input_ids", [ids], np.int32),
             numbers("input_lengths", [[len(ids)]], np.int32),
             numbers("request_output_len", [[min(wanted.max_tokens, self._context_tokens - len(ids))]], np.int32),
-            numbers("end_id", [[end]], np.int32),
-            numbers("pad_id", [[end]], np.int32),
+            numbers("pad_id", [[self._tokenizer.end_ids[0]]], np.int32),
             numbers("stop_words_list", [self._stop_words(wanted.stop_words)], np.int32),
             numbers("temperature", [[sampling.temperature]], np.float32),
             numbers("runtime_top_k", [[sampling.top_k]], np.int32),

@@ -5,6 +5,9 @@ computes its keys and values once (enable_kv_cache_reuse), and holds back a call
 
 An ensemble answers once a sequence is whole. So a sequence cannot be ended at a line: max_lines has no effect, and line_tokens
 tell what the whole sequence cost.
+
+An engine computes log-probabilities only for a caller that asks for one of their outputs. It applies the request's temperature
+before it computes them, so they are at temperature 1 for greedy sequences alone.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from numpy.typing import NDArray
 
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import (
+    LOG_PROB_OUTPUTS,
+    RETURN_LOG_PROBS,
     SEQUENCE_INPUTS,
     SEQUENCE_OUTPUTS,
     GenerateRequest,
@@ -51,12 +56,13 @@ class TritonPythonModel(ServedModel):
         )
 
     async def answer(self, request: Any) -> list[Any]:
-        return write_response(await self._generate(read_request(Inputs(request), self.name, self._max_tokens)))
+        log_probs = not LOG_PROB_OUTPUTS.isdisjoint(request.requested_output_names())
+        return write_response(await self._generate(read_request(Inputs(request), self.name, self._max_tokens), log_probs))
 
-    async def _generate(self, request: GenerateRequest) -> Generation:
+    async def _generate(self, request: GenerateRequest, log_probs: bool) -> Generation:
         """Raises InvalidRequest or TierUnavailable, and stops the calls that are still under way."""
         sequences = [replace(request, seed=seed, num_return_sequences=1, first_sequence=None) for seed in request.seeds]
-        calls = [asyncio.ensure_future(self._sequence(sequence)) for sequence in sequences]
+        calls = [asyncio.ensure_future(self._sequence(sequence, log_probs)) for sequence in sequences]
         try:
             generations = await asyncio.gather(*calls)
         except BaseException:
@@ -67,9 +73,9 @@ class TritonPythonModel(ServedModel):
         samples = tuple(sample for generation in generations for sample in generation.samples)
         return Generation(samples, generations[0].prompt_tokens)
 
-    async def _sequence(self, request: GenerateRequest) -> Generation:
+    async def _sequence(self, request: GenerateRequest, log_probs: bool) -> Generation:
         try:
-            return read_generation(request, await self._ensemble(lambda: _inputs(request)))
+            return read_generation(request, await self._ensemble(lambda: _inputs(request, log_probs)))
         except CallFailed as error:
             raise (InvalidRequest if error.invalid else TierUnavailable)(str(error)) from error
 
@@ -88,9 +94,10 @@ class TritonPythonModel(ServedModel):
         )
 
 
-def _inputs(request: GenerateRequest) -> list[Any]:
+def _inputs(request: GenerateRequest, log_probs: bool) -> list[Any]:
     arrays = request_arrays(request)
-    return [_batch_of_one(expected.name, arrays[expected.name]) for expected in SEQUENCE_INPUTS if expected.name in arrays]
+    asked = [_batch_of_one(expected.name, arrays[expected.name]) for expected in SEQUENCE_INPUTS if expected.name in arrays]
+    return [*asked, _batch_of_one(RETURN_LOG_PROBS.name, RETURN_LOG_PROBS.array([log_probs]))]
 
 
 def _batch_of_one(name: str, array: NDArray[Any]) -> Any:
