@@ -29,7 +29,7 @@ NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record evidence price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings clean distclean environment \
+	record evidence price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings published-samples search-published clean distclean environment \
 	conversion plan-gpus
 
 help: ## What can be made
@@ -123,10 +123,16 @@ bench-savings: environment ## What plans searched on the published runs save on 
 	@rm -rf var/published
 	@$(BIN)/codecascade import-published $(TRACES) var/published --stages
 	@$(BIN)/codecascade search var/published --out var/published-plans.json
-	@echo "That was the paper's mode, on its authors' own scores. Plans with given tests need the published programs judged: hours, once, resumable."
-	@[ -e var/published-samples/manifest.json ] || $(BIN)/codecascade import-published $(TRACES) var/published-samples
-	@$(BIN)/codecascade verdicts var/published-samples
+	@echo "That was the paper's mode, on its authors' own scores. Plans with given tests need the published programs judged."
+	@$(MAKE) published-samples
 	@$(BIN)/python -m tests.bench.bench_savings var/published-samples
+
+published-samples: environment ## The 49,692 published programs in var/published-samples, judged: once, resumes (TRACES=folder)
+	@[ -e var/published-samples/manifest.json ] || $(BIN)/codecascade import-published $(TRACES) var/published-samples
+	@$(BIN)/codecascade verdicts var/published-samples --line-cpu-s 0.2 --solution-cpu-s 0.6 --benchmark-cpu-s 1
+
+search-published: published-samples ## plans/wizardcoder-python.json, searched on the published programs (TRACES=folder)
+	@$(BIN)/codecascade search var/published-samples
 
 clean: ## Remove what was generated, keep the downloads in var/cache
 	@if [ -d var ]; then find var -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +; fi

@@ -141,7 +141,8 @@ async def unisolated() -> AsyncIterator[Worker]:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.control], ids=lambda case: case.name)
 async def test_reaches_its_target_where_nothing_is_isolated(unisolated: Worker, targets: Targets, case: Case) -> None:
-    job = {"sources": [case.aimed(targets)], "lines": [[True, "attack()"]], "line_s": 5.0, "cpu_s": 5.0}
+    limits = {"line_s": 5.0, "cpu_s": 5.0, "wall_stretch": 4.0}
+    job = {"sources": [case.aimed(targets)], "lines": [[True, "attack()"]], **limits}
     (report,) = await unisolated.run(job, 60)
     assert report.lines == [(protocol.VALUE, '"reached"')]
 

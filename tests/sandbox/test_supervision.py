@@ -21,7 +21,7 @@ ENDLESS = Candidate("def f(x):\n    while True:\n        pass")
 GOOD = Candidate("def f(x):\n    return x")
 LINE = TestLine("assert f(1) == 1")
 LIMITS = Limits(line_s=0.5, cpu_s=1)
-JOB = {"sources": ["x = 1"], "lines": [], "line_s": 1, "cpu_s": 1}
+JOB = {"sources": ["x = 1"], "lines": [], "line_s": 1, "cpu_s": 1, "wall_stretch": 4}
 PATIENT = Limits(line_s=60, cpu_s=60)
 
 

@@ -91,6 +91,14 @@ async def test_a_program_has_one_verdict(pool: SandboxPool) -> None:
     assert await pool.run_program("while True: pass", timeout_s=0.2) is TIMEOUT
 
 
+@pytest.mark.parametrize(("stretch", "verdict"), [(1, TIMEOUT), (200, PASS)])
+async def test_how_long_a_candidate_may_wait_is_set_apart(stretch: float, verdict: Verdict) -> None:
+    """It waits itself here, as it has to where other programs take the processor."""
+    async with SandboxPool(1, limits=Limits(line_s=0.05, cpu_s=0.2, wall_stretch=stretch)) as pool:
+        assert await verdicts(pool, "import time\ndef f():\n    time.sleep(0.5)\n    return 1", "assert f() == 1") == [verdict]
+        assert await pool.run_program("import time\ntime.sleep(0.5)", timeout_s=0.05) is verdict
+
+
 @pytest.mark.parametrize("level", LEVELS)
 async def test_the_standard_library_can_be_imported(level: str) -> None:
     usual = "import hashlib, statistics, dataclasses, decimal, fractions, zlib\nassert hashlib.md5(b'').hexdigest()[0] == 'd'"
@@ -121,6 +129,7 @@ async def test_a_pool_that_was_not_started_says_so() -> None:
         (lambda: SandboxPool(0), "workers is 0, must be 1 or more"),
         (lambda: SandboxPool(1, "docker"), "level is 'docker', allowed are auto, namespaces, landlock, sealed"),
         (lambda: Limits(line_s=-1), "limit line_s is -1, must be 0.05 to 3600"),
+        (lambda: Limits(wall_stretch=0.5), "limit wall_stretch is 0.5, must be 1 to 1000"),
         (lambda: Limits(memory_bytes=1), "limit memory_bytes is 1, must be"),
     ],
 )

@@ -25,11 +25,11 @@ from codecascade_client.files import write_whole
 from codecascade_client.live.bench import bench_plans
 from codecascade_client.live.endpoints import endpoints_from_settings
 from codecascade_client.live.price import Speed, measure_speeds, price_cells, price_of, sandbox_usd_per_cpu_s, speed_in_words
-from codecascade_client.recording.judge import judge, unjudged
+from codecascade_client.recording.judge import judge, sandbox_limits, unjudged
 from codecascade_client.recording.published import import_published as import_published_runs
 from codecascade_client.recording.record import Recorded, RecordSettings, Refused, manifest_for, plan_units
 from codecascade_client.recording.record import record as record_units
-from codecascade_client.recording.recording import Recording
+from codecascade_client.recording.recording import ORDINARY, JudgedWithin, Recording
 from codecascade_client.recording.reprice import reprice
 from codecascade_client.recording.store import open_recording, resume_recording
 from codecascade_client.replay.plans import replay_plans
@@ -118,20 +118,36 @@ def _tasks(name: str) -> Dataset:
     return dataset
 
 
-def verdicts(folder: Folder, dataset: DatasetName = HUMANEVAL) -> None:
+def verdicts(
+    folder: Folder,
+    dataset: DatasetName = HUMANEVAL,
+    line_cpu_s: Annotated[
+        float, typer.Option(help="CPU seconds for a solution's own code, and for each test line.", min=0.05)
+    ] = ORDINARY.line_cpu_s,
+    solution_cpu_s: Annotated[
+        float, typer.Option(help="CPU seconds for a solution with all its test lines.", min=0.05)
+    ] = ORDINARY.solution_cpu_s,
+    benchmark_cpu_s: Annotated[
+        float, typer.Option(help="CPU seconds for a solution with the benchmark's own tests.", min=0.05)
+    ] = ORDINARY.benchmark_cpu_s,
+) -> None:
     """Judge a recording's solutions. They run on all cores, against the recording's test lines and the benchmark's own tests.
 
-    Solutions that were judged before are not run again.
+    Solutions that were judged before are not run again, unless it was within other limits.
     """
     tasks = _tasks(dataset)
     store = open_recording(folder)
+    within = JudgedWithin(line_cpu_s, solution_cpu_s, benchmark_cpu_s)
+    limits = sandbox_limits(within)
 
     async def run() -> None:
         with store.writing():
-            left = unjudged(store, tasks)
-            async with SandboxPool(workers=os.cpu_count() or 1) as pool:
+            left = unjudged(store, tasks, within)
+            for other in store.judged_within() - {within}:
+                print(f"judged again within {within}: what was judged within {other}", file=sys.stderr)
+            async with SandboxPool(os.cpu_count() or 1, limits=limits, queue=sys.maxsize) as pool:
                 with RunProgress("judging", len(left)) as progress:
-                    await judge(store, tasks, left, pool, progress.advance)
+                    await judge(store, tasks, left, pool, progress.advance, within)
 
     asyncio.run(run())
 

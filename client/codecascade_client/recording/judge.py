@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import TypeVar
+from itertools import groupby
 
 import numpy as np
 from codecascade.evidence import doubtful_lines, evidence_in, stubs
 from codecascade.sandbox import SandboxPool
+from codecascade.sandbox.limits import Limits
+from codecascade.sandbox.pool import MAX_CANDIDATES
 from codecascade.texts.examples import prompt_examples
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import solution_prompt, tests_prompt
 from codecascade.texts.test_lines import extract_test_lines, published_test_lines
-from codecascade.types import Candidate, Task, TestLine, Verdict
+from codecascade.types import Candidate, Task, TestLine, Verdict, VerdictMatrix
 
-from codecascade_client.datasets.humaneval import TESTS_CPU_S
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RecordingError
-from codecascade_client.recording.recording import Draw, Judged, JudgedGiven, Unit, sources_sha256
+from codecascade_client.recording.recording import ORDINARY, Draw, Judged, JudgedGiven, JudgedWithin, Unit, sources_sha256
 from codecascade_client.recording.store import RecordingFolder, Truth
 
-BATCH = 32  # units judged between two writes
-
-T = TypeVar("T")
+BATCH = 32  # units judged between two writes, or all of a task
+_BATCHES_AT_ONCE = 2  # so that a program that never ends does not leave the other cores without work
+_PATIENCE = 40.0  # wall seconds per CPU second: a busy machine must not decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,12 @@ class Unjudged:
     against: frozenset[Against]
 
 
-def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Unjudged]:
-    """The units that lack verdicts, or whose verdicts are of other programs or lines than extraction gives now.
+def sandbox_limits(within: JudgedWithin) -> Limits:
+    return Limits(line_s=within.line_cpu_s, cpu_s=within.solution_cpu_s, wall_stretch=_PATIENCE)
+
+
+def unjudged(folder: RecordingFolder, dataset: Dataset, within: JudgedWithin = ORDINARY) -> dict[Unit, Unjudged]:
+    """The units whose verdicts are missing, within other limits, or of other programs or lines than extraction gives now.
 
     Raises RecordingError if the recording is of another dataset.
     """
@@ -113,17 +117,25 @@ def unjudged(folder: RecordingFolder, dataset: Dataset) -> dict[Unit, Unjudged]:
     for unit, draw in folder.draws().items():
         style = folder.manifest.tiers[unit.tier]["style"]
         sources = extract(draw, dataset.task(unit.task), style, published=folder.manifest.published)
-        hashes = {
-            Against.OWN_TESTS: (
-                [judged[unit, lines].sources_sha256 if (unit, lines) in judged else None for lines in sources.tests],
-                [sources.sha256(lines) for lines in sources.tests],
-            ),
-            Against.GIVEN_TESTS: (given[unit].sources_sha256 if unit in given else None, sources.given_sha256),
-            Against.BENCHMARK: (truth[unit].sources_sha256 if unit in truth else None, sources.programs_sha256),
+        stored = {
+            Against.OWN_TESTS: [_marks(judged.get((unit, lines))) for lines in sources.tests],
+            Against.GIVEN_TESTS: [_marks(given.get(unit))],
+            Against.BENCHMARK: [_marks(truth.get(unit))],
         }
-        if stale := frozenset(against for against, (stored, current) in hashes.items() if stored != current):
-            missing[unit] = Unjudged(sources, stale)
+        current = {
+            Against.OWN_TESTS: [sources.sha256(lines) for lines in sources.tests],
+            Against.GIVEN_TESTS: [sources.given_sha256],
+            Against.BENCHMARK: [sources.programs_sha256],
+        }
+        stale = {against for against in Against if stored[against] != [(sha256, within) for sha256 in current[against]]}
+        if stale:
+            missing[unit] = Unjudged(sources, frozenset(stale))
     return missing
+
+
+def _marks(verdicts: Judged | JudgedGiven | Truth | None) -> tuple[str, JudgedWithin] | None:
+    """What stored verdicts are of, and within which limits."""
+    return None if verdicts is None else (verdicts.sources_sha256, verdicts.within)
 
 
 def extract(draw: Draw, task: Task, style: str, *, published: bool = False) -> Sources:
@@ -148,34 +160,63 @@ def extract(draw: Draw, task: Task, style: str, *, published: bool = False) -> S
 
 
 async def judge(
-    folder: RecordingFolder, dataset: Dataset, units: Mapping[Unit, Unjudged], pool: SandboxPool, on_units: Callable[[int], None]
+    folder: RecordingFolder,
+    dataset: Dataset,
+    units: Mapping[Unit, Unjudged],
+    pool: SandboxPool,
+    on_units: Callable[[int], None],
+    within: JudgedWithin = ORDINARY,
 ) -> None:
-    """Judge the units and store them batch by batch. Raises SandboxUnavailable, RecordingError; stored batches are kept."""
-    for batch in _batches(units.items()):
-        own, given, truth = await asyncio.gather(  # together: one program that never ends holds up the others only once
-            _ran(batch, Against.OWN_TESTS, lambda _, sources: _judge(sources, pool)),
-            _ran(batch, Against.GIVEN_TESTS, lambda _, sources: _judge_given(sources, pool)),
-            _ran(batch, Against.BENCHMARK, lambda unit, sources: _truth(unit, sources, dataset, pool)),
-        )
-        folder.add_judged({(unit, asked): judgement for unit, by_asked in own.items() for asked, judgement in by_asked.items()})
-        folder.add_given(given)
-        folder.add_truth(truth)
-        on_units(len(batch))
+    """Judge the units and store them batch by batch. Equal programs of a task run once, except against their own unit's tests.
+
+    pool: with the limits that are `sandbox_limits(within)`. Raises SandboxUnavailable, RecordingError; stored batches are kept.
+    """
+    waiting = _batches(units)
+
+    async def work() -> None:
+        for batch in waiting:
+            own, given, truth = await asyncio.gather(
+                _judge_own(_lacking(batch, Against.OWN_TESTS), pool, within),
+                _judge_given(_lacking(batch, Against.GIVEN_TESTS), pool, within),
+                _truth(_lacking(batch, Against.BENCHMARK), dataset, pool, within),
+            )
+            folder.add_judged(own)
+            folder.add_given(given)
+            folder.add_truth(truth)
+            on_units(len(batch))
+
+    workers = [asyncio.ensure_future(work()) for _ in range(_BATCHES_AT_ONCE)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _ran(
-    batch: Sequence[tuple[Unit, Unjudged]], against: Against, run: Callable[[Unit, Sources], Awaitable[T]]
-) -> dict[Unit, T]:
-    """What `run` gives for the units that lack it."""
-    chosen = {unit: left.sources for unit, left in batch if against in left.against}
-    return dict(zip(chosen, await asyncio.gather(*(run(unit, sources) for unit, sources in chosen.items())), strict=True))
+def _batches(units: Mapping[Unit, Unjudged]) -> Iterator[dict[Unit, Unjudged]]:
+    """Whole tasks, until they are BATCH units."""
+    batch: dict[Unit, Unjudged] = {}
+    for _, of_task in groupby(sorted(units, key=lambda unit: unit.task), key=lambda unit: unit.task):
+        batch |= {unit: units[unit] for unit in of_task}
+        if len(batch) >= BATCH:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
 
 
-async def _judge(sources: Sources, pool: SandboxPool) -> dict[int, Judged]:
-    return {asked: await _judge_pooled(sources, asked, pool) for asked in sources.tests}
+def _lacking(batch: Mapping[Unit, Unjudged], against: Against) -> dict[Unit, Sources]:
+    return {unit: left.sources for unit, left in batch.items() if against in left.against}
 
 
-async def _judge_pooled(sources: Sources, asked: int, pool: SandboxPool) -> Judged:
+async def _judge_own(units: Mapping[Unit, Sources], pool: SandboxPool, within: JudgedWithin) -> dict[tuple[Unit, int], Judged]:
+    pools = [(unit, asked) for unit, sources in units.items() for asked in sources.tests]
+    judged = await asyncio.gather(*(_judge_pooled(units[unit], asked, pool, within) for unit, asked in pools))
+    return dict(zip(pools, judged, strict=True))
+
+
+async def _judge_pooled(sources: Sources, asked: int, pool: SandboxPool, within: JudgedWithin) -> Judged:
     """The seconds that it took to tell which lines are evidence count for the first program, which every plan asks for."""
     tests, spent_s = await _evidence(sources, asked, pool)
     matrix = await pool.run(sources.programs, tests.lines)
@@ -185,16 +226,7 @@ async def _judge_pooled(sources: Sources, asked: int, pool: SandboxPool) -> Judg
         line_samples=tests.samples,
         line_numbers=tests.numbers,
         sources_sha256=sources.sha256(asked),
-    )
-
-
-async def _judge_given(sources: Sources, pool: SandboxPool) -> JudgedGiven:
-    """A copy of an earlier program counts its seconds again: a plan that draws both runs both."""
-    matrix = await pool.run(sources.programs, sources.given)
-    texts = [program.source for program in sources.programs]
-    first = [texts.index(text) for text in texts]
-    return JudgedGiven(
-        replace(matrix, cpu_s=matrix.cpu_s[first]), tuple(line.source for line in sources.given), sources.given_sha256
+        within=within,
     )
 
 
@@ -206,18 +238,44 @@ async def _evidence(sources: Sources, asked: int, pool: SandboxPool) -> tuple[Po
     return tests.only(set(lines)), spent_s
 
 
-async def _truth(unit: Unit, sources: Sources, dataset: Dataset, pool: SandboxPool) -> Truth:
-    benchmark = dataset.tasks[unit.task]
-    programs = list(dict.fromkeys(benchmark.check_program(program.source) for program in sources.programs))
-    ran = await asyncio.gather(*(pool.run_program(program, timeout_s=TESTS_CPU_S) for program in programs))
+async def _judge_given(units: Mapping[Unit, Sources], pool: SandboxPool, within: JudgedWithin) -> dict[Unit, JudgedGiven]:
+    """A copy of an earlier program counts its seconds again: a plan that draws both runs both."""
+    programs: dict[Task, dict[str, Candidate]] = {}
+    for sources in units.values():
+        programs.setdefault(sources.task, {}).update((program.source, program) for program in sources.programs)
+    ran = await asyncio.gather(*(_run_all(list(some.values()), prompt_examples(task), pool) for task, some in programs.items()))
+    matrices = dict(zip(programs, ran, strict=True))
+    judged = {}
+    for unit, sources in units.items():
+        places = {text: place for place, text in enumerate(programs[sources.task])}
+        rows, matrix = [places[program.source] for program in sources.programs], matrices[sources.task]
+        kept = VerdictMatrix(matrix.verdicts[rows], matrix.cpu_s[rows])
+        judged[unit] = JudgedGiven(kept, tuple(line.source for line in sources.given), sources.given_sha256, within)
+    return judged
+
+
+async def _run_all(programs: Sequence[Candidate], lines: Sequence[TestLine], pool: SandboxPool) -> VerdictMatrix:
+    """As the pool's `run`, for any number of programs."""
+    starts = range(0, max(1, len(programs)), MAX_CANDIDATES)
+    parts = await asyncio.gather(*(pool.run(programs[start : start + MAX_CANDIDATES], lines) for start in starts))
+    return VerdictMatrix(np.concatenate([part.verdicts for part in parts]), np.concatenate([part.cpu_s for part in parts]))
+
+
+async def _truth(units: Mapping[Unit, Sources], dataset: Dataset, pool: SandboxPool, within: JudgedWithin) -> dict[Unit, Truth]:
+    checked = {
+        unit: [dataset.tasks[unit.task].check_program(program.source) for program in sources.programs]
+        for unit, sources in units.items()
+    }
+    programs = list(dict.fromkeys(program for of_unit in checked.values() for program in of_unit))
+    ran = await asyncio.gather(*(pool.run_program(program, timeout_s=within.benchmark_cpu_s) for program in programs))
     verdict_of: dict[str, Verdict] = dict(zip(programs, ran, strict=True))
-    verdicts = [verdict_of[benchmark.check_program(program.source)] for program in sources.programs]
-    cut = tuple(program.cut for program in sources.programs)
-    broken = tuple(program.problem is not None for program in sources.programs)
-    return Truth(np.array(verdicts, np.int8), sources.programs_sha256, cut, broken)
-
-
-def _batches(items: Iterable[T]) -> Iterator[Sequence[T]]:
-    waiting = iter(items)
-    while batch := list(itertools.islice(waiting, BATCH)):
-        yield batch
+    return {
+        unit: Truth(
+            verdicts=np.array([verdict_of[program] for program in checked[unit]], np.int8),
+            sources_sha256=sources.programs_sha256,
+            cut=tuple(program.cut for program in sources.programs),
+            broken=tuple(program.problem is not None for program in sources.programs),
+            within=within,
+        )
+        for unit, sources in units.items()
+    }

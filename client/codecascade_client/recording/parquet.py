@@ -103,7 +103,7 @@ def _with_later_columns(table: pa.Table, expected: pa.Schema) -> pa.Table:
     for field in expected:
         if field.name not in table.column_names and field.metadata == LATER:
             table = table.append_column(field, pa.nulls(len(table), field.type))
-    return table
+    return table.select(expected.names) if set(table.column_names) == set(expected.names) else table
 
 
 def _owned(schema: pa.Schema, owner: str) -> pa.Schema:

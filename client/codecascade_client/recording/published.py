@@ -31,7 +31,7 @@ from codecascade_client.recording.recording import (
 from codecascade_client.recording.store import RecordingFolder, create_recording
 
 FAMILY = "wizardcoder-python"
-TIERS = ("7B", "13B", "34B")
+TIERS = {"7B": f"{FAMILY}-7b", "13B": f"{FAMILY}-13b", "34B": f"{FAMILY}-34b"}  # as published → as in the recipe, small to large
 _SKIPPED = -1  # in the columns k1, k2, k3
 _PLAN_FILE = re.compile(r"(?:full|(?P<seed>\d+)_(?P<part>val|test))_threshold(?P<threshold>\d+(?:\.\d+)?)\.csv")
 _IMPORTS = "import math\nfrom typing import List, Tuple\n\n"  # what the authors ran each solution with
@@ -90,7 +90,7 @@ def read_draws(path: Path) -> dict[Unit, Draw]:
     with _reading(path), gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
-            unit = Unit(row["tier"], row["task"], _run(row["run"]))
+            unit = _unit(row)
             kind, sample = (solutions, _solution(row)) if row["kind"] == "solution" else (tests, _tests(row, names))
             kind.setdefault(unit, {})[row["sample"]] = sample
     return {
@@ -119,7 +119,7 @@ def _plan_table(path: Path) -> PlanTable:
 def _published_plan(row: Mapping[str, str], threshold: float, line: int) -> PublishedPlan:
     steps = tuple(
         PlanStep(tier, k, int(row[f"t{place}"]) if k else 0, threshold if k else 0.0)
-        for place, tier in enumerate(TIERS, start=1)
+        for place, tier in enumerate(TIERS.values(), start=1)
         if (k := int(row[f"k{place}"])) != _SKIPPED
     )
     name = ",".join(row[column] for column in ("k1", "k2", "k3", "t1", "t2", "t3"))
@@ -127,9 +127,9 @@ def _published_plan(row: Mapping[str, str], threshold: float, line: int) -> Publ
 
 
 def _published_step(row: Mapping[str, str]) -> tuple[tuple[Unit, StepOption], PublishedStep]:
-    unit = Unit(row["tier"], row["task"], _run(row["run"]))
+    unit = _unit(row)
     step = PublishedStep(int(row["n_s"]), int(row["n_t"]), int(row["pairs"]), int(row["tokens"]), row["correct"] == "1")
-    return (unit, StepOption(row["tier"], int(row["k"]), int(row["l"]))), step
+    return (unit, StepOption(unit.tier, int(row["k"]), int(row["l"]))), step
 
 
 def _solution(row: Mapping[str, Any]) -> RecordedSample:
@@ -153,6 +153,10 @@ def _in_order(samples: Mapping[int, RecordedSample]) -> tuple[RecordedSample, ..
     return tuple(sample for _, sample in sorted(samples.items()))
 
 
+def _unit(row: Mapping[str, Any]) -> Unit:
+    return Unit(TIERS[row["tier"]], row["task"], _run(row["run"]))
+
+
 def _run(name: Any) -> int:
     return GREEDY if name == "greedy" else int(name)
 
@@ -166,9 +170,14 @@ def _manifest(path: Path, units: set[Unit]) -> RecordingManifest:
             "sha256": load_dataset(HUMANEVAL).sha256,
             "task_ids": sorted({unit.task for unit in units}, key=lambda task: int(task.rpartition("/")[2])),
         },
-        tiers={tier: {"price_per_mtok": prices[tier], "style": "alpaca"} for tier in TIERS},
+        tiers={tier: {"price_per_mtok": prices[published], "style": "alpaca"} for published, tier in TIERS.items()},
         settings={"lines": PUBLISHED_LINES},
-        provenance={"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        provenance={
+            "source": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "runs": "of arXiv 2405.15842, published by its first author: github.com/BoyuanJackChen/code_cascading_shared",
+            "prices_from": "the same paper: HumanEval on RTX 3090 at $0.44 an hour each",
+        },
     )
 
 

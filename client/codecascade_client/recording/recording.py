@@ -9,13 +9,16 @@ from typing import Any, Protocol
 
 import numpy as np
 from codecascade.prices import Prices, prices_of
+from codecascade.sandbox.limits import Limits
 from codecascade.types import Candidate, LogProbs, PlanStep, Verdict, VerdictMatrix
 from numpy.typing import NDArray
 
+from codecascade_client.datasets.humaneval import TESTS_CPU_S
 from codecascade_client.errors import NotJudged, RecordingError
 
 PUBLISHED_LINES = "paper"  # the setting `lines` of the paper's published samples
 BROKEN = "the text holds no program"  # of a recorded candidate
+_LIMITS = Limits()
 GREEDY = -1  # the run of the greedy answers; sampled runs count from 0
 
 
@@ -69,6 +72,24 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedWithin:
+    """The CPU seconds that verdicts allow. The defaults are a cascade's, and those of older recordings, which do not tell."""
+
+    line_cpu_s: float = _LIMITS.line_s  # for a solution's own code, and for each test line
+    solution_cpu_s: float = _LIMITS.cpu_s  # for a solution with all its lines
+    benchmark_cpu_s: float = TESTS_CPU_S  # for the benchmark's own tests
+
+    def __str__(self) -> str:
+        return (
+            f"{self.line_cpu_s:g} CPU seconds a line, {self.solution_cpu_s:g} a solution, "
+            f"{self.benchmark_cpu_s:g} for the benchmark's tests"
+        )
+
+
+ORDINARY = JudgedWithin()
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """Every solution of a draw against every test line of the draw."""
 
@@ -77,6 +98,7 @@ class Judged:
     line_samples: tuple[int, ...]  # (lines,) the test sample that a line comes from
     line_numbers: tuple[int, ...]  # (lines,) the line of that sample, from 1, on which it ends
     sources_sha256: str  # of the programs and lines that were judged
+    within: JudgedWithin = ORDINARY
 
     def cut(self, k: int, lines_per_sample: int) -> VerdictMatrix:
         """The first k solutions against the first `lines_per_sample` lines of the first k test samples."""
@@ -93,6 +115,7 @@ class JudgedGiven:
     matrix: VerdictMatrix
     lines: tuple[str, ...]  # (lines,) empty if no test comes with the task
     sources_sha256: str  # of the programs and lines that were judged
+    within: JudgedWithin = ORDINARY
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from codecascade_client.errors import RecordingError, reason
 from codecascade_client.files import write_whole
 from codecascade_client.recording import parquet as parts
 from codecascade_client.recording.recording import (
+    ORDINARY,
     Draw,
     Judged,
     JudgedGiven,
+    JudgedWithin,
     PublishedRecording,
     PublishedStep,
     RecordedSample,
@@ -35,6 +37,7 @@ from codecascade_client.recording.recording import (
 FORMAT = 1
 MANIFEST = "manifest.json"
 _UNIT = [("tier", pa.string()), ("task", pa.string()), ("run", pa.int16())]
+_WITHIN = pa.field("within", pa.struct([(name, pa.float64()) for name in asdict(ORDINARY)]), metadata=parts.LATER)
 _LOG_PROBS = pa.struct([("total", pa.float64()), ("lowest", pa.float64()), ("tokens", pa.int32())])
 SAMPLES = pa.schema(
     [
@@ -64,6 +67,7 @@ VERDICTS = pa.schema(
         ("verdicts", pa.binary()),
         ("cpu_s", pa.list_(pa.float64())),
         ("sources_sha256", pa.string()),
+        _WITHIN,
     ]
 )
 TRUTH = pa.schema(
@@ -73,6 +77,7 @@ TRUTH = pa.schema(
         ("sources_sha256", pa.string()),
         pa.field("cut", pa.binary(), metadata=parts.LATER),
         pa.field("broken", pa.binary(), metadata=parts.LATER),
+        _WITHIN,
     ]
 )
 GIVEN = pa.schema(
@@ -82,6 +87,7 @@ GIVEN = pa.schema(
         ("verdicts", pa.binary()),
         ("cpu_s", pa.list_(pa.float64())),
         ("sources_sha256", pa.string()),
+        _WITHIN,
     ]
 )
 STAGES = pa.schema(
@@ -102,6 +108,7 @@ class Truth:
     sources_sha256: str
     cut: tuple[bool, ...] | None  # (solutions,) whether the token limit ended it; None: not known, in older recordings
     broken: tuple[bool, ...] | None = None  # (solutions,) whether the text holds no program; None: not known, in older recordings
+    within: JudgedWithin = ORDINARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +151,15 @@ class RecordingFolder:
 
     def truth(self) -> dict[Unit, Truth]:
         rows = parts.read_rows(self.path, "truth", TRUTH, self.owner)
-        return {
-            _unit(row): Truth(
-                np.frombuffer(row["verdicts"], np.int8), row["sources_sha256"], _flags(row["cut"]), _flags(row["broken"])
-            )
-            for row in rows
-        }
+        return {_unit(row): _truth(row) for row in rows}
 
     def given(self) -> dict[Unit, JudgedGiven]:
         rows = parts.read_rows(self.path, "given", GIVEN, self.owner)
-        return {_unit(row): JudgedGiven(_matrix(row), tuple(row["lines"]), row["sources_sha256"]) for row in rows}
+        return {_unit(row): JudgedGiven(_matrix(row), tuple(row["lines"]), row["sources_sha256"], _within(row)) for row in rows}
+
+    def judged_within(self) -> set[JudgedWithin]:
+        """The limits of all verdicts."""
+        return {row.within for table in (self.judged(), self.truth(), self.given()) for row in table.values()}
 
     def add_draws(self, draws: Mapping[Unit, Draw]) -> None:
         rows = [
@@ -175,6 +181,7 @@ class RecordingFolder:
                 "verdicts": judgement.matrix.verdicts.tobytes(),
                 "cpu_s": judgement.matrix.cpu_s.tolist(),
                 "sources_sha256": judgement.sources_sha256,
+                "within": asdict(judgement.within),
             }
             for (unit, asked_lines), judgement in judged.items()
         ]
@@ -188,6 +195,7 @@ class RecordingFolder:
                 "sources_sha256": solutions.sources_sha256,
                 "cut": None if solutions.cut is None else bytes(solutions.cut),
                 "broken": None if solutions.broken is None else bytes(solutions.broken),
+                "within": asdict(solutions.within),
             }
             for unit, solutions in truth.items()
         ]
@@ -201,6 +209,7 @@ class RecordingFolder:
                 "verdicts": judgement.matrix.verdicts.tobytes(),
                 "cpu_s": judgement.matrix.cpu_s.tolist(),
                 "sources_sha256": judgement.sources_sha256,
+                "within": asdict(judgement.within),
             }
             for unit, judgement in given.items()
         ]
@@ -214,15 +223,30 @@ class RecordingFolder:
         parts.append(self.path, "stages", STAGES, self.owner, rows)
 
     def load(self) -> Recording:
-        """The whole recording, for replay. Raises RecordingError if parts are damaged or belong to another recording."""
+        """The whole recording, for replay.
+
+        Raises RecordingError if parts are damaged or belong to another recording, or if verdicts are within different limits.
+        """
         stages = parts.read_rows(self.path, "stages", STAGES, self.owner)
         if stages:
             return PublishedRecording(self.manifest, dict(_published_step(row) for row in stages))
-        truths = self.truth()
+        manifest, truths = self._judged_manifest(), self.truth()
         correct = {unit: np.equal(truth.verdicts, Verdict.PASS) for unit, truth in truths.items()}
         cut = {unit: truth.cut for unit, truth in truths.items() if truth.cut is not None}
         broken = {unit: truth.broken for unit, truth in truths.items() if truth.broken is not None}
-        return SampleRecording(self.manifest, self.draws(), self.judged(), correct, cut, broken, self.given())
+        return SampleRecording(manifest, self.draws(), self.judged(), correct, cut, broken, self.given())
+
+    def _judged_manifest(self) -> RecordingManifest:
+        """The manifest; its provenance has the limits of the verdicts, unless they are a cascade's."""
+        within = self.judged_within()
+        if len(within) > 1:
+            raise RecordingError(
+                f"{self.path} was judged within different limits ({'; '.join(sorted(map(str, within)))}): "
+                "`codecascade verdicts` judges it within the same"
+            )
+        if within <= {ORDINARY}:
+            return self.manifest
+        return replace(self.manifest, provenance={**self.manifest.provenance, "judged_within": asdict(*within)})
 
 
 def create_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder:
@@ -308,8 +332,22 @@ def _matrix(row: Mapping[str, Any]) -> VerdictMatrix:
 
 def _judged(row: Mapping[str, Any]) -> Judged:
     return Judged(
-        _matrix(row), tuple(row["lines"]), tuple(row["line_samples"]), tuple(row["line_numbers"]), row["sources_sha256"]
+        matrix=_matrix(row),
+        lines=tuple(row["lines"]),
+        line_samples=tuple(row["line_samples"]),
+        line_numbers=tuple(row["line_numbers"]),
+        sources_sha256=row["sources_sha256"],
+        within=_within(row),
     )
+
+
+def _truth(row: Mapping[str, Any]) -> Truth:
+    verdicts = np.frombuffer(row["verdicts"], np.int8)
+    return Truth(verdicts, row["sources_sha256"], _flags(row["cut"]), _flags(row["broken"]), _within(row))
+
+
+def _within(row: Mapping[str, Any]) -> JudgedWithin:
+    return JudgedWithin(**row["within"] or {})
 
 
 def _published_step(row: Mapping[str, Any]) -> tuple[tuple[Unit, StepOption], PublishedStep]:

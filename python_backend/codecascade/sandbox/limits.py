@@ -12,9 +12,11 @@ class Limits:
     """Limits of one candidate's child. Raises InvalidRequest for values that cannot be set."""
 
     line_s: float = 1.0
-    """CPU seconds for the candidate's own code and for each test line; wall time may be up to 4 × that."""
+    """CPU seconds for the candidate's own code and for each test line."""
     cpu_s: float = 5.0
     """CPU seconds for a candidate with all its lines."""
+    wall_stretch: float = 4.0
+    """Wall seconds per CPU second that it may take, for one that waits, or gets less than its share of a busy machine."""
     memory_bytes: int = 512 << 20
     """Address space."""
     file_bytes: int = 8 << 20
@@ -27,6 +29,7 @@ class Limits:
     def __post_init__(self) -> None:
         _within("line_s", self.line_s, 0.05, 3600)
         _within("cpu_s", self.cpu_s, self.line_s, 36_000)
+        _within("wall_stretch", self.wall_stretch, 1, 1000)
         _within("memory_bytes", self.memory_bytes, 128 << 20, 1 << 40)
         _within("file_bytes", self.file_bytes, 4096, 1 << 40)
         _within("open_files", self.open_files, 24, 1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from codecascade.sandbox.reports import Report
 from codecascade.sandbox.values import NotAValue
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteGone, ZygoteRefused
 from codecascade.sandbox.zygote import protocol
-from codecascade.sandbox.zygote.supervise import WALL_STRETCH
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
 MAX_SOURCE_BYTES = 64 << 10
@@ -146,7 +145,7 @@ class SandboxPool:
         """
         if _problem(source) is not None:
             return Verdict.ERROR
-        limits = Limits(line_s=timeout_s, cpu_s=timeout_s)
+        limits = replace(self.limits, line_s=timeout_s, cpu_s=timeout_s)
         return (await self._judge([source], [], limits))[0].module
 
     async def _judge(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
@@ -173,8 +172,9 @@ class SandboxPool:
             "lines": [[line.how, line.sent] for line in lines],
             "line_s": limits.line_s,
             "cpu_s": limits.cpu_s,
+            "wall_stretch": limits.wall_stretch,
         }
-        seconds = _GRACE_S + len(sources) * 2 * limits.cpu_s * WALL_STRETCH
+        seconds = _GRACE_S + len(sources) * 2 * limits.cpu_s * limits.wall_stretch
         try:
             started = time.monotonic()
             reports = await self._run_on_idle(job, seconds)

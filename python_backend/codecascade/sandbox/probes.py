@@ -120,7 +120,8 @@ async def probe_level(level: str, limits: Limits) -> LevelReport:
 async def _reached(level: str, limits: Limits, program: str) -> set[str] | LevelReport:
     """The names of the probes that reached their target, or why the level is not available."""
     names = list(_PROPERTIES)
-    job = {"sources": [program], "lines": [[True, f"{name}()"] for name in names], "line_s": 5.0, "cpu_s": 5.0}
+    lines = [[True, f"{name}()"] for name in names]
+    job = {"sources": [program], "lines": lines, "line_s": 5.0, "cpu_s": 5.0, "wall_stretch": limits.wall_stretch}
     try:
         worker = await Worker.start(level, limits)
     except ZygoteRefused as refusal:

@@ -19,7 +19,6 @@ from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.modules import NO_PACKAGES, Packages
 from codecascade.sandbox.reports import NeverStarted, Report
 from codecascade.sandbox.zygote import protocol
-from codecascade.sandbox.zygote.supervise import WALL_STRETCH
 
 _log = logging.getLogger(__name__)
 
@@ -97,11 +96,11 @@ class Worker:
     async def run(self, job: dict[str, Any], seconds: float) -> list[Report]:
         """One report per source of the job, in order. Raises ZygoteDied, of which ZygoteGone is not the job's doing.
 
-        job: sources, lines ([how, text] each, see the protocol), and the CPU seconds for a line (line_s) and a candidate (cpu_s).
+        job: sources, lines ([how, text] each, see the protocol), and of the limits line_s, cpu_s and wall_stretch.
         seconds: a zygote that has not answered after this much wall time counts as hung.
         If the caller is cancelled, the running child is killed and the zygote stays usable.
         """
-        sources, wall_s = job["sources"], job["cpu_s"] * WALL_STRETCH
+        sources, wall_s = job["sources"], job["cpu_s"] * job["wall_stretch"]
         reports = [Report(len(job["lines"]), job["cpu_s"], wall_s) for _ in sources]
         try:
             await self._attempt({**job, "start": 0, "wall_s": wall_s}, reports, seconds)

@@ -163,10 +163,9 @@ def _names(node: ast.stmt) -> list[str]:
 
 def _rest(module: ast.Module, top: ast.stmt, given: ast.Module, lines: list[str], used: str) -> str:
     """The code without the function, without what the prompt has already, and without imports that nothing uses."""
-    known = {ast.dump(node) for node in given.body if isinstance(node, DEFINITIONS)}
     imported = {name for node in given.body for name in _imports(node)}
     gone = {top}
-    gone.update(node for node in module.body if isinstance(node, DEFINITIONS) and ast.dump(node) in known)
+    gone.update(node for node in module.body if node is not top and _defined_in(given, node))
     gone.update(node for node in module.body if (imports := _imports(node)) and set(imports) <= imported)
     others = "\n".join(source_of(node, lines) for node in module.body if node not in gone and not _imports(node))
     words = set(re.findall(r"[^\W\d]\w*", f"{used}\n{others}")) | {"*"}
@@ -175,6 +174,14 @@ def _rest(module: ast.Module, top: ast.stmt, given: ast.Module, lines: list[str]
         return ""
     numbers = {number for node in gone for number in lines_of(node)}
     return "\n".join(line for number, line in enumerate(lines, 1) if number not in numbers).strip("\n")
+
+
+def _defined_in(module: ast.Module, node: ast.stmt) -> bool:
+    """Whether the module has the same definition. To compare names first saves most of the work."""
+    if not isinstance(node, DEFINITIONS):
+        return False
+    named = [other for other in module.body if isinstance(other, DEFINITIONS) and other.name == node.name]
+    return any(ast.dump(other) == ast.dump(node) for other in named)
 
 
 def _bound(imports: list[tuple[str, str, str | None]]) -> set[str]:

@@ -85,6 +85,9 @@ async def test_from_a_killed_recording_to_a_report(tmp_path: Path, dataset: Path
     judged = await codecascade("verdicts", folder, "--dataset", dataset)
     assert judged.code == 0, judged.err
     assert (await codecascade("verdicts", folder, "--dataset", dataset)).err == "", "nothing is judged twice"
+    again = await codecascade("verdicts", folder, "--dataset", dataset, "--line-cpu-s", 0.5)
+    assert "judged again within 0.5 CPU seconds a line, 5 a solution, 10 for the benchmark's tests: " in again.err
+    assert "judging 48/48" in again.err
 
     plans = tmp_path / "plans.json"
     searched = await codecascade("search", folder, "--out", plans, "--splits", 2)

@@ -9,6 +9,7 @@ import pytest
 from codecascade.sandbox import SandboxPool
 from codecascade.types import Verdict
 from codecascade_build.paths import ROOT
+from codecascade_build.recipes import load_recipe
 from codecascade_client.datasets.load import HUMANEVAL, load_dataset
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.judge import judge, unjudged
@@ -71,7 +72,7 @@ def test_published_plans_are_reproduced_on_all_tasks_and_on_splits(tmp_path: Pat
     [
         ((*CASCADE, (ESCALATED + ACCEPTED) / 2 * 1.00001, 100.0), "plan 3,-1,0,2,0,0: published cost"),
         ((*CASCADE, (ESCALATED + ACCEPTED) / 2, 99.0), "published cost"),
-        ((5, -1, 0, 2, 0, 0, 9, 1.0, 100.0), "plan 5,-1,0,2,0,0: k = 5, l = 2 of tier '7B' was not recorded"),
+        ((5, -1, 0, 2, 0, 0, 9, 1.0, 100.0), "plan 5,-1,0,2,0,0: k = 5, l = 2 of tier 'wizardcoder-python-7b' was not recorded"),
     ],
 )
 def test_a_row_that_is_not_reproduced_is_named(
@@ -82,6 +83,12 @@ def test_a_row_that_is_not_reproduced_is_named(
     assert "full_threshold0.5.csv:2: " in printed
     assert named in printed
     assert "0 of 1 published plans reproduced" in printed
+
+
+def test_the_tiers_are_named_and_priced_as_in_the_familys_recipe(tmp_path: Path) -> None:
+    manifest = import_published(published(tmp_path / "traces", {}), tmp_path / "recording", stages=True).manifest
+    deployed = {tier.name: tier.gpu.price_per_mtok for tier in load_recipe(manifest.family).tiers if tier.gpu}
+    assert {name: tier["price_per_mtok"] for name, tier in manifest.tiers.items()} == deployed
 
 
 def test_samples_are_imported_with_the_tokens_of_both_cuts(tmp_path: Path) -> None:
@@ -98,8 +105,11 @@ def test_samples_are_imported_with_the_tokens_of_both_cuts(tmp_path: Path) -> No
         file.writelines(json.dumps(row) + "\n" for row in rows)
     recording = import_published(tmp_path, tmp_path / "recording", stages=False).load()
     assert isinstance(recording, SampleRecording)
-    assert set(recording.draws) == {Unit("7B", "HumanEval/1", 0), Unit("7B", "HumanEval/1", GREEDY)}
-    draw = recording.draws[Unit("7B", "HumanEval/1", 0)]
+    assert set(recording.draws) == {
+        Unit("wizardcoder-python-7b", "HumanEval/1", 0),
+        Unit("wizardcoder-python-7b", "HumanEval/1", GREEDY),
+    }
+    draw = recording.draws[Unit("wizardcoder-python-7b", "HumanEval/1", 0)]
     assert [sample.completion_tokens for sample in draw.solutions] == [30, 40]
     assert draw.solutions[0].text == "import math\nfrom typing import List, Tuple\n\ndef f(): …"
     assert [sample.tokens_at(2) for sample in draw.tests[4]] == [10, 11]
@@ -120,7 +130,7 @@ async def test_published_samples_are_judged_by_the_authors_own_lines(tmp_path: P
     tasks = load_dataset(HUMANEVAL)
     async with SandboxPool(workers=1) as pool:
         await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
-    judged = folder.judged()[Unit("7B", "HumanEval/2", 0), 4]
+    judged = folder.judged()[Unit("wizardcoder-python-7b", "HumanEval/2", 0), 4]
     assert judged.lines == tuple(text.split("\n")[:3])
     assert judged.matrix.verdicts.tolist() == [[Verdict.PASS, Verdict.PASS, Verdict.ERROR]]
     assert unjudged(folder, tasks) == {}
@@ -150,4 +160,8 @@ def test_the_published_runs_give_the_papers_greedy_accuracies(tmp_path: Path) ->
         tier: sum(recording.step(Unit(tier, task, GREEDY), StepOption(tier, 0, 0)).correct[0] for task in tasks)
         for tier in recording.manifest.tiers
     }
-    assert {tier: round(100 * count / len(tasks), 1) for tier, count in right.items()} == {"7B": 56.7, "13B": 64.6, "34B": 72.6}
+    assert {tier: round(100 * count / len(tasks), 1) for tier, count in right.items()} == {
+        "wizardcoder-python-7b": 56.7,
+        "wizardcoder-python-13b": 64.6,
+        "wizardcoder-python-34b": 72.6,
+    }

@@ -23,9 +23,9 @@ from codecascade_client.datasets.load import Dataset, load_dataset
 from codecascade_client.datasets.split import split
 from codecascade_client.errors import DatasetError, RecordingError
 from codecascade_client.live.endpoints import BACKOFF_S, TierEndpoints
-from codecascade_client.recording.judge import Against, judge, unjudged
+from codecascade_client.recording.judge import Against, judge, sandbox_limits, unjudged
 from codecascade_client.recording.record import Recorded, RecordSettings, Refused, manifest_for, plan_units, record
-from codecascade_client.recording.recording import GREEDY, Unit
+from codecascade_client.recording.recording import GREEDY, JudgedWithin, Unit
 from codecascade_client.recording.store import RecordingFolder, Truth, resume_recording
 from codecascade_client.replay.cascade import replay
 
@@ -328,6 +328,35 @@ async def test_an_answer_that_is_drawn_again_runs_again(tmp_path: Path, deployme
     first, *others = folder.given()[unit].matrix.cpu_s.tolist()
     assert first > 0
     assert others == [first, first]
+
+
+async def test_equal_answers_to_a_task_run_once_where_they_meet_the_same_tests(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = documented(4), load_deployment(deployment_file)
+    folder, units = new_recording(tmp_path, deployment_file, tasks), [Unit("small", "t/1", 0), Unit("large", "t/1", 0)]
+    async with serving(tier := SaysTheSame()):
+        await record_all(folder, deployment, tasks, tier.address, units)
+    async with SandboxPool(workers=1) as pool:
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        assert pool.stats.runs == 4, "each unit's own tests, the example, and the benchmark's tests"
+    assert unjudged(folder, tasks) == {}
+    small, large = (folder.given()[unit].matrix for unit in units)
+    assert (small.verdicts.tolist(), small.cpu_s.tolist()) == (large.verdicts.tolist(), large.cpu_s.tolist())
+    assert [folder.truth()[unit].verdicts.tolist() for unit in units] == [[0, 0, 0]] * 2
+
+
+async def test_verdicts_are_redone_within_other_limits(tmp_path: Path, deployment_file: Path) -> None:
+    tasks, deployment = dataset(2), load_deployment(deployment_file)
+    folder, within = new_recording(tmp_path, deployment_file, tasks), JudgedWithin(0.5, 2.0, 3.0)
+    async with serving(tier := ScriptedTier()):
+        await record_all(folder, deployment, tasks, tier.address, [Unit("small", "t/0", 0), Unit("small", "t/1", 0)])
+    async with SandboxPool(workers=1, limits=sandbox_limits(within)) as pool:
+        await judge(folder, tasks, unjudged(folder, tasks), pool, lambda units: None)
+        left = unjudged(folder, tasks, within)
+        assert [todo.against for todo in left.values()] == [frozenset(Against)] * 2
+        await judge(folder, tasks, left, pool, lambda units: None, within)
+    assert unjudged(folder, tasks, within) == {}
+    assert folder.judged_within() == {within}
+    assert len(unjudged(folder, tasks)) == 2
 
 
 async def test_a_cut_answer_is_not_accepted_live_nor_in_replay(tmp_path: Path, deployment_file: Path) -> None:

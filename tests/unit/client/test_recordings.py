@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from codecascade_client.errors import RecordingError
 from codecascade_client.recording import parquet as parts
 from codecascade_client.recording.recording import (
     GREEDY,
+    ORDINARY,
     Draw,
     Judged,
     JudgedGiven,
+    JudgedWithin,
     PublishedRecording,
     PublishedStep,
     RecordedSample,
@@ -95,6 +98,22 @@ def test_what_is_added_is_what_is_loaded(tmp_path: Path) -> None:
     assert given.matrix.cpu_s.tolist() == [0.1, 0.2]
 
 
+def test_the_limits_of_verdicts_are_kept_and_told_where_they_are_not_a_cascades(tmp_path: Path) -> None:
+    folder, within = create_recording(tmp_path / "r", manifest()), JudgedWithin(0.2, 0.6, 1.0)
+    folder.add_draws({UNIT: draw()})
+    folder.add_judged({(UNIT, 2): judged()})
+    folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64, None)})
+    assert folder.load().manifest == folder.manifest
+    folder.add_judged({(UNIT, 2): replace(judged(), within=within)})
+    with pytest.raises(
+        RecordingError, match=r"within different limits \(0\.2 CPU seconds a line.*; 1 CPU seconds a line, 5 a solut"
+    ):
+        folder.load()
+    folder.add_truth({UNIT: Truth(np.array([0, 1], np.int8), "6" * 64, None, within=within)})
+    expected = {"line_cpu_s": 0.2, "solution_cpu_s": 0.6, "benchmark_cpu_s": 1.0}
+    assert folder.load().manifest.provenance == {**folder.manifest.provenance, "judged_within": expected}
+
+
 def test_where_it_is_not_known_what_was_cut_finish_reasons_count(tmp_path: Path) -> None:
     first, second = draw().solutions
     units = {UNIT: Draw((replace(first, finish_reason="length"), second), draw().tests)}
@@ -104,12 +123,13 @@ def test_where_it_is_not_known_what_was_cut_finish_reasons_count(tmp_path: Path)
     assert [answer.cut for answer in known.step(UNIT, StepOption("small", 2, 1)).candidates] == [False, False]
 
 
-def test_an_older_truth_does_not_know_what_was_cut_or_broken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("later", [("cut", "broken", "within"), ("broken",)])
+def test_an_older_truth_does_not_know_what_was_cut_or_broken(tmp_path: Path, later: Sequence[str]) -> None:
     folder = create_recording(tmp_path / "r", manifest())
-    older = pa.schema([field for field in TRUTH if field.name not in ("cut", "broken")])
+    older = pa.schema([field for field in TRUTH if field.name not in later])
     row = {"tier": "small", "task": "t/0", "run": 0, "verdicts": bytes([0]), "sources_sha256": ""}
     parts.append(folder.path, "truth", older, folder.owner, [row])
-    assert [(truth.cut, truth.broken) for truth in folder.truth().values()] == [(None, None)]
+    assert [(truth.cut, truth.broken, truth.within) for truth in folder.truth().values()] == [(None, None, ORDINARY)]
 
 
 def test_a_draw_without_any_test_line_comes_back_without_columns(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from codecascade.sandbox.zygote.protocol import FRAME, NONCE_BYTES, OK, READ_BYT
 
 CHANNEL = 3  # where a child writes its frames; the descriptors after it may be folders that it imports through
 
-WALL_STRETCH = 4.0  # a starved child gets this many times its limit in wall time
 _START_S = 10.0  # the limit for what a child does before the candidate's first line
 _PIPE_BYTES = 1 << 16
 _SIGKILL, _POLLHUP = int(signal.SIGKILL), select.POLLHUP
@@ -45,7 +44,7 @@ class Supervisor:
         """Run a source and the job's lines from `start` on in one child. Returns a packed Attempt. Raises Cancelled.
 
         job: lines, start, and the limits: CPU seconds for the module and for each line (line_s), CPU and wall seconds for the
-        whole child (cpu_s, wall_s).
+        whole child (cpu_s, wall_s), and wall seconds per CPU second for the module and each line (wall_stretch).
         """
         started = time.monotonic()
         nonce = os.urandom(NONCE_BYTES)
@@ -127,7 +126,7 @@ class _Watch:
         limit = self._job["line_s"] if self._reader.frames else _START_S
         self.timed_out = (
             cpu_s - self._cpu_mark >= limit
-            or wall_s - self._wall_mark >= limit * WALL_STRETCH
+            or wall_s - self._wall_mark >= limit * self._job["wall_stretch"]
             or (bool(self._reader.frames) and (cpu_s >= self._job["cpu_s"] or wall_s >= self._job["wall_s"]))
         )
         return self.timed_out
