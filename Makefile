@@ -29,7 +29,7 @@ NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
-	record price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings published-samples search-published clean distclean environment \
+	record evidence price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings published-samples search-published clean distclean environment \
 	conversion plan-gpus
 
 help: ## What can be made
@@ -82,6 +82,9 @@ record: environment ## Record every tier on HumanEval and judge it: hours on 2 c
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
 		codecascade record $(RECORDING) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
 	@$(BIN)/codecascade verdicts $(RECORDING)
+
+evidence: environment ## How far each kind of evidence in a recording can be trusted (RECORDING=folder)
+	@$(BIN)/codecascade evidence $(RECORDING)
 
 price: environment ## What a token costs on each tier, measured (ARGS="--dollars-per-hour 0.10")
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_Z95 = 1.959964
+Z95 = 1.959964  # standard deviations to either side that hold 95 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Estimate:
         return self.low <= other.high and other.low <= self.high
 
 
-def wilson(right: int, total: int) -> Estimate:
-    """A share with its 95 % Wilson score interval."""
-    share, scale = right / total, 1 + _Z95**2 / total
-    middle = (share + _Z95**2 / (2 * total)) / scale
-    half = _Z95 / scale * math.sqrt(share * (1 - share) / total + _Z95**2 / (4 * total**2))
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
+def wilson(right: float, total: int) -> Estimate:
+    """A share with its 95 % Wilson score interval. right: a mean count where several answers are taken for one."""
+    share, scale = right / total, 1 + Z95**2 / total
+    middle = (share + Z95**2 / (2 * total)) / scale
+    half = Z95 / scale * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
+    return Estimate(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))

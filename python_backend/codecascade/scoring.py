@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codecascade.types import Decision, PlanStep, Score, VerdictMatrix
 
@@ -23,10 +24,16 @@ def score_candidates(matrix: VerdictMatrix, cut: Sequence[bool] = ()) -> Score:
     passed, cut = matrix.passed, cut or [False] * len(matrix.verdicts)
     if not passed.any():
         return untested(cut, pairs=passed.size)
-    agreement = passed * np.outer(passed.sum(axis=1), passed.sum(axis=0))
+    agreement = agreements(matrix)
     best = int((2 * agreement - np.array(cut)[:, None]).argmax())
     row = best // passed.shape[1]
     return Score(row, agreement=int(agreement.flat[best]), pairs=passed.size, cut=bool(cut[row]))
+
+
+def agreements(matrix: VerdictMatrix) -> NDArray[np.int64]:
+    """(candidates, lines) n_s · n_t where the candidate passes the line, else 0."""
+    passed = matrix.passed
+    return np.asarray(passed * np.outer(passed.sum(axis=1), passed.sum(axis=0)), np.int64)
 
 
 def untested(cut: Sequence[bool], pairs: int = 0) -> Score:

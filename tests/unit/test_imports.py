@@ -43,10 +43,11 @@ CLIENT_FOLDERS: Mapping[str, set[str]] = {
     "datasets": {""},
     "recording": {"", "datasets"},
     "replay": {"", "datasets", "recording"},
+    "evidence": {"", "recording", "replay"},
     "search": {"", "datasets", "recording", "replay"},
-    "report": {"", "datasets", "recording", "replay", "search"},
+    "report": {"", "datasets", "recording", "replay", "evidence", "search"},
     "live": {"", "datasets", "recording"},
-    "cli": {"", "datasets", "recording", "replay", "search", "report", "live"},
+    "cli": {"", "datasets", "recording", "replay", "evidence", "search", "report", "live"},
 }
 # What only the extra `offline` installs.
 OFFLINE = {"jinja2", "matplotlib", "pyarrow"}

@@ -1,6 +1,7 @@
 """The command line. Results go to stdout, everything about them to stderr.
 
-Exit codes: 0; 1 when the server refused or could not be reached (one sentence says why); 2 when the command itself is wrong.
+Exit codes: 0; 1 when the server refused or could not be reached (one sentence says why); 2 when the command itself is wrong,
+or asks for answers that are not judged.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from codecascade_client.cli.tables import comparison, print_plans, print_results
 from codecascade_client.client import CascadeClient, Completion
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
 from codecascade_client.datasets.records import json_lines
-from codecascade_client.errors import DatasetError, RequestFailed
+from codecascade_client.errors import DatasetError, NotJudged, RequestFailed
 from codecascade_client.estimate import wilson
 from codecascade_client.live.evaluate import Result, evaluate, promise_of
 from codecascade_client.settings import DEFAULT_URL, read_settings
@@ -207,6 +208,7 @@ if find_spec("pyarrow"):  # the extra `offline`
     for offline_command in (
         offline.record,
         offline.verdicts,
+        offline.evidence,
         offline.import_published,
         offline.replay,
         offline.search,
@@ -223,7 +225,7 @@ def main() -> None:
     except RequestFailed as error:
         _fail(f"{error.sentence} ({error.code.name})")
     except (CascadeError, OSError) as error:
-        _fail(str(error), code=2 if isinstance(error, (InvalidSetting, DatasetError)) else 1)
+        _fail(str(error), code=2 if isinstance(error, (InvalidSetting, DatasetError, NotJudged)) else 1)
 
 
 def _text_of(path: Path, what: str) -> str:

@@ -16,9 +16,11 @@ from codecascade.plans import load_plans
 from codecascade.sandbox import SandboxPool
 
 from codecascade_client.cli.datasets import print_left_out
-from codecascade_client.cli.offline_tables import print_bench, print_replayed, print_search
+from codecascade_client.cli.offline_tables import print_bench, print_evidence, print_replayed, print_search
 from codecascade_client.datasets.load import HUMANEVAL, Dataset, load_dataset
-from codecascade_client.errors import RecordingError
+from codecascade_client.errors import NotJudged, RecordingError
+from codecascade_client.evidence.decisions import decisions
+from codecascade_client.evidence.measure import Measured, measure
 from codecascade_client.files import write_whole
 from codecascade_client.live.bench import bench_plans
 from codecascade_client.live.endpoints import endpoints_from_settings
@@ -150,6 +152,13 @@ def verdicts(
     asyncio.run(run())
 
 
+def evidence(folder: Folder) -> None:
+    """Measure how far each kind of evidence can be trusted. It tells right answers from wrong ones with an AUROC; a second table
+    says how often answers are right where given tests pass or fail, and by their mean log-probability.
+    """
+    print_evidence(measure(open_recording(folder).load()))
+
+
 def import_published(
     source: Annotated[Path, typer.Argument(help="The folder of the published runs.", show_default=False)],
     folder: Folder,
@@ -195,7 +204,7 @@ def search(
 
     Requests that come with tests and others are searched apart. Several recordings, of different datasets, are searched together.
     """
-    result = _searched(folders, paper, probability, split_seed, splits, prices, value_per_correct)
+    result = _searched(_all_loaded(folders, prices), paper, probability, split_seed, splits, prices, value_per_correct)
     path = out or Path("plans") / f"{result.manifest.family}.json"
     write_whole(path, plan_file(result).encode())
     print_search(result)
@@ -218,11 +227,29 @@ def report(
     """Write the same search as one self-contained HTML page."""
     from codecascade_client.report.page import write_report  # loads matplotlib, which no other command needs
 
-    print(write_report(_searched(folders, paper, probability, split_seed, splits, prices, value_per_correct), out))
+    recordings = _all_loaded(folders, prices)
+    result = _searched(recordings, paper, probability, split_seed, splits, prices, value_per_correct)
+    held_out = result.held_out
+    decided = asyncio.run(decisions(result.default_plan, recordings, held_out.tasks, held_out.runs))
+    measured = [each for recording in recordings for each in _measured(recording)]
+    print(write_report(result, measured, decided, out))
+
+
+def _measured(recording: Recording) -> list[Measured]:
+    """Nothing where the recording holds no answers."""
+    try:
+        return measure(recording)
+    except NotJudged as error:
+        print(f"no figures about evidence: {error}", file=sys.stderr)
+        return []
+
+
+def _all_loaded(folders: Sequence[Path], prices: Path | None) -> list[Recording]:
+    return [_loaded(folder, prices) for folder in folders]
 
 
 def _searched(
-    folders: Sequence[Path],
+    recordings: Sequence[Recording],
     paper: bool,
     probability: float,
     split_seed: int,
@@ -231,7 +258,7 @@ def _searched(
     value_usd: float | None,
 ) -> SearchResult:
     rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None, value_usd)
-    result = search_plans([_loaded(folder, prices) for folder in folders], rules)
+    result = search_plans(recordings, rules)
     for sentence in excluded(result):
         print(sentence, file=sys.stderr)
     return result

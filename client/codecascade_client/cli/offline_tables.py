@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from codecascade_client.evidence.measure import Measured
 from codecascade_client.live.bench import PlanBench
 from codecascade_client.replay.plans import ReplayedPlan
-from codecascade_client.report import tables
+from codecascade_client.report import evidence_tables, tables
 from codecascade_client.search.certify import in_a_sentence
 from codecascade_client.search.search import SearchResult
 from codecascade_client.terminal import WIDE, console, new_table
@@ -33,11 +34,23 @@ def print_search(result: SearchResult) -> None:
 
 
 def _print_table(out: Console, title: str, table: tables.TextTable) -> None:
-    """title: the head of the first column, which holds the plans."""
+    """title: the head of the first column."""
     rows = new_table(title, *table.left[1:], right=table.right)
     for row in table.rows:
         rows.add_row(*map(Text, row))
     out.print(rows)
+
+
+def print_evidence(everything: Sequence[Measured]) -> None:
+    """Print two tables for each tier's greedy answers and for its sampled ones on stdout."""
+    out = console(sys.stdout)
+    for measured in everything:
+        out.print(Text(evidence_tables.title(measured)))
+        for table in evidence_tables.tables(measured):
+            _print_table(out, table.left[0], table)
+            out.print()
+    for words in (evidence_tables.AUROC_IN_WORDS, evidence_tables.CALIBRATION_IN_WORDS):
+        out.print(Text(f"{words}."))
 
 
 def print_replayed(plans: Sequence[ReplayedPlan]) -> None:

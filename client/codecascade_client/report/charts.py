@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -12,6 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from codecascade_client.evidence.calibration import Bin
+from codecascade_client.evidence.kinds import GIVEN, MEAN
+from codecascade_client.evidence.measure import Measured
 from codecascade_client.recording.recording import StepOption
 from codecascade_client.replay.table import Table
 from codecascade_client.search.search import Evaluated, SearchResult
@@ -21,8 +25,10 @@ matplotlib.rcParams.update({"svg.hashsalt": "codecascade", "svg.fonttype": "none
 matplotlib.rcParams.update({"grid.color": "#e5e7eb", "axes.edgecolor": "#9ca3af", "axes.axisbelow": True})
 
 _BLUE, _ORANGE, _GREY = "#2563eb", "#d97706", "#6b7280"
-_TIER_COLOURS = ("#0d9488", "#2563eb", "#9333ea", "#d97706", "#dc2626")
+_TIER_COLOURS = ("#0d9488", "#2563eb", "#9333ea", "#d97706", "#dc2626", "#475569")
 _THRESHOLDS = np.linspace(0.05, 1.0, 39)
+_BY_GIVEN_TESTS = ("some fail", "none given", "all pass")
+_QUARTERS = ("lowest\nquarter", "second", "third", "highest\nquarter")
 _GREEDY, _SELF_TESTING = "single tier, greedy", "single tier, best of k by its own tests"
 
 
@@ -60,6 +66,17 @@ def charts(result: SearchResult) -> list[Chart]:
             _acceptance([result.validation, result.held_out]),
         ),
     ]
+
+
+def calibration(everything: Sequence[Measured]) -> list[Chart]:
+    """Nothing if no greedy answer is judged."""
+    greedy = [measured for measured in everything if measured.answers and not measured.sampled]
+    text = (
+        "Greedy answers to all recorded tasks, by what is known of them when a cascade decides: whether they pass the tests that "
+        "come with their task, and which quarter of the answers the mean log-probability of their tokens is in. "
+        "Bars are 95 % Wilson intervals."
+    )
+    return [Chart("calibration", "How often answers are right", text, _calibration(greedy))] if greedy else []
 
 
 def _frontier(result: SearchResult) -> Figure:
@@ -112,7 +129,7 @@ def _saving(result: SearchResult) -> Figure:
 
 def _acceptance(tables: Sequence[Table]) -> Figure:
     figure, axes = _new("threshold θ", "share")
-    for colour, tier in zip(_TIER_COLOURS, tables[0].tiers, strict=False):
+    for colour, tier in zip(cycle(_TIER_COLOURS), tables[0].tiers, strict=False):
         options = [option for option in tables[0].options if option.tier == tier and option.k > 0]
         option = max(options, key=lambda option: (option.k, option.lines_per_sample), default=None)
         if option is not None:
@@ -134,14 +151,48 @@ def acceptance(tables: Sequence[Table], option: StepOption) -> tuple[NDArray[np.
         return accepted / cells, np.array(wrong, np.float64).sum(axis=0) / accepted
 
 
+def _calibration(everything: Sequence[Measured]) -> Figure:
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    given, told = figure.subplots(1, 2, sharey=True, width_ratios=(3, 4))
+    _label(given, "given tests", "accuracy")
+    _label(told, "mean log-probability", "")
+    _shares(given, {_series(measured): measured.by_given_tests for measured in everything}, _BY_GIVEN_TESTS, GIVEN.missing)
+    _shares(told, {_series(measured): measured.by_log_probability for measured in everything}, _QUARTERS, MEAN.missing)
+    given.set_ylim(-0.02, 1.02)
+    figure.legend(*given.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _series(measured: Measured) -> str:
+    return f"{measured.tier}, {measured.dataset}"
+
+
+def _shares(axes: Axes, bins: Mapping[str, Sequence[Bin]], names: Sequence[str], missing: str) -> None:
+    """bins: by tier and dataset. names: of the bins, in their order. missing: why no tier has bins, in words."""
+    for place, (tier, colour) in enumerate(zip(bins, cycle(_TIER_COLOURS), strict=False)):
+        aside = 0.12 * (place - (len(bins) - 1) / 2)
+        shares = [(x + aside, each.share) for x, each in enumerate(bins[tier]) if each.share]
+        mean = [share.mean for _, share in shares]
+        bars = [share.mean - share.low for _, share in shares], [share.high - share.mean for _, share in shares]
+        axes.errorbar([x for x, _ in shares], mean, bars, fmt="o", color=colour, elinewidth=1, markersize=5, label=tier)
+    if not any(bins.values()):
+        axes.text(0.5, 0.5, missing, transform=axes.transAxes, ha="center", color=_GREY)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+
+
 def _new(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
+    _label(axes, x, y)
+    return figure, axes
+
+
+def _label(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def _points(axes: Axes, plans: Sequence[Evaluated], label: str, marker: str, colour: str, *, bars: bool = False) -> None:

@@ -73,7 +73,7 @@ class Grid:
 # A step with k = 1 is never last: it would pay for tests and answer as k = 0 does. (At each threshold, 4 of the 641 plans in the
 # published tables end so. They cost more than the same plans with k = 0 and are right as often.)
 PAPER = Grid((0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0), shared=True, ks=(0, 1, 3, 5, 10), lines_per_sample=(2, 4))
-LOG_PROBS = (-30.0, -20.0, -15.0, -12.0, -10.0, -8.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0)
+LOG_PROBS = (-20.0, -12.0, -8.0, -5.0, -3.0, -1.5)
 WHOLE = Grid(tuple(step / 20 for step in range(1, 21)), log_probs=LOG_PROBS)
 
 

@@ -22,7 +22,7 @@ from codecascade_client.search.chains import every_chain
 from codecascade_client.search.dial import dial, hull, rest_of
 from codecascade_client.search.frontier import Grid, pareto_frontier
 
-WORTHS = (1, 2, 5, 10, 20, 50, 100)  # values of a correct answer, in greedy answers of the largest tier
+WORTHS = (1, 2, 3.5, 5, 10, 20, 50, 100)  # values of a correct answer, in greedy answers of the largest tier
 FOLDS = 7  # parts of the tasks without tests, each judged by a search on all other tasks
 
 Figures: TypeAlias = NDArray[np.float64]
@@ -36,7 +36,7 @@ class Offer:
     cost_usd: Figures  # expected per request
     right: Figures  # expected share of the runs
     value_usd: float | None = None  # of a correct answer, at which it is worth most; None for a plan of the frontier
-    worth: int | None = None  # the same in greedy answers of the largest tier, where it is one of WORTHS
+    worth: float | None = None  # the same in greedy answers of the largest tier, where it is one of WORTHS
 
     @property
     def looks(self) -> bool:
@@ -49,7 +49,7 @@ def offers(table: Table, grid: Grid) -> list[Offer]:
     if not table.given.any():
         measured = [(point.plan, outcome(table, point.plan)) for point in pareto_frontier(table, grid)]
         return [Offer(plan, result.usd_per_task, result.right_per_task) for plan, result in measured]
-    offered = at_values(table, grid, [worth * greedy_answer(table) for worth in WORTHS])
+    offered = at_values(table, grid, [Fraction(worth) * greedy_answer(table) for worth in WORTHS])
     return [
         replace(offer, plan=replace(offer.plan, name=f"worth-{worth}"), worth=worth)
         for worth, offer in zip(WORTHS, offered, strict=True)

@@ -89,6 +89,11 @@ class SearchResult:
     savings: Mapping[str, MeanSaving]  # by plan name
 
     @property
+    def default_plan(self) -> Plan:
+        name = DEFAULT_PLAN if self.rules.value_usd is None else VALUED_PLAN
+        return next(choice.plan for choice, _ in self.choices if choice.plan.name == name)
+
+    @property
     def manifest(self) -> RecordingManifest:
         return self.manifests[0]
 
@@ -174,7 +179,7 @@ def plan_file(result: SearchResult) -> str:
         "format": FORMAT,
         "family": result.manifest.family,
         "provenance": provenance(result),
-        "default": DEFAULT_PLAN if result.rules.value_usd is None else VALUED_PLAN,
+        "default": result.default_plan.name,
         "plans": {**named, **alone, **frontier},
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from codecascade.types import LogProbs, Verdict, VerdictMatrix
@@ -58,6 +59,13 @@ def recording(
     broken = {unit: tuple(sample.completion_tokens % 11 == 0 for sample in draw.solutions) for unit, draw in draws.items()}
     given = _given(seed, draws, correct)
     return SampleRecording(manifest(tasks, prices_per_mtok), draws, judged, correct, broken=broken, given=given)
+
+
+def without_log_probs(recording: SampleRecording) -> SampleRecording:
+    draws = {}
+    for unit, draw in recording.draws.items():
+        draws[unit] = replace(draw, solutions=tuple(replace(sample, log_probs=None) for sample in draw.solutions))
+    return replace(recording, draws=draws)
 
 
 def _given(seed: int, draws: Mapping[Unit, Draw], correct: Mapping[Unit, NDArray[np.bool_]]) -> dict[Unit, JudgedGiven]:

@@ -17,8 +17,10 @@ from codecascade_client.cli import main as cli
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
 from codecascade_client.recording.recording import GREEDY, Draw, RecordedSample, RecordingManifest, Unit
 from codecascade_client.recording.store import Truth, create_recording
+from codecascade_client.terminal import NARROW
 from typer.core import TyperGroup
 
+from tests.unit.client import synthetic_recordings as synthetic
 from tests.unit.client.fake_cascade import Answer, Failure, serving, trace
 
 CODE = "def f():\n    return 1\n"
@@ -301,6 +303,31 @@ def test_eval_counts_the_answers_that_are_as_recorded(command: Command, tmp_path
         assert (done.code, "as recorded (tier, tokens, tests): 2 of 4" in done.out) == (0, True), done.err
         done = command("eval", "--tasks", "3-4", *arguments, "--url", server.address)
     assert done.err.splitlines()[-1].startswith("error: tier 'small', task HumanEval/4, run -1 is not in the recording")
+
+
+def test_evidence_prints_tables_that_fit(command: Command, tmp_path: Path) -> None:
+    recording = synthetic.recording(7, tasks=9)
+    folder = create_recording(tmp_path / "recording", recording.manifest)
+    folder.add_draws(recording.draws)
+    unjudged = command("evidence", folder.path)
+    assert (unjudged.code, unjudged.out) == (2, "")
+    assert unjudged.err == "error: no answer of the recording is judged: `codecascade verdicts` judges it\n"
+    truth = {unit: Truth(np.where(right, 0, 1).astype(np.int8), "", None) for unit, right in recording.correct.items()}
+    folder.add_truth({unit: solutions for unit, solutions in truth.items() if unit != Unit("large", "t/0", GREEDY)})
+    folder.add_judged(recording.judged)
+    folder.add_given(recording.given)
+    judged = command("evidence", folder.path)
+    assert (judged.code, judged.err) == (0, "")
+    lines = judged.out.splitlines()
+    assert max(map(len, lines)) <= NARROW
+    assert "…" not in judged.out
+    for title in (
+        "small, greedy: 9 answers to 9 tasks of tiny",
+        "small, sampled: 54 answers to 9 tasks of tiny",
+        "large, greedy: 8 answers to 8 tasks of tiny",
+    ):
+        assert title in lines
+    assert len([line for line in lines if line.startswith("mean log-probability  ")]) == (1 + 4) * 6
 
 
 def test_eval_says_at_once_that_a_plan_written_by_hand_promises_nothing(command: Command, tmp_path: Path) -> None:

@@ -119,11 +119,11 @@ def test_a_promise_is_kept_where_the_best_plan_only_looks_better() -> None:
 def test_the_dial_is_offered_at_its_places_and_dearer_ones_cost_more() -> None:
     table = tabulate(synthetic.recording(3, tasks=40))
     offered = offers(table, GRID)
-    assert [offer.plan.name for offer in offered] == [f"worth-{worth_}" for worth_ in (1, 2, 5, 10, 20, 50, 100)]
+    assert [offer.plan.name for offer in offered] == [f"worth-{worth_}" for worth_ in (1, 2, 3.5, 5, 10, 20, 50, 100)]
     costs = [outcome(table, offer.plan).cost_usd for offer in offered]
     assert costs == sorted(costs)
     assert costs[0] < costs[-1]
-    assert offered[2].value_usd == pytest.approx(5 * outcome(table, Plan("p", REST)).cost_usd)
+    assert offered[3].value_usd == pytest.approx(5 * outcome(table, Plan("p", REST)).cost_usd)
 
 
 def test_without_tasks_that_come_with_tests_the_frontier_is_offered() -> None:

@@ -5,6 +5,7 @@ import pytest
 from codecascade.prices import Prices, TokenPrice
 from codecascade.types import Plan, PlanStep
 from codecascade_client.errors import RecordingError
+from codecascade_client.evidence.decisions import Decisions
 from codecascade_client.recording.reprice import reprice
 from codecascade_client.replay.plans import replay_plan
 from codecascade_client.replay.table import outcome, tabulate
@@ -80,7 +81,8 @@ def test_a_plan_file_and_a_report_say_at_which_prices_was_searched(tmp_path: Pat
     }
     words = "Prices of gpu.toml: a generated token costs 1 : 3 : 15 (small, medium, large)"
     assert prices_in_words(result).startswith(words)
-    assert words in write_report(result, tmp_path / "report").read_text()
+    undecided = Decisions(result.default_plan, 0, (), ())
+    assert words in write_report(result, [], undecided, tmp_path / "report").read_text()
 
 
 def test_a_tier_that_costs_nothing_has_a_ratio_too() -> None:
