@@ -26,7 +26,7 @@ def test_one_prompt_becomes_code_on_stdout_and_a_table_on_stderr_and_the_exit_co
     names: dict[str, object] = {}
     exec(compile(done.stdout, "finished.py", "exec"), names)
     assert callable(names["longest_rising_run"])
-    for column in ("tier", "solutions", "tests", "score", "decision", "tokens", "cost", "ms"):
+    for column in ("tier", "answers", "given tests", "own tests", "log-prob", "decision", "tokens", "cost", "ms"):
         assert column in done.stderr
 
 

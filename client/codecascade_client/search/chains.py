@@ -1,6 +1,7 @@
 """Every plan for requests that come with tests: how many answers each tier may draw. Exact: each is computed.
 
-A larger, dearer tier draws no more often than the smaller one before it. Of few tasks few plans are chosen more safely than many.
+Tiers are asked from the smallest up, and none is skipped: what the smaller one accepts pays for asking it. A larger, dearer
+tier draws no more often than the smaller one before it. Of few tasks few plans are chosen more safely than many.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ def every_chain(table: Table) -> list[Chain]:
         return []
     given = table.only(tasks=np.array(table.tasks)[table.given])
     start = Answered.nothing((len(given.runs), len(given.tasks)))
-    return [Chain(steps, after.cost.sum(axis=0), after.correct.sum(axis=0)) for steps, after in _longer(given, (), start, 0)]
+    return [Chain(steps, after.cost.sum(axis=0), after.correct.sum(axis=0)) for steps, after in _longer(given, (), start)]
 
 
-def _longer(
-    table: Table, steps: tuple[GivenStep, ...], before: Answered, first: int
-) -> Iterator[tuple[tuple[GivenStep, ...], Answered]]:
-    """All plans that begin with these steps and go on with tiers from the first-th on."""
-    for place in range(first, len(table.tiers)):
-        for step in _steps(table, table.tiers[place], at_most=steps[-1].draws if steps else DRAWS[-1]):
-            after = before.then(table.until(step), place)
-            yield (*steps, step), after
-            yield from _longer(table, (*steps, step), after, place + 1)
+def _longer(table: Table, steps: tuple[GivenStep, ...], before: Answered) -> Iterator[tuple[tuple[GivenStep, ...], Answered]]:
+    """All plans that begin with these steps and go on with the next tier."""
+    place = len(steps)
+    if place == len(table.tiers):
+        return
+    for step in _steps(table, table.tiers[place], at_most=steps[-1].draws if steps else DRAWS[-1]):
+        after = before.then(table.until(step), place)
+        yield (*steps, step), after
+        yield from _longer(table, (*steps, step), after)
 
 
 def _steps(table: Table, tier: str, at_most: int) -> list[GivenStep]:

@@ -17,8 +17,6 @@ from codecascade_client.replay.table import Table
 from codecascade_client.search.chains import every_chain
 from codecascade_client.search.frontier import Grid, pareto_frontier
 
-ENOUGH = 30  # tasks without tests, to search on them alone
-
 Steps = TypeVar("Steps")
 
 
@@ -64,7 +62,7 @@ def dial(table: Table, grid: Grid) -> Dial:
 
 
 def rest_of(table: Table, grid: Grid) -> Hull[tuple[PlanStep, ...]]:
-    """Steps for requests without tests, searched on tasks without. Where these are too few, on all tasks, their tests unseen."""
+    """Steps for requests without tests, searched on tasks without; on all tasks where each comes with tests."""
     without = [task for task, given in zip(table.tasks, table.given, strict=True) if not given]
-    points = pareto_frontier(table.only(tasks=without if len(without) >= ENOUGH else None), grid)
+    points = pareto_frontier(table.only(tasks=without or None), grid)
     return hull((point.cost, point.correct, point.plan.steps) for point in points)

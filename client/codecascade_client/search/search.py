@@ -31,7 +31,7 @@ from codecascade_client.search.choose import (
     weak_tiers,
 )
 from codecascade_client.search.frontier import Grid
-from codecascade_client.search.offers import FOLDS, Offer, at_values, offers
+from codecascade_client.search.offers import FOLDS, UNSEEN, Offer, at_values, offers
 from codecascade_client.search.savings import MeanSaving, mean_savings
 from codecascade_client.words import price_ratio
 
@@ -230,7 +230,8 @@ def _how_chosen(result: SearchResult) -> dict[str, Any]:
         },
         "rule": "worth most at a value of a correct answer, for requests with and without tests apart; "
         "worth-N: N greedy answers of the largest tier",
-        "expected": f"each task with the plan found without it (in {FOLDS} parts for tasks without tests)",
+        "expected": f"{UNSEEN:g} of each task with the plan found without it (in {FOLDS} parts for tasks without tests), "
+        "the rest as seen",
     }
 
 

@@ -26,13 +26,12 @@ REST = (PlanStep("large", 0),)
 
 
 def enumerated(table: Table) -> Iterator[tuple[GivenStep, ...]]:
-    """Every chain by the rules as they are written: subsets of tiers, some numbers of draws, never more of a larger tier."""
+    """Every chain by the rules as they are written: no tier is skipped, some numbers of draws, never more of a larger tier."""
     numbers = [number for number in DRAWS if number <= synthetic.K + 1]
     for size in range(1, len(table.tiers) + 1):
-        for tiers in itertools.combinations(table.tiers, size):
-            for draws in itertools.product(numbers, repeat=size):
-                if list(draws) == sorted(draws, reverse=True):
-                    yield tuple(map(GivenStep, tiers, draws))
+        for draws in itertools.product(numbers, repeat=size):
+            if list(draws) == sorted(draws, reverse=True):
+                yield tuple(map(GivenStep, table.tiers[:size], draws))
 
 
 def with_tests(table: Table) -> Table:
@@ -60,20 +59,18 @@ def test_every_chain_costs_and_gets_right_what_the_plan_does(seed: int) -> None:
         assert chain.correct.tolist() == alone.correct.sum(axis=0).tolist()
 
 
-@given(seed=SEEDS, dollars=st.floats(1e-6, 1e-1), enough=st.sampled_from([2, 30]))
+@given(seed=SEEDS, dollars=st.floats(1e-6, 1e-1))
 @settings(max_examples=15, deadline=None)
-def test_no_plan_is_worth_more_than_the_dials(seed: int, dollars: float, enough: int) -> None:
+def test_no_plan_is_worth_more_than_the_dials(seed: int, dollars: float) -> None:
     table = tabulate(synthetic.recording(seed, tasks=7))
     value = Fraction(dollars) * PICODOLLARS
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("codecascade_client.search.dial.ENOUGH", enough)
-        plan = dial(table, GRID).at(value)
-    given_tests = with_tests(table)
+    plan = dial(table, GRID).at(value)
+    given_tests, rest = with_tests(table), without_tests(table)
     best_given = max(worth(outcome(given_tests, Plan("p", REST, steps)), value) for steps in enumerated(table))
-    assert worth(outcome(given_tests, plan), value) == best_given
-    rest = without_tests(table) if enough == 2 else table
     best_rest = max(value * point.correct - point.cost for point in pareto_frontier(rest, GRID))
-    assert worth(outcome(rest, Plan("p", plan.steps)), value) == best_rest
+    assert worth(outcome(given_tests, plan), value) == best_given
+    assert worth(outcome(rest, plan), value) == best_rest
+    assert worth(outcome(table, plan), value) == best_given + best_rest
 
 
 @given(points=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)), min_size=1, max_size=30), value=st.integers(0, 60))
@@ -112,14 +109,14 @@ def test_a_promise_is_kept_where_the_best_plan_only_looks_better() -> None:
         looked.append(outcome(searched, offer.plan).accuracy)
         promised.append(float(offer.right.mean()))
         kept.append(outcome(new, offer.plan).accuracy)
-    assert fmean(looked) > fmean(kept) + 0.1
+    assert fmean(looked) > fmean(kept) + 0.07
     assert fmean(promised) == pytest.approx(fmean(kept), abs=0.06)
 
 
 def test_the_dial_is_offered_at_its_places_and_dearer_ones_cost_more() -> None:
     table = tabulate(synthetic.recording(3, tasks=40))
     offered = offers(table, GRID)
-    assert [offer.plan.name for offer in offered] == [f"worth-{worth_}" for worth_ in (1, 2, 3.5, 5, 10, 20, 50, 100)]
+    assert [offer.plan.name for offer in offered] == [f"worth-{worth_}" for worth_ in (1, 2, 3.25, 5, 10, 20, 50, 100)]
     costs = [outcome(table, offer.plan).cost_usd for offer in offered]
     assert costs == sorted(costs)
     assert costs[0] < costs[-1]
