@@ -119,7 +119,8 @@ check-reading: environment ## Answers of every kind and the published ones: whic
 bench-search: environment ## The exact frontier of 10⁸ plans of the published runs, beside an enumeration (TRACES=folder)
 	@$(BIN)/python -m tests.bench.bench_search $(TRACES)
 
-bench-savings: environment ## What plans searched on the published runs save on held-out tasks, 20 splits (TRACES=folder); judges 49,692 programs, once
+bench-savings: environment ## What searched plans save on held-out tasks, 20 splits, and each kind of evidence left out: our own recordings, then the published runs (TRACES=folder), whose 49,692 programs it judges once
+	@$(BIN)/python -m tests.bench.bench_savings --own $(RECORDINGS)
 	@rm -rf var/published
 	@$(BIN)/codecascade import-published $(TRACES) var/published --stages
 	@$(BIN)/codecascade search var/published --out var/published-plans.json

@@ -6,7 +6,7 @@ tier draws no more often than the smaller one before it. Of few tasks few plans 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,24 +27,38 @@ class Chain:
     correct: NDArray[np.int64]  # (tasks,) runs in which the answer is right
 
 
-def every_chain(table: Table) -> list[Chain]:
-    """None if no task comes with tests."""
+def every_chain(table: Table, *, patient: bool = False) -> list[Chain]:
+    """None if no task comes with tests.
+
+    patient: before the next tier is asked, a tier may draw as often as costs no more than one answer of the next.
+    """
     if not table.given.any():
         return []
     given = table.only(tasks=np.array(table.tasks)[table.given])
     start = Answered.nothing((len(given.runs), len(given.tasks)))
-    return [Chain(steps, after.cost.sum(axis=0), after.correct.sum(axis=0)) for steps, after in _longer(given, (), start)]
+    least = [_enough(given, place) if patient else 1 for place in range(len(given.tiers))]
+    longer = _longer(given, least, (), start)
+    return [Chain(steps, after.cost.sum(axis=0), after.correct.sum(axis=0)) for steps, after in longer]
 
 
-def _longer(table: Table, steps: tuple[GivenStep, ...], before: Answered) -> Iterator[tuple[tuple[GivenStep, ...], Answered]]:
-    """All plans that begin with these steps and go on with the next tier."""
+def _longer(
+    table: Table, least: Sequence[int], steps: tuple[GivenStep, ...], before: Answered
+) -> Iterator[tuple[tuple[GivenStep, ...], Answered]]:
+    """All plans that begin with these steps and go on with the next tier. least: draws of each tier before the next is asked."""
     place = len(steps)
     if place == len(table.tiers):
         return
     for step in _steps(table, table.tiers[place], at_most=steps[-1].draws if steps else DRAWS[-1]):
         after = before.then(table.until(step), place)
         yield (*steps, step), after
-        yield from _longer(table, (*steps, step), after)
+        if step.draws >= least[place]:
+            yield from _longer(table, least, (*steps, step), after)
+
+
+def _enough(table: Table, place: int) -> int:
+    """Draws of a tier that cost no more than one of the next, as far as they were recorded; 1 for the last tier."""
+    this, *later = (table.draws[tier].cost for tier in table.tiers[place:])
+    return min(len(this), max(1, int(later[0][0].sum() // max(1, this[0].sum())))) if later else 1
 
 
 def _steps(table: Table, tier: str, at_most: int) -> list[GivenStep]:

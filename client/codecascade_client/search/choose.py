@@ -18,7 +18,7 @@ from codecascade_client.words import in_words
 RESAMPLES = 2000
 PROBABILITY = 0.9  # how probable it must be that a chosen plan is not worse than its reference
 CHEAP_LOSS = 0.05  # accuracy that `cheap` may lose against the largest tier
-NAMED_WORTHS = {"cheap": 3.25, "balanced": 5, "accurate": 50}  # of a correct answer, in greedy answers of the largest tier
+NAMED_WORTHS = {"cheap": 3.5, "balanced": 5, "accurate": 50}  # of a correct answer, in greedy answers of the largest tier
 LEAST_ACCURACY = 0.10  # greedy; asking a tier below it wastes money
 _ROUNDING = 1e-12
 

@@ -55,9 +55,10 @@ class Dial:
         return Plan("dial", self.rest.at(value), self.given.at(value))
 
 
-def dial(table: Table, grid: Grid) -> Dial:
-    """Both kinds of steps, each searched exactly."""
-    chains = [(int(chain.cost.sum()), int(chain.correct.sum()), chain.steps) for chain in every_chain(table)]
+def dial(table: Table, grid: Grid, *, patient: bool = False) -> Dial:
+    """Both kinds of steps, each searched exactly. patient: of the plans for requests that come with tests (see every_chain)."""
+    every = every_chain(table, patient=patient)
+    chains = [(int(chain.cost.sum()), int(chain.correct.sum()), chain.steps) for chain in every]
     return Dial(hull(chains or [(0, 0, ())]), rest_of(table, grid))
 
 

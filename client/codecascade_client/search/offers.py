@@ -22,7 +22,7 @@ from codecascade_client.search.chains import every_chain
 from codecascade_client.search.dial import dial, hull, rest_of
 from codecascade_client.search.frontier import Grid, pareto_frontier
 
-WORTHS = (1, 2, 3.25, 5, 10, 20, 50, 100)  # values of a correct answer, in greedy answers of the largest tier
+WORTHS = (1, 2, 3.5, 5, 10, 20, 50, 100)  # values of a correct answer, in greedy answers of the largest tier
 UNSEEN = 0.632
 """Weight of what a search without the task gives, beside what was seen on it. The first alone promises too little: a task that is
 left out pulls the choice away from what is right for it. Source: Efron, Estimating the error rate of a prediction rule, 1983.
@@ -62,8 +62,9 @@ def offers(table: Table, grid: Grid) -> list[Offer]:
 
 def at_values(table: Table, grid: Grid, values: Sequence[Fraction]) -> list[Offer]:
     """The best plan at each value. values: picodollars for a correct answer."""
-    found = dial(table, grid)
-    unseen = zip(*cross_fitted(table, grid, values), strict=True)
+    patient = patience_pays(table)
+    found = dial(table, grid, patient=patient)
+    unseen = zip(*cross_fitted(table, grid, values, patient=patient), strict=True)
     return [_promised(table, found.at(value), value, *figures) for value, figures in zip(values, unseen, strict=True)]
 
 
@@ -84,10 +85,27 @@ def greedy_answer(table: Table) -> Fraction:
     return Fraction(int(cost.sum()), cost.size)
 
 
-def cross_fitted(table: Table, grid: Grid, values: Sequence[Fraction]) -> tuple[Figures, Figures]:
+def patience_pays(table: Table) -> bool:
+    """Whether the patient plans, of which there are fewer, do as well at WORTHS on tasks that the search did not see."""
+    greedy = greedy_answer(table)
+    if not greedy or not table.given.any():
+        return False
+    given = table.only(tasks=np.array(table.tasks)[table.given])
+    worth = [_worth_unseen(given, [Fraction(worth) * greedy for worth in WORTHS], patient) for patient in (False, True)]
+    return worth[1] >= worth[0]
+
+
+def _worth_unseen(given: Table, values: Sequence[Fraction], patient: bool) -> float:
+    """Correct answers less the cost in correct answers, the sum over all values and tasks."""
+    parts = _given_apart(given, values, patient)
+    prices = np.array([usd(float(value)) for value in values])[:, None]
+    return float(sum((part.right - part.cost_usd / prices).sum() for part in parts))
+
+
+def cross_fitted(table: Table, grid: Grid, values: Sequence[Fraction], *, patient: bool = False) -> tuple[Figures, Figures]:
     """(values, tasks) dollars and shares of the runs: of each task with the plan that is best at the value on the other tasks."""
     cost, right = np.empty((2, len(values), len(table.tasks)))
-    for part in [*_given_apart(table, values), *_rest_apart(table, grid, values)]:
+    for part in [*_given_apart(table, values, patient), *_rest_apart(table, grid, values)]:
         cost[:, part.columns], right[:, part.columns] = part.cost_usd, part.right
     return cost, right
 
@@ -101,9 +119,9 @@ class _Part:
     right: Figures
 
 
-def _given_apart(table: Table, values: Sequence[Fraction]) -> list[_Part]:
+def _given_apart(table: Table, values: Sequence[Fraction], patient: bool) -> list[_Part]:
     """Every task that comes with tests."""
-    chains = every_chain(table)
+    chains = every_chain(table, patient=patient)
     sums = [(int(chain.cost.sum()), int(chain.correct.sum())) for chain in chains]
     parts = []
     for place, column in enumerate(np.flatnonzero(table.given).tolist()):

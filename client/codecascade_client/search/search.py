@@ -31,7 +31,7 @@ from codecascade_client.search.choose import (
     weak_tiers,
 )
 from codecascade_client.search.frontier import Grid
-from codecascade_client.search.offers import FOLDS, UNSEEN, Offer, at_values, offers
+from codecascade_client.search.offers import FOLDS, UNSEEN, Offer, at_values, offers, patience_pays
 from codecascade_client.search.savings import MeanSaving, mean_savings
 from codecascade_client.words import price_ratio
 
@@ -227,6 +227,7 @@ def _how_chosen(result: SearchResult) -> dict[str, Any]:
             "validation_tasks_with_tests": tasks,
             "validation_tasks_without": len(result.validation.tasks) - tasks,
             "plans": result.chains_searched,
+            "patient": patience_pays(result.validation),
         },
         "rule": "worth most at a value of a correct answer, for requests with and without tests apart; "
         "worth-N: N greedy answers of the largest tier",

@@ -119,7 +119,7 @@ def test_savings_by_hand() -> None:
     assert (alone.against_mean, alone.against_cheapest, alone.against_reference) == (None, None, None)
 
 
-WORTH = [f"worth-{worth}" for worth in (1, 2, 3.25, 5, 10, 20, 50, 100)]
+WORTH = [f"worth-{worth}" for worth in (1, 2, 3.5, 5, 10, 20, 50, 100)]
 
 
 @pytest.mark.parametrize("given_tests", [True, False])

@@ -14,7 +14,7 @@ from codecascade_client.replay.table import Outcome, Table, outcome, tabulate
 from codecascade_client.search.chains import DRAWS, every_chain
 from codecascade_client.search.dial import dial, hull
 from codecascade_client.search.frontier import Grid, pareto_frontier
-from codecascade_client.search.offers import at_values, cross_fitted, greedy_answer, offers
+from codecascade_client.search.offers import WORTHS, at_values, cross_fitted, greedy_answer, offers, patience_pays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +57,39 @@ def test_every_chain_costs_and_gets_right_what_the_plan_does(seed: int) -> None:
         alone = outcome(with_tests(table), Plan("p", REST, chain.steps))
         assert chain.cost.tolist() == alone.cost.sum(axis=0).tolist()
         assert chain.correct.tolist() == alone.correct.sum(axis=0).tolist()
+
+
+def may_go_on(table: Table, steps: tuple[GivenStep, ...]) -> bool:
+    """Whether each tier but the last draws as often as costs no more than one greedy answer of the next."""
+    given_tests = with_tests(table)
+    greedy = [int(given_tests.draws[step.tier].cost[0].sum()) for step in steps]
+    most = [min(synthetic.K + 1, larger // smaller) for smaller, larger in itertools.pairwise(greedy)]
+    return all(step.draws >= draws for step, draws in zip(steps[:-1], most, strict=True))
+
+
+@given(seed=SEEDS)
+@settings(max_examples=8, deadline=None)
+def test_patient_plans_draw_more_before_a_dearer_tier_is_asked(seed: int) -> None:
+    table = tabulate(synthetic.recording(seed, tasks=7))
+    patient = {chain.steps for chain in every_chain(table, patient=True)}
+    assert patient == {steps for steps in enumerated(table) if may_go_on(table, steps)}
+    assert dial(table, GRID, patient=True).given == hull(
+        (int(chain.cost.sum()), int(chain.correct.sum()), chain.steps) for chain in every_chain(table) if chain.steps in patient
+    )
+
+
+@given(seed=SEEDS)
+@settings(max_examples=6, deadline=None)
+def test_patience_is_chosen_by_tasks_that_the_search_did_not_see(seed: int) -> None:
+    table = with_tests(tabulate(synthetic.recording(seed, tasks=7)))
+    values = [Fraction(worth_) * greedy_answer(table) for worth_ in WORTHS]
+    sums = []
+    for patient in (False, True):
+        cost, right = cross_fitted(table, GRID, values, patient=patient)
+        sums.append(sum(float((right[row] - cost[row] / float(value / PICODOLLARS)).sum()) for row, value in enumerate(values)))
+    if sums[0] != pytest.approx(sums[1]):
+        assert patience_pays(table) == (sums[1] > sums[0])
+    assert not patience_pays(replace(table, draws={}))
 
 
 @given(seed=SEEDS, dollars=st.floats(1e-6, 1e-1))
@@ -116,7 +149,7 @@ def test_a_promise_is_kept_where_the_best_plan_only_looks_better() -> None:
 def test_the_dial_is_offered_at_its_places_and_dearer_ones_cost_more() -> None:
     table = tabulate(synthetic.recording(3, tasks=40))
     offered = offers(table, GRID)
-    assert [offer.plan.name for offer in offered] == [f"worth-{worth_}" for worth_ in (1, 2, 3.25, 5, 10, 20, 50, 100)]
+    assert [offer.plan.name for offer in offered] == [f"worth-{worth_}" for worth_ in (1, 2, 3.5, 5, 10, 20, 50, 100)]
     costs = [outcome(table, offer.plan).cost_usd for offer in offered]
     assert costs == sorted(costs)
     assert costs[0] < costs[-1]
