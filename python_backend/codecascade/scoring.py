@@ -66,9 +66,10 @@ def accepts(agreement: Any, pairs: Any, threshold: float, cut: Any = False) -> A
 def by_log_prob(log_prob: Any, whole: Any, step: PlanStep) -> tuple[Any, Any]:
     """Whether a step accepts an answer by its log-probability, and whether it leaves its tier; neither: tests must decide.
 
-    An answer that is not whole is left: no test would make it right. Where the log-probability is not known (NaN), nothing is
-    accepted. log_prob: float, whole: bool, or arrays of one shape. Returns two bool, or arrays.
+    An answer that is not whole is left: no test would make it right. Where the log-probability is not known (None or NaN),
+    nothing is accepted. log_prob: float, whole: bool, or arrays of one shape. Returns two bool, or arrays.
     """
+    log_prob = np.asarray(log_prob, np.float64)  # None becomes NaN
     accepted = np.False_ if step.accept_log_prob is None else whole & (log_prob >= step.accept_log_prob)
     low = np.False_ if step.leave_log_prob is None else log_prob < step.leave_log_prob
     return accepted, np.logical_not(accepted) & (low | np.logical_not(whole) | (step.k == 0))

@@ -46,20 +46,20 @@ async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tupl
     judged = means.clock()
     best = samples.candidates[score.best]
     decision = Decision.ACCEPT if last else sure or decide(score, step)
+    by_tests = problem or samples.problem or _reason(samples, score, step, decision, last)
+    reason = _log_prob_reason(best, step, sure) if sure else by_tests
     trace = StepTrace(
         tier=step.tier,
         k=step.k,
         threshold=step.threshold,
         decision=decision.value,
-        reason=_log_prob_reason(best, step, sure)
-        if sure
-        else problem or samples.problem or _reason(samples, score, step, decision, last),
+        reason=reason,
         finish_reason=finish_reason(best),
         problem=best.problem,
         solutions=len(samples.candidates),
         n_test_lines=score.pairs // len(samples.candidates),
         score=score.value,
-        log_prob=best.log_probs.total if best.log_probs else None,
+        log_prob=best.log_prob,
         prompt_tokens=samples.prompt_tokens,
         completion_tokens=samples.completion_tokens,
         cost_usd=usd(means.prices.step(step.tier, samples.prompt_tokens, samples.completion_tokens, sandbox_s)),
@@ -114,7 +114,7 @@ async def run_given_step(task: Task, step: GivenStep, last: bool, means: Means) 
         solutions=len(drawn.samples),
         n_given_tests=score.pairs,
         score=score.value,
-        log_prob=best.log_probs.total if best.log_probs else None,
+        log_prob=best.log_prob,
         prompt_tokens=sum(samples.prompt_tokens for samples in drawn.samples),
         completion_tokens=sum(samples.completion_tokens for samples in drawn.samples),
         cost_usd=usd(sum(_cost(means.prices, step.tier, *paid) for paid in zip(drawn.samples, drawn.sandbox_s, strict=True))),
@@ -191,7 +191,7 @@ def _log_prob_reason(answer: Candidate, step: PlanStep, decision: Decision) -> s
         return f"the answer cannot run: {answer.problem}"
     if answer.cut:
         return cut_in_words(answer)
-    if answer.log_probs is None:
+    if answer.log_prob is None:
         return "the tier tells no log-probability"
     if decision is Decision.ACCEPT:
         return f"log-probability {answer.log_prob:.2f} ≥ {step.accept_log_prob}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -236,9 +235,9 @@ class Candidate:
         return self.problem is None and not self.cut
 
     @property
-    def log_prob(self) -> float:
-        """Natural logarithm of the answer's probability; NaN where the runtime does not tell."""
-        return self.log_probs.total if self.log_probs else math.nan
+    def log_prob(self) -> float | None:
+        """Natural logarithm of the answer's probability; None where the runtime does not tell."""
+        return self.log_probs.total if self.log_probs else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,8 +82,7 @@ def _by(step: StepTrace, plan: Plan) -> str:
         return OWN_TESTS
     planned = next(planned for planned in plan.steps if planned.tier == step.tier)
     whole = step.problem is None and step.finish_reason != "length"
-    log_prob = math.nan if step.log_prob is None else step.log_prob
-    if planned is plan.steps[-1] or not (planned.looks_first and any(by_log_prob(log_prob, whole, planned))):
+    if planned is plan.steps[-1] or not (planned.looks_first and any(by_log_prob(step.log_prob, whole, planned))):
         return NOTHING
     return LOG_PROBS if whole else NOT_WHOLE
 

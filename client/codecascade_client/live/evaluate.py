@@ -18,6 +18,7 @@ from codecascade_client.client import CascadeClient
 from codecascade_client.datasets.humaneval import TESTS_CPU_S, BenchmarkTask
 from codecascade_client.datasets.load import HUMANEVAL
 from codecascade_client.estimate import Estimate
+from codecascade_client.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,7 @@ async def evaluate(
         return result
 
     async with SandboxPool(workers=min(concurrency, os.cpu_count() or 1)) as pool:
-        running = [asyncio.ensure_future(run(task, pool)) for task in tasks]
-        try:
-            return list(await asyncio.gather(*running))
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        return await together(run(task, pool) for task in tasks)
 
 
 def promise_of(file: PlanFile, plan: str | None) -> Estimate:

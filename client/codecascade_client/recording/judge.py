@@ -23,6 +23,7 @@ from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import ORDINARY, Draw, Judged, JudgedGiven, JudgedWithin, Unit, sources_sha256
 from codecascade_client.recording.store import RecordingFolder, Truth
+from codecascade_client.together import together
 
 BATCH = 32  # units judged between two writes, or all of a task
 _BATCHES_AT_ONCE = 2  # so that a program that never ends does not leave the other cores without work
@@ -185,13 +186,7 @@ async def judge(
             folder.add_truth(truth)
             on_units(len(batch))
 
-    workers = [asyncio.ensure_future(work()) for _ in range(_BATCHES_AT_ONCE)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await together(work() for _ in range(_BATCHES_AT_ONCE))
 
 
 def _batches(units: Mapping[Unit, Unjudged]) -> Iterator[dict[Unit, Unjudged]]:

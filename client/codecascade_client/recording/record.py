@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
@@ -24,6 +23,7 @@ from codecascade_client.datasets.load import Dataset
 from codecascade_client.datasets.split import split
 from codecascade_client.recording.recording import GREEDY, Draw, RecordedSample, RecordingManifest, Unit
 from codecascade_client.recording.store import RecordingFolder
+from codecascade_client.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,7 @@ async def record(
             folder.add_draws({unit: draw})
             on_unit(Recorded(unit, tokens=_tokens(draw)))
 
-    workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await together(work() for _ in range(concurrency))
 
 
 async def _ask(unit: Unit, task: Task, deployment: Deployment, settings: RecordSettings, generate: Generate) -> Draw:

@@ -16,7 +16,7 @@ from codecascade_client.errors import NotJudged, RecordingError
 from codecascade_client.recording.recording import GREEDY, PublishedRecording, Recording, StepOption, Unit, option_of
 from codecascade_client.words import counted
 
-_Cell: TypeAlias = tuple[int, int, int, bool, bool, bool, float]
+_Cell: TypeAlias = tuple[int, int, int, bool, bool, bool, float | None]
 EXACT = 2**53  # the search adds in float64, which holds whole numbers exactly up to here
 
 

@@ -15,10 +15,9 @@ points for 14 of 15 plans. So one run of each task counts, taken by the task's p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import takewhile
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,16 +67,6 @@ def most_loss(tasks: int, lost: int, gained: int, confidence: float = CONFIDENCE
         else:
             low = middle
     return high
-
-
-def how_many_hold(plans: Iterable[Right], reference: Right, loss: float, confidence: float = CONFIDENCE) -> int:
-    """How many of the first plans provably lose at most so much accuracy, all of them together with this confidence.
-
-    plans: in an order fixed without these tasks, dearest first. The first plan that fails ends it, later ones are not looked at.
-    So any of these plans may be chosen, such as the cheapest: a false promise needs the first plan that loses more to pass its
-    own test (fixed-sequence testing: Maurer, Hothorn and Lehmacher 1995; Learn then Test, arXiv 2110.01052).
-    """
-    return len(list(takewhile(lambda plan: at_most_worse(plan, reference, confidence) <= loss, plans)))
 
 
 def tasks_needed(loss: float, lost: float, gained: float, confidence: float = CONFIDENCE, power: float = POWER) -> int | None:

@@ -30,7 +30,7 @@ class Chain:
 def every_chain(table: Table, *, patient: bool = False) -> list[Chain]:
     """None if no task comes with tests.
 
-    patient: before the next tier is asked, a tier may draw as often as costs no more than one answer of the next.
+    patient: a plan goes on to the next tier only where the smaller one draws for as much as one answer of the next costs.
     """
     if not table.given.any():
         return []

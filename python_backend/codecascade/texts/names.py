@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from codecascade.texts.syntax import FILENAME, REFUSED
 
+# Names with which a program can bind or look up others in ways that its text does not show.
 _HIDDEN_BINDINGS = frozenset(("globals", "locals", "vars", "exec", "eval", "__builtins__", "__import__", "NameError"))
 _ALWAYS_BOUND = frozenset(dir(builtins)) | {
     "__file__",

@@ -30,7 +30,6 @@ _ENDS_EARLY = re.compile(
     "was never closed|expected an indented block|unterminated triple-quoted|unexpected EOF|expected 'except'"
 )
 _F_STRING = re.compile(r"(?:\b[fF][rR]?|\b[rR][fF])(\"\"\"|'''|\"|')")
-# Names with which a program can bind or look up others in ways that its text does not show.
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,6 @@ from codecascade_client.replay.table import outcome, tabulate
 from codecascade_client.search.certify import (
     at_most_worse,
     certificate,
-    how_many_hold,
     in_a_sentence,
     most_loss,
     tasks_needed,
@@ -135,28 +134,6 @@ def test_what_is_no_answers_to_the_same_tasks_is_refused() -> None:
         at_most_worse(some[:2], some)
     with pytest.raises(ValueError, match="confidence is 95, must be between 0 and 1"):
         at_most_worse(some, some, 95)
-
-
-def test_plans_in_a_fixed_order_hold_up_to_the_first_that_fails() -> None:
-    good, reference = pairs(60, 0, 5)
-    bad, _ = pairs(60, 20, 0)
-    assert how_many_hold([reference, reference, ~reference, reference], reference, 0.06) == 2
-    assert how_many_hold([bad, good], reference, 0.06) == 0
-    assert how_many_hold([], reference, 0.06) == 0
-
-
-def test_the_cheapest_of_the_plans_that_hold_is_worse_than_promised_at_most_5_times_in_100() -> None:
-    """Plans that all lose a little more than promised: whichever is chosen, the promise is false."""
-    tasks, draws, loss = 40, 1000, 0.1
-    rng = np.random.default_rng(11)
-    reference = np.ones(tasks, np.bool_)
-    chosen, any_passes = 0, 0
-    for plans in rng.random((draws, 8, tasks)) >= loss + 0.001:
-        chosen += how_many_hold(plans, reference, loss) > 0
-        any_passes += min(at_most_worse(plan, reference) for plan in plans) <= loss
-    limit = draws * (0.05 + 3 * math.sqrt(0.05 * 0.95 / draws))
-    assert chosen <= limit
-    assert any_passes > limit, "choosing any plan that passes would promise too much"
 
 
 @pytest.mark.parametrize(("loss", "lost", "gained"), [(0.1, 0.0, 0.0), (0.1, 0.02, 0.1), (0.2, 0.05, 0.05)])

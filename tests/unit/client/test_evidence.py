@@ -274,7 +274,7 @@ async def test_what_a_log_probability_decided_is_told_from_tests_and_from_answer
     table = tabulate(recording)
     rows = {(row.tier, row.by): row for row in (await decisions(LOOKING, [recording], table.tasks, (0,))).decided}
     answers = [recording.draw("small", task, 0, 0).candidate for task in table.tasks]
-    likely = [answer.whole and answer.log_prob >= -4 for answer in answers]
+    likely = [answer.whole and answer.log_prob is not None and answer.log_prob >= -4 for answer in answers]
     whole, small = sum(answer.whole for answer in answers), rows["small", LOG_PROBS]
     assert (small.requests, small.accepted, small.escalated) == (whole, sum(likely), whole - sum(likely))
     assert rows["small", NOT_WHOLE].escalated == 60 - whole > 0
