@@ -13,7 +13,8 @@ import numpy as np
 from codecascade.types import GivenStep
 from numpy.typing import NDArray
 
-from codecascade_client.replay.table import Answered, Table
+from codecascade_client.replay.drawn import Answered
+from codecascade_client.replay.table import Table
 
 DRAWS = (*range(1, 13), 16, 24, 32, 48, 64, 96)  # numbers of draws that are tried, where so many were recorded
 
