@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -11,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 
 from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
-from codecascade.errors import InvalidRequest, InvalidSetting
+from codecascade.errors import InvalidSetting
 from codecascade.plans import PlanStore
 from codecascade.requests import completion, task_of
 from codecascade.steps import finish_reason
@@ -19,7 +18,7 @@ from codecascade.tiers.live import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
 from codecascade.triton.calls.remote import RemoteSandbox, with_remote_tiers
-from codecascade.triton.metrics import Counters
+from codecascade.triton.cascade_metrics import CascadeMetrics
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.settings import read_server_settings
@@ -42,7 +41,7 @@ class TritonPythonModel(ServedModel):
         self._generate = with_remote_tiers(local, self._deployment, settings.tiers_url, settings.tiers_tls)
         remote = settings.sandbox_url
         self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox()
-        self._metrics = _Metrics()
+        self._metrics = CascadeMetrics()
         self.count(self._metrics.families)
 
     async def answer(self, request: Any) -> list[Any]:
@@ -76,29 +75,3 @@ class TritonPythonModel(ServedModel):
         tiers = LiveTiers(self._deployment, self._generate, seed=seed, max_tokens=max_tokens)
         answer = await run_cascade(task, plan, tiers, self._sandbox, self._deployment.prices)
         return task, answer, seed, inputs.flag("return_trace", default=False)
-
-
-class _Metrics:
-    def __init__(self) -> None:
-        self._requests = Counters("codecascade_requests", "Requests by plan and outcome", ["plan", "outcome"])
-        self._decisions = Counters("codecascade_decisions", "What was decided about each tier's answer", ["tier", "decision"])
-        self._tokens = Counters("codecascade_tokens", "Tokens read and written", ["tier", "kind"])
-        self._cost = Counters("codecascade_cost_usd", "Price of tokens read and written and of the sandbox, US dollars", ["tier"])
-        self._sandbox = Counters("codecascade_sandbox_cpu_seconds", "CPU time of candidates under test", ["tier"])
-        self._stages = Counters("codecascade_stage_seconds", "Wall time by stage, summed over requests", ["tier", "stage"])
-        self.families = [self._requests, self._decisions, self._tokens, self._cost, self._sandbox, self._stages]
-
-    def answered(self, answer: Answer) -> None:
-        self._requests.add(1, answer.trace.plan, "answered")
-        for step in answer.trace.steps:
-            self._decisions.add(1, step.tier, step.decision)
-            self._tokens.add(step.prompt_tokens, step.tier, "prompt")
-            self._tokens.add(step.completion_tokens, step.tier, "completion")
-            self._cost.add(step.cost_usd, step.tier)
-            self._sandbox.add(step.sandbox_s, step.tier)
-            self._stages.add(step.generate_ms / 1e3, step.tier, "generate")
-            self._stages.add(step.sandbox_ms / 1e3, step.tier, "sandbox")
-
-    def failed(self, error: BaseException) -> None:
-        outcomes = {InvalidRequest: "invalid", asyncio.CancelledError: "cancelled"}
-        self._requests.add(1, "", outcomes.get(type(error), "failed"))
