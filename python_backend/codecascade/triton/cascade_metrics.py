@@ -3,35 +3,115 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 
 from codecascade.cascade import Answer
-from codecascade.errors import InvalidRequest
-from codecascade.triton.metrics import Counters
+from codecascade.drift import COST_BUCKETS_USD
+from codecascade.errors import Cancelled, InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.plans import PlanFile
+from codecascade.trace import StepTrace, cost_of
+from codecascade.triton.drift_metrics import DriftMetrics
+from codecascade.triton.metrics import Counters, Gauges, Histograms, Labels
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_SCORES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+ANSWERED = "answered"
+OUTCOMES = (ANSWERED, "invalid", "cancelled", "unavailable", "failed", "shadow")
+"""How a request can end. Any other word counts as failed."""
+_OF_ERRORS: Mapping[type[BaseException], str] = {
+    InvalidRequest: "invalid",
+    asyncio.CancelledError: "cancelled",
+    Cancelled: "cancelled",
+    TierUnavailable: "unavailable",
+    SandboxUnavailable: "unavailable",
+}
 
 
 class CascadeMetrics:
-    """Counters of requests, and of what each tier did and cost."""
+    """Requests, what each tier did and cost, and whether both are what the plan file promises.
 
-    def __init__(self) -> None:
-        self._requests = Counters("codecascade_requests", "Requests by plan and outcome", ["plan", "outcome"])
-        self._decisions = Counters("codecascade_decisions", "What was decided about each tier's answer", ["tier", "decision"])
-        self._tokens = Counters("codecascade_tokens", "Tokens read and written", ["tier", "kind"])
-        self._cost = Counters("codecascade_cost_usd", "Price of tokens read and written and of the sandbox, US dollars", ["tier"])
-        self._sandbox = Counters("codecascade_sandbox_cpu_seconds", "CPU time of candidates under test", ["tier"])
-        self._stages = Counters("codecascade_stage_seconds", "Wall time by stage, summed over requests", ["tier", "stage"])
-        self.families = [self._requests, self._decisions, self._tokens, self._cost, self._sandbox, self._stages]
+    A request is counted once: by `answered`, `failed` or `abandoned`. plans: the plan file in force; only its plans' names become
+    label values, whatever a caller writes.
+    """
+
+    def __init__(self, plans: Callable[[], PlanFile]) -> None:
+        self._plans = plans
+        self._requests = Counters("codecascade_requests_total", "Requests by plan and outcome", ["plan", "outcome"])
+        self._durations = Histograms("codecascade_request_duration_seconds", "Wall time of answered requests", ["plan"], SECONDS)
+        self._costs = Histograms(
+            "codecascade_request_cost_usd", "What answered requests cost, US dollars", ["plan"], COST_BUCKETS_USD
+        )
+        self._decisions = Counters(
+            "codecascade_decisions_total", "What was decided about each tier's answer", ["plan", "tier", "decision", "outcome"]
+        )
+        self._scores = Histograms(
+            "codecascade_score_ratio",
+            "Scores of tiers' best answers, by evidence",
+            ["tier", "evidence"],
+            _SCORES,
+        )
+        self._tokens = Counters("codecascade_tokens_total", "Tokens read and written", ["tier", "kind"])
+        self._cost = Counters(
+            "codecascade_cost_usd_total",
+            "Price of tokens and of the sandbox, US dollars, by how the request ended",
+            ["tier", "outcome"],
+        )
+        self._sandbox = Counters("codecascade_sandbox_cpu_seconds_total", "CPU time of candidates under test", ["tier"])
+        self._stages = Histograms(
+            "codecascade_stage_duration_seconds", "Wall time of a tier's stages", ["tier", "stage"], SECONDS
+        )
+        self._drift = DriftMetrics(plans)
+        self.families = [
+            *(self._requests, self._durations, self._costs, self._decisions, self._scores),
+            *(self._tokens, self._cost, self._sandbox, self._stages),
+            Gauges("codecascade_build_info", "1, with what runs here", ["version", "family"], self._build),
+            *self._drift.families,
+        ]
 
     def answered(self, answer: Answer) -> None:
-        self._requests.add(1, answer.trace.plan, "answered")
-        for step in answer.trace.steps:
-            self._decisions.add(1, step.tier, step.decision)
+        plan, cost = self._known(answer.trace.plan), cost_of(answer.trace.steps)
+        self._requests.add(1, plan, ANSWERED)
+        self._durations.observe(answer.trace.wall_ms / 1e3, plan)
+        self._costs.observe(cost.cost_usd, plan)
+        self._spend(answer.trace.steps, plan, ANSWERED)
+        self._drift.answered(answer)
+
+    def failed(self, error: BaseException, plan: str = "") -> None:
+        """A request that ended by an error before anything was spent."""
+        self.abandoned((), plan, outcome_of(error))
+
+    def abandoned(self, steps: Sequence[StepTrace], plan: str, outcome: str) -> None:
+        """A request that ended without an answer. steps: what was spent on it."""
+        outcome, plan = outcome if outcome in OUTCOMES else "failed", self._known(plan)
+        self._requests.add(1, plan, outcome)
+        self._spend(steps, plan, outcome)
+
+    def _spend(self, steps: Sequence[StepTrace], plan: str, outcome: str) -> None:
+        for step in steps:
+            self._decisions.add(1, plan, step.tier, step.decision, outcome)
+            if evidence := _evidence(step):
+                self._scores.observe(step.score, step.tier, evidence)
             self._tokens.add(step.prompt_tokens, step.tier, "prompt")
             self._tokens.add(step.completion_tokens, step.tier, "completion")
-            self._cost.add(step.cost_usd, step.tier)
+            self._cost.add(step.cost_usd, step.tier, outcome)
             self._sandbox.add(step.sandbox_s, step.tier)
-            self._stages.add(step.generate_ms / 1e3, step.tier, "generate")
-            self._stages.add(step.sandbox_ms / 1e3, step.tier, "sandbox")
+            self._stages.observe(step.generate_ms / 1e3, step.tier, "generate")
+            self._stages.observe(step.sandbox_ms / 1e3, step.tier, "sandbox")
 
-    def failed(self, error: BaseException) -> None:
-        outcomes = {InvalidRequest: "invalid", asyncio.CancelledError: "cancelled"}
-        self._requests.add(1, "", outcomes.get(type(error), "failed"))
+    def _known(self, plan: str) -> str:
+        """Empty unless it is a plan of the file."""
+        return plan if plan in self._plans().plans else ""
+
+    def _build(self) -> Mapping[Labels, float]:
+        return {(version("codecascade"), self._plans().family): 1.0}
+
+
+def outcome_of(error: BaseException) -> str:
+    """The class of a failure, one of OUTCOMES."""
+    return next((_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS), "failed")
+
+
+def _evidence(step: StepTrace) -> str | None:
+    """What the step's answers were held against; None: nothing."""
+    return "given_tests" if step.n_given_tests else "own_tests" if step.n_test_lines else None

@@ -52,6 +52,11 @@ class Serving:
         self._open: dict[asyncio.Task[list[Any]], _Open] = {}
         asyncio.run_coroutine_threadsafe(self._cancel_abandoned(), self.loop)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being worked on."""
+        return len(self._open)
+
     def submit(self, requests: Sequence[Any]) -> None:
         self.loop.call_soon_threadsafe(self._start, requests)
 

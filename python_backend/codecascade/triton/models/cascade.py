@@ -41,7 +41,7 @@ class TritonPythonModel(ServedModel):
         self._generate = with_remote_tiers(local, self._deployment, settings.tiers_url, settings.tiers_tls)
         remote = settings.sandbox_url
         self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox()
-        self._metrics = CascadeMetrics()
+        self._metrics = CascadeMetrics(self._plans.current)
         self.count(self._metrics.families)
 
     async def answer(self, request: Any) -> list[Any]:

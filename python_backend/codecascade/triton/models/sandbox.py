@@ -54,12 +54,14 @@ class _Metrics:
     def __init__(self, pool: SandboxPool) -> None:
         self._pool = pool
         self._seen = replace(pool.stats, zygotes_started=0)
-        self._runs = Counters("codecascade_sandbox_runs", "Candidates judged", [])
-        self._verdicts = Counters("codecascade_sandbox_verdicts", "Verdicts by kind", ["verdict"])
-        self._cpu = Counters("codecascade_sandbox_run_cpu_seconds", "CPU time of candidates", [])
-        self._queue = Counters("codecascade_sandbox_queue_seconds", "Wall time that candidates waited for a worker, summed", [])
+        self._runs = Counters("codecascade_sandbox_runs_total", "Candidates judged", [])
+        self._verdicts = Counters("codecascade_sandbox_verdicts_total", "Verdicts by kind", ["verdict"])
+        self._cpu = Counters("codecascade_sandbox_run_cpu_seconds_total", "CPU time of candidates", [])
+        self._queue = Counters(
+            "codecascade_sandbox_queue_seconds_total", "Wall time that candidates waited for a worker, summed", []
+        )
         self._zygotes = Counters(
-            "codecascade_sandbox_zygotes_started", "Interpreters started; above the workers: restarts", ["level"]
+            "codecascade_sandbox_zygotes_started_total", "Interpreters started; above the workers: restarts", ["level"]
         )
         self.families = [self._runs, self._verdicts, self._cpu, self._queue, self._zygotes]
         self._count_pool()
