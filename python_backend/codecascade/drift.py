@@ -16,7 +16,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from codecascade.plans import PlanFile
 
 COST_BUCKETS_USD = (*(float(f"{digit}e{power}") for power in range(-6, 0) for digit in (1, 2, 5)), 1.0)
 """Upper ends; what costs more is in one more bucket."""
@@ -38,9 +39,10 @@ class Promise:
     """The upper end of its 95 % interval."""
 
 
-def promise_in(entry: Mapping[str, Any]) -> Promise | None:
-    """Of a plan file's entry. None if its plan was not searched."""
-    held_out, tasks = entry.get("held_out", {}), entry.get("certified", {}).get("tasks")
+def promise_in(file: PlanFile, plan: str) -> Promise | None:
+    """None if the plan was not searched."""
+    held_out = file.promises.get(plan, {}).get("held_out", {})
+    tasks = file.provenance.get("split", {}).get("held_out_tasks", 0)
     if not tasks or "reach" not in held_out:
         return None
     cost = held_out["usd_per_1000"]

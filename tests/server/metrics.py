@@ -13,11 +13,16 @@ from codecascade_build.server.process import RunningServer
 
 def metric(server: RunningServer, name: str) -> float:
     """The value of a series, its labels in any order; 0 if there is none. Fails with the log of a server that has ended."""
+    series = [line.rpartition(" ")[::2] for line in scraped(server).splitlines()]
+    return sum(float(value) for written, value in series if _labels(written) == _labels(name))
+
+
+def scraped(server: RunningServer) -> str:
+    """Its /metrics. Fails with the log of a server that has ended."""
     ended = server.process.poll()
     assert ended is None, f"the server ended with {ended}:\n{server.log_text()[-4000:]}"
     with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
-        series = [line.rpartition(" ")[::2] for line in answer.read().decode().splitlines()]
-    return sum(float(value) for written, value in series if _labels(written) == _labels(name))
+        return str(answer.read().decode())
 
 
 async def eventually(holds: Callable[[], bool], within_s: float) -> None:

@@ -17,7 +17,7 @@ from codecascade.triton.metrics import Counters, Gauges, Histograms, Labels
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _SCORES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 ANSWERED = "answered"
-OUTCOMES = (ANSWERED, "invalid", "cancelled", "unavailable", "failed", "shadow")
+OUTCOMES = (ANSWERED, "invalid", "cancelled", "unavailable", "failed")
 """How a request can end. Any other word counts as failed."""
 _OF_ERRORS: Mapping[type[BaseException], str] = {
     InvalidRequest: "invalid",

@@ -63,7 +63,7 @@ class DriftMetrics:
 
 
 def _promises(file: PlanFile) -> dict[str, Promise]:
-    found = {name: promise_in(entry) for name, entry in file.promises.items()}
+    found = {name: promise_in(file, name) for name in file.promises}
     return {name: promise for name, promise in found.items() if promise}
 
 

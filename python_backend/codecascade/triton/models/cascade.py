@@ -22,6 +22,7 @@ from codecascade.triton.cascade_metrics import CascadeMetrics
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.settings import read_server_settings
+from codecascade.triton.shadow import Means, Shadow
 from codecascade.triton.tensors import Inputs, numbers, texts
 from codecascade.types import Task
 
@@ -42,15 +43,18 @@ class TritonPythonModel(ServedModel):
         remote = settings.sandbox_url
         self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox()
         self._metrics = CascadeMetrics(self._plans.current)
-        self.count(self._metrics.families)
+        means = Means(self._deployment, self._generate, self._sandbox, self._plans.current, lambda: self.serving.in_flight)
+        self._shadow = Shadow(settings, means)
+        self.count([*self._metrics.families, *self._shadow.metrics.families])
 
     async def answer(self, request: Any) -> list[Any]:
         try:
-            task, answer, seed, traced = await self._complete(Inputs(request))
+            task, answer, seed, max_tokens, traced = await self._complete(Inputs(request))
         except BaseException as error:
             self._metrics.failed(error)
             raise
         self._metrics.answered(answer)
+        self._shadow.after(task, answer, seed, max_tokens)
         trace = json.dumps({**answer.trace.as_dict(), "seed": seed}, ensure_ascii=False) if traced else ""
         return [
             texts("completion", [completion(task, answer.candidate)]),
@@ -62,7 +66,7 @@ class TritonPythonModel(ServedModel):
             texts("trace", [trace]),
         ]
 
-    async def _complete(self, inputs: Inputs) -> tuple[Task, Answer, int, bool]:
+    async def _complete(self, inputs: Inputs) -> tuple[Task, Answer, int, int | None, bool]:
         prompt = inputs.text("prompt", self._deployment.max_prompt_bytes)
         cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
         tests, cases = inputs.texts("tests"), inputs.texts("cases")
@@ -74,4 +78,4 @@ class TritonPythonModel(ServedModel):
         seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
         tiers = LiveTiers(self._deployment, self._generate, seed=seed, max_tokens=max_tokens)
         answer = await run_cascade(task, plan, tiers, self._sandbox, self._deployment.prices)
-        return task, answer, seed, inputs.flag("return_trace", default=False)
+        return task, answer, seed, max_tokens, inputs.flag("return_trace", default=False)

@@ -1,0 +1,89 @@
+"""`codecascade drift`: is traffic still what the plan file promises?"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from codecascade.drift import REACH, Drift, Promise
+from codecascade.plans import PlanFile, load_plans
+
+from codecascade_client.live.drift import PlanDrift, Totals, drifts_of, grown, promised, read_totals, tests_of
+from codecascade_client.terminal import console, new_table
+from codecascade_client.words import dollars, percent
+
+DRIFTED = 3
+
+
+def drift(
+    plans: Annotated[Path, typer.Argument(help="The plan file that the servers run with.", show_default=False)],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help="A server's /metrics: a URL, or a file that holds them. Repeatable: they are added up."),
+    ] = None,
+    since: Annotated[
+        list[Path] | None, typer.Option(help="An earlier /metrics of each, in the same order: count only what came after.")
+    ] = None,
+    plan: Annotated[list[str] | None, typer.Option(help="Test this plan only, repeatable; default: every searched one.")] = None,
+    rate: Annotated[float, typer.Option(help="The chance of a false alarm, of all tests and readings together.")] = 0.01,
+    every: Annotated[float | None, typer.Option(help="Read again every so many seconds, until there is an alarm.", min=1)] = None,
+) -> None:
+    """Test a plan file's promise on what running servers count. Exit code 0: it holds so far; 3: traffic has drifted.
+
+    Tested are the share of requests that reaches each tier, and whether requests cost more. The tests are sequential: they may be
+    read as often as you like, and --rate is the chance that any of them ever alarms while nothing has changed.
+    """
+    sources = metrics or ["http://127.0.0.1:8002/metrics"]
+    if not 0 < rate < 1:
+        raise typer.BadParameter(f"--rate is {rate}, must be above 0 and below 1")
+    if since and len(since) != len(sources):
+        raise typer.BadParameter(f"--since is there {len(since)} times, must be as often as --metrics, {len(sources)} times")
+    file = load_plans(plans)
+    promises = promised(file, plan)
+    began = [read_totals(str(earlier)) for earlier in since] if since else [Totals() for _ in sources]
+    raise typer.Exit(DRIFTED if _watch(file, promises, sources, began, rate, every) else 0)
+
+
+def _watch(
+    file: PlanFile, promises: Mapping[str, Promise], sources: Sequence[str], last: list[Totals], rate: float, every: float | None
+) -> bool:
+    """Read, test and print, once or until there is an alarm. Whether there was one."""
+    alarm, counted = math.log10(tests_of(file, promises) / rate), Totals()
+    while True:
+        now = [read_totals(source) for source in sources]
+        for before, after in zip(last, now, strict=True):
+            counted += grown(before, after)
+        last = now
+        found = drifts_of(promises, counted)
+        _print(found, alarm, rate)
+        drifted = any(drift.log10_e >= alarm for plan in found for drift in plan.drifts)
+        if drifted or every is None:
+            return drifted
+        time.sleep(every)
+
+
+def _print(found: Sequence[PlanDrift], alarm: float, rate: float) -> None:
+    out = console(sys.stdout)
+    if not found:
+        out.print("No plan that promises something has answered a request yet.")
+        return
+    rows = new_table("plan", "tested", right=("promised", "seen", "requests", "log10 e", ""))
+    for plan in found:
+        for drift in plan.drifts:
+            verdict = "drifted" if drift.log10_e >= alarm else "holds"
+            rows.add_row(plan.plan, *_row(drift), f"{plan.requests:,}", f"{drift.log10_e:.1f}", verdict)
+    out.print(rows)
+    out.print(
+        f"A test alarms from log10 e = {alarm:.1f} on: together they raise a false alarm with a chance of {rate:g} at most."
+    )
+
+
+def _row(drift: Drift) -> tuple[str, str, str]:
+    if drift.what == REACH:
+        return f"share that reaches {drift.tier}", percent(drift.promised), percent(drift.seen)
+    return "cost of a request", dollars(drift.promised), dollars(drift.seen)
