@@ -57,7 +57,7 @@ def _watch(
     while True:
         now = [read_totals(source) for source in sources]
         for before, after in zip(last, now, strict=True):
-            counted += grown(before, after)
+            counted.update(grown(before, after))  # not +=, which drops zeros
         last = now
         found = drifts_of(promises, counted)
         _print(found, alarm, rate)

@@ -32,10 +32,10 @@ class CascadeMetrics:
     """Requests, what each tier did and cost, and whether both are what the plan file promises.
 
     A request is counted once: by `answered`, `failed` or `abandoned`. plans: the plan file in force; only its plans' names become
-    label values, whatever a caller writes.
+    label values, whatever a caller writes. model: whose requests these are. Where two models count the same, Triton adds them up.
     """
 
-    def __init__(self, plans: Callable[[], PlanFile]) -> None:
+    def __init__(self, plans: Callable[[], PlanFile], model: str) -> None:
         self._plans = plans
         self._requests = Counters("codecascade_requests_total", "Requests by plan and outcome", ["plan", "outcome"])
         self._durations = Histograms("codecascade_request_duration_seconds", "Wall time of answered requests", ["plan"], SECONDS)
@@ -61,7 +61,7 @@ class CascadeMetrics:
         self._stages = Histograms(
             "codecascade_stage_duration_seconds", "Wall time of a tier's stages", ["tier", "stage"], SECONDS
         )
-        self._drift = DriftMetrics(plans)
+        self._drift = DriftMetrics(plans, model)
         self.families = [
             *(self._requests, self._durations, self._costs, self._decisions, self._scores),
             *(self._tokens, self._cost, self._sandbox, self._stages),
@@ -77,9 +77,9 @@ class CascadeMetrics:
         self._spend(answer.trace.steps, plan, ANSWERED)
         self._drift.answered(answer)
 
-    def failed(self, error: BaseException, plan: str = "") -> None:
-        """A request that ended by an error before anything was spent."""
-        self.abandoned((), plan, outcome_of(error))
+    def failed(self, error: BaseException) -> None:
+        """A request that ended before it had a plan."""
+        self.abandoned((), "", outcome_of(error))
 
     def abandoned(self, steps: Sequence[StepTrace], plan: str, outcome: str) -> None:
         """A request that ended without an answer. steps: what was spent on it."""

@@ -15,8 +15,9 @@ from codecascade.triton.metrics import Gauges, Labels
 class DriftMetrics:
     """Watches answered requests by plan. A plan file that comes into force begins anew, as does the server."""
 
-    def __init__(self, plans: Callable[[], PlanFile]) -> None:
+    def __init__(self, plans: Callable[[], PlanFile], model: str) -> None:
         self._plans = plans
+        self._model = model
         self._file = plans()
         self._promises = _promises(self._file)
         self._seen: dict[str, Seen] = {}
@@ -36,7 +37,7 @@ class DriftMetrics:
             Gauges(
                 "codecascade_drift_log10_e_value",
                 "Evidence that traffic is not what the plan file promises; without drift, x is reached with a chance of 10^-x",
-                ["plan", "what", "tier"],
+                ["model", "plan", "what", "tier"],
                 lambda: dict(chain.from_iterable(self._evidence(*promise) for promise in self._watched())),
             ),
         ]
@@ -59,7 +60,7 @@ class DriftMetrics:
         return ((plan, promises[plan]) for plan in list(self._seen))
 
     def _evidence(self, plan: str, promise: Promise) -> Iterator[tuple[Labels, float]]:
-        return (((plan, drift.what, drift.tier), drift.log10_e) for drift in drifts(promise, self._seen[plan]))
+        return (((self._model, plan, drift.what, drift.tier), drift.log10_e) for drift in drifts(promise, self._seen[plan]))
 
 
 def _promises(file: PlanFile) -> dict[str, Promise]:

@@ -22,7 +22,7 @@ _AT_A_TIME = 2
 """Replays under way; a request that would be one more is not replayed."""
 
 
-class _Shed(CascadeError):
+class _Shed(Exception):
     """A replay that makes way for requests."""
 
 
