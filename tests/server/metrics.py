@@ -25,11 +25,11 @@ def scraped(server: RunningServer) -> str:
         return str(answer.read().decode())
 
 
-async def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    """Wait until it holds: a server updates its metrics a few times a second. Fails after `within_s`."""
+async def eventually(holds: Callable[[], bool], within_s: float, otherwise: Callable[[], object] = lambda: "") -> None:
+    """Wait until it holds: a server updates its metrics a few times a second. Fails after `within_s`; otherwise: says why."""
     deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, otherwise()
         await asyncio.sleep(0.05)
 
 

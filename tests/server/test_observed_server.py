@@ -20,6 +20,7 @@ from codecascade_client.errors import RequestFailed
 from typer.testing import CliRunner, Result
 
 from tests.server.metrics import eventually, metric, scraped
+from tests.server.queries import labels_of, missing, queries, read_by
 from tests.server.real_server import StartServer
 from tests.server.scripted.repository import ScriptedRepository, ScriptedTier, render
 
@@ -216,3 +217,33 @@ async def test_requests_that_cost_more_than_promised_are_drift(
     assert result.exit_code == DRIFTED
     (drifted,) = (line for line in result.stdout.splitlines() if "drifted" in line)
     assert "cost of a request" in drifted
+
+
+async def test_the_server_tells_whatever_dashboard_and_alert_rules_ask_for(client: CascadeClient, server: RunningServer) -> None:
+    await client.complete(PROMPT)
+    await client.complete(told("small: fail"))
+    await client.complete(PROMPT, tests=["assert add(1, 2) == 3"])
+    with pytest.raises(RequestFailed):
+        await client.complete(told("large: fail"), plan="alone")
+    reads = {read: place for place, query in queries().items() for read in read_by(query)}
+    assert len(reads) >= 40
+
+    def unanswered() -> set[str]:
+        known = labels_of(scraped(server))
+        return {f"{place}: {problem}" for read, place in reads.items() if (problem := missing(read, known))}
+
+    await eventually(lambda: not unanswered(), within_s=10.0, otherwise=unanswered)
+
+
+async def test_a_query_for_what_the_server_does_not_tell_would_be_seen(client: CascadeClient, server: RunningServer) -> None:
+    await client.complete(PROMPT)
+    await eventually(lambda: "codecascade_requests_total{" in scraped(server), within_s=5.0)
+    known = labels_of(scraped(server))
+    asked = {
+        'sum by (colour) (rate(codecascade_requests_total{outcome="answered"}[5m]))': "has no label colour",
+        "max(codecascade_requests)": "no series codecascade_requests",
+        'codecascade_requests_total{outcome="answred"} > 1': 'codecascade_requests_total has never outcome="answred"',
+    }
+    for query, problem in asked.items():
+        (read,) = read_by(query)
+        assert problem in str(missing(read, known))
