@@ -68,6 +68,25 @@ class Counters(Family):
         self._metric(values).increment(amount)
 
 
+class Totals(Family):
+    """Sums that something else keeps. read: the total by label values, asked a few times a second."""
+
+    def __init__(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Mapping[Labels, float]]) -> None:
+        super().__init__(name, description, labels, pb_utils.MetricFamily.COUNTER)
+        self._read = read
+        self._told: dict[Labels, float] = {}
+
+    def take(self) -> Iterator[HandOver]:
+        for values, total in self._read().items():
+            grown = total - self._told.get(values, 0)
+            if _countable(self.name, grown) and (grown or values not in self._told):
+                self._told[values] = total
+                yield partial(self._hand_over, values, grown)
+
+    def _hand_over(self, values: Labels, amount: float) -> None:
+        self._metric(values).increment(amount)
+
+
 class Histograms(Family):
     """How many amounts are at most as large as each of `buckets`, how many there are, and their sum."""
 
