@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from codecascade_build.errors import BuildError
+from codecascade_build.paths import ROOT
 from codecascade_build.server.process import RunningServer
 from codecascade_client.cli.drift import DRIFTED
 from codecascade_client.cli.main import app
@@ -233,6 +234,24 @@ async def test_the_server_tells_whatever_dashboard_and_alert_rules_ask_for(clien
         return {f"{place}: {problem}" for read, place in reads.items() if (problem := missing(read, known))}
 
     await eventually(lambda: not unanswered(), within_s=10.0, otherwise=unanswered)
+
+
+async def test_the_documentation_has_the_series_and_labels_of_the_server(client: CascadeClient, server: RunningServer) -> None:
+    await client.complete(PROMPT)
+    await client.complete(PROMPT, tests=["assert add(1, 2) == 3"])
+    table = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8").partition("<!-- metrics:")[2].partition("<!-- end -->")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", table, re.MULTILINE)
+    written = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    await eventually(
+        lambda: told_by(scraped(server)) == written, within_s=5.0, otherwise=lambda: (told_by(scraped(server)), written)
+    )
+
+
+def told_by(metrics: str) -> dict[str, tuple[str, set[str]]]:
+    """Our series of a /metrics: name → kind and labels."""
+    kinds = re.findall(r"^# TYPE (codecascade_\w+) (\w+)$", metrics, re.MULTILINE)
+    labels = labels_of(metrics)
+    return {name: (kind, set(labels.get(f"{name}_count" if kind == "histogram" else name, ()))) for name, kind in kinds}
 
 
 async def test_a_query_for_what_the_server_does_not_tell_would_be_seen(client: CascadeClient, server: RunningServer) -> None:
