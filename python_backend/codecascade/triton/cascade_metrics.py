@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from codecascade.cascade import Answer
-from codecascade.errors import InvalidRequest
+from codecascade.errors import InvalidRequest, LimitReached
+from codecascade.trace import StepTrace
 from codecascade.triton.metrics import Counters
 
 
@@ -23,7 +25,19 @@ class CascadeMetrics:
 
     def answered(self, answer: Answer) -> None:
         self._requests.add(1, answer.trace.plan, "answered")
-        for step in answer.trace.steps:
+        self._add(answer.trace.steps)
+
+    def abandoned(self, steps: Sequence[StepTrace], plan: str, outcome: str) -> None:
+        """A request that ends without an answer, and what was paid for it."""
+        self._requests.add(1, plan, outcome)
+        self._add(steps)
+
+    def failed(self, error: BaseException) -> None:
+        """A request that was refused before it had a plan."""
+        self._requests.add(1, "", outcome_of(error))
+
+    def _add(self, steps: Sequence[StepTrace]) -> None:
+        for step in steps:
             self._decisions.add(1, step.tier, step.decision)
             self._tokens.add(step.prompt_tokens, step.tier, "prompt")
             self._tokens.add(step.completion_tokens, step.tier, "completion")
@@ -32,6 +46,8 @@ class CascadeMetrics:
             self._stages.add(step.generate_ms / 1e3, step.tier, "generate")
             self._stages.add(step.sandbox_ms / 1e3, step.tier, "sandbox")
 
-    def failed(self, error: BaseException) -> None:
-        outcomes = {InvalidRequest: "invalid", asyncio.CancelledError: "cancelled"}
-        self._requests.add(1, "", outcomes.get(type(error), "failed"))
+
+def outcome_of(error: BaseException) -> str:
+    if isinstance(error, LimitReached):
+        return error.finish_reason
+    return {InvalidRequest: "invalid", asyncio.CancelledError: "cancelled"}.get(type(error), "failed")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from codecascade.errors import InvalidRequest, PlanFileError
-from codecascade.plans import LOOK_S, PlanStore, load_plans
+from codecascade.plans import LOOK_S, PlanFile, PlanStore, Wish, load_plans
 from codecascade.types import Plan, PlanStep
 
 GOOD: dict[str, Any] = {
@@ -28,6 +28,10 @@ def of_step(**step: Any) -> dict[str, Any]:
 def write(path: Path, data: Any) -> Path:
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     return path
+
+
+def anything(plans: PlanFile) -> None:
+    """Every plan file fits."""
 
 
 def test_a_plan_file_gives_its_plans_by_name(tmp_path: Path) -> None:
@@ -92,7 +96,7 @@ def test_a_changed_file_is_in_force_within_a_second_and_a_corrupt_one_never(tmp_
     path = write(tmp_path / "p.json", GOOD)
     seconds = itertools.count(start=0, step=LOOK_S)
     problems: list[str] = []
-    store = PlanStore(path, problems.append, clock=lambda: next(seconds))
+    store = PlanStore(path, problems.append, anything, clock=lambda: next(seconds))
     assert store.current().default == "balanced"
     write(path, {**GOOD, "default": "cheap"})
     assert store.current().default == "cheap"
@@ -109,7 +113,7 @@ def test_a_changed_file_is_in_force_within_a_second_and_a_corrupt_one_never(tmp_
 
 def test_the_file_is_not_looked_at_for_every_request(tmp_path: Path) -> None:
     path = write(tmp_path / "p.json", GOOD)
-    store = PlanStore(path, pytest.fail, clock=lambda: 0.0)
+    store = PlanStore(path, pytest.fail, anything, clock=lambda: 0.0)
     write(path, {**GOOD, "default": "cheap"})
     assert store.current().default == "balanced"
 
