@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,16 +12,19 @@ import numpy as np
 from codecascade.allowance import Deadline
 from codecascade.cascade import Answer
 from codecascade.deployment import Deployment
+from codecascade.errors import InvalidRequest
 from codecascade.plans import PlanFile, Wish
 from codecascade.requests import completion, task_of
 from codecascade.tiers.contract import DEFAULT_PRIORITY, MAX_PRIORITY
 from codecascade.tiers.live import check_max_tokens
 from codecascade.trace import cost_of
+from codecascade.triton.calls.names import CALL
 from codecascade.triton.tensors import Inputs, numbers, texts
 from codecascade.types import Plan, Task
 
 _MAX_USD = 1e9
 _MAX_ID_BYTES = 256
+_PARAMETERS = {CALL, "id"}  # the name that a calling server gave the call, and the id of a JSON request
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,9 @@ class Asked:
     return_trace: bool
 
 
-def read_asked(request: Any, plans: PlanFile, deployment: Deployment, arrived_s: float) -> Asked:
-    """arrived_s: on the clock of time.monotonic. Raises InvalidRequest."""
+def read_asked(request: Any, known: Sequence[str], plans: PlanFile, deployment: Deployment, arrived_s: float) -> Asked:
+    """known: the model's inputs. arrived_s: on the clock of time.monotonic. Raises InvalidRequest."""
+    _check_parameters(request, known)
     inputs = Inputs(request)
     plan = plans.wished(_wish(inputs))
     max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
@@ -57,6 +62,13 @@ def read_asked(request: Any, plans: PlanFile, deployment: Deployment, arrived_s:
         request_id=inputs.optional_text("request_id", _MAX_ID_BYTES) or request.request_id(),
         return_trace=inputs.flag("return_trace", default=False),
     )
+
+
+def _check_parameters(request: Any, known: Sequence[str]) -> None:
+    """Triton refuses a tensor that the model has no input for. A field of a JSON request (`generate`) it makes a parameter."""
+    unknown = json.loads(request.parameters() or "{}").keys() - _PARAMETERS
+    if unknown:
+        raise InvalidRequest(f"{min(unknown)} is no input, inputs are {', '.join(known)}")
 
 
 def _task(inputs: Inputs, deployment: Deployment) -> Task:

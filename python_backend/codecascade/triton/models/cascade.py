@@ -31,6 +31,7 @@ class TritonPythonModel(ServedModel):
     nested = False
 
     def start(self, parameters: Parameters) -> None:
+        self._inputs = parameters.inputs
         settings = read_server_settings()
         if settings.deployment is None:
             raise InvalidSetting("CODECASCADE_DEPLOYMENT is not set, it must be the path of the deployment file")
@@ -50,7 +51,7 @@ class TritonPythonModel(ServedModel):
         """tell: is told of everything but the end. Raises CascadeError."""
         arrived_s = time.monotonic()
         try:
-            asked = read_asked(request, self._plans.current(), self._deployment, arrived_s)
+            asked = read_asked(request, self._inputs, self._plans.current(), self._deployment, arrived_s)
         except BaseException as error:
             self._metrics.failed(error)
             raise
