@@ -54,6 +54,10 @@ class Task:
     unusable_tests: tuple[str, ...] = ()
     """What is wrong with those that the caller sent and that cannot be run, in words."""
 
+    infill: bool = False
+    """Whether the code between prompt and suffix is asked for as such: by fill-in-the-middle."""
+    one_line: bool = False
+    """Whether an infill ends with its line."""
     program: bool = False
     """Whether the given tests run the whole program, on inputs, and compare what it prints. Then no tier writes tests."""
 

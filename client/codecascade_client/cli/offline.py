@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from codecascade.deployment import Deployment, load_deployment
@@ -41,6 +41,9 @@ from codecascade_client.search.search import search as search_plans
 from codecascade_client.settings import read_settings
 from codecascade_client.terminal import RunProgress, console, new_table
 
+if TYPE_CHECKING:
+    from codecascade_client.live.weights import WeightsTiers
+
 Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_default=False)]
 Folders = Annotated[list[Path], typer.Argument(help="The folders of one or more recordings.", show_default=False)]
 Deployed = Annotated[Path, typer.Option("--deployment", help="A deployment file: var/model_repository/<deployment>.json.")]
@@ -68,14 +71,20 @@ def record(
     split_seed: Annotated[int, typer.Option(help="The validation tasks of this seed's split come first.", min=0)] = 0,
     limit: Annotated[int | None, typer.Option(help="Record only so many tasks.", min=1)] = None,
     concurrency: Annotated[int, typer.Option(help="How many units are asked for at a time.", min=1)] = 2,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the tiers' GGUF files: ask these by transformers, many at a time, instead of a server."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the weights run, as torch names it.")] = "cuda",
 ) -> None:
     """Ask every tier everything once, as a live cascade would. What is in the folder is not asked again."""
     deployed = load_deployment(deployment)
     tiers = _tiers(deployed, tier)
     tasks = _tasks(dataset)
     settings = RecordSettings(k, lines_asked, seed)
-    servers = endpoints_from_settings(url)
-    store = resume_recording(folder, manifest_for(deployment, tasks, settings))
+    runtime = f"transformers, {device}" if weights else None
+    store = resume_recording(folder, manifest_for(deployment, tasks, settings, runtime))
+    servers = _weights(weights, deployed, tiers, device) if weights else endpoints_from_settings(url)
     wanted = plan_units(tasks, tiers, runs=runs, split_seed=split_seed, limit=limit)
     refusals: list[Refused] = []
 
@@ -102,6 +111,13 @@ def record(
     asyncio.run(ask())
     if refusals:
         raise RecordingError(f"{len(refusals)} units were refused by their tier and are not recorded, they are named above")
+
+
+def _weights(folder: Path, deployed: Deployment, tiers: Sequence[str], device: str) -> WeightsTiers:
+    from codecascade_client.live.weights import WeightsTiers, weights_of  # transformers, which is no part of the extra `offline`
+
+    found = weights_of(folder, {tier: deployed.tiers[tier].weights_sha256 for tier in tiers})
+    return WeightsTiers(found, {tier: deployed.tiers[tier].context_tokens for tier in tiers}, device)
 
 
 def _tiers(deployed: Deployment, wanted: list[str] | None) -> list[str]:

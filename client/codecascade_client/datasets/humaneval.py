@@ -31,6 +31,9 @@ class BenchmarkTask:
     test: str
     setup: str = ""  # runs before an answer: what the benchmark's own harness provides
     tests_left_out: int = 0  # how many of its tests are not part of `test`, which they would make too large for the sandbox
+    suffix: str = ""  # of an infill: what follows the canonical solution
+    source: str = ""  # of an infill: the task whose solution it was made from; empty for other tasks
+    kind: str = ""  # of an infill: single-line, multi-line or random-span
 
     def check_program(self, completion: str) -> str:
         """A program that ends without an exception exactly if `completion` (a whole program) passes the task's tests.
@@ -50,6 +53,8 @@ class BenchmarkTask:
         own = self.canonical_solution
         if not own.strip():
             return None
+        if self.source:
+            return self.prompt + own + self.suffix
         if binds_globally(own, self.entry_point):
             prompts = ("",) if _future_imports(own) else (self.prompt, f"{self.prompt}    pass\n", "")
             return next(f"{prompt}\n\n{own}" for prompt in prompts if tree(prompt) is not None)

@@ -13,12 +13,14 @@ from codecascade.types import Task
 
 from codecascade_client.datasets.apps import apps_id, apps_records, apps_task
 from codecascade_client.datasets.humaneval import BenchmarkTask, humaneval
+from codecascade_client.datasets.infills import infills
 from codecascade_client.datasets.mbpp import MBPP_COLUMNS, mbpp_task
 from codecascade_client.datasets.records import json_lines, read_json, read_text, records
 from codecascade_client.datasets.usable import left_out_in_words, why_unusable
 from codecascade_client.errors import DatasetError, reason
 
 HUMANEVAL = "humaneval"
+_INFILL = "infill:"
 _REQUIRED = ("task_id", "prompt", "entry_point", "test")
 _ODD = (ValueError, TypeError, KeyError, AttributeError, IndexError, SyntaxError, RecursionError)
 
@@ -37,7 +39,8 @@ class Dataset:
         digest = hashlib.sha256()
         for task in self.tasks.values():
             setup = [task.setup] if task.setup else []
-            digest.update(json.dumps([task.task_id, task.prompt, task.entry_point, task.test, *setup]).encode())
+            suffix = [task.suffix] if task.source else []
+            digest.update(json.dumps([task.task_id, task.prompt, task.entry_point, task.test, *setup, *suffix]).encode())
         return digest.hexdigest()
 
     @property
@@ -51,7 +54,10 @@ class Dataset:
 
     def task(self, task_id: str) -> Task:
         """What a tier may see of a task."""
-        return Task(self.tasks[task_id].prompt, self.tasks[task_id].entry_point)
+        task = self.tasks[task_id]
+        if task.source:
+            return Task(task.prompt, task.entry_point, task.suffix, infill=True, one_line=task.kind == "single-line")
+        return Task(task.prompt, task.entry_point)
 
 
 def load_dataset(name: str) -> Dataset:
@@ -60,8 +66,12 @@ def load_dataset(name: str) -> Dataset:
     name: one of
       `humaneval`,
       `mbpp:PATH` or `apps:PATH`, as published, or as JSON Lines or Parquet from Hugging Face,
-      the path of a JSON Lines file with task_id, prompt, entry_point and test (which defines `check`).
+      the path of a JSON Lines file with task_id, prompt, entry_point and test (which defines `check`),
+      `infill:NAME`, infills made from the own solutions of any of these.
     """
+    if name.startswith(_INFILL):
+        source = load_dataset(name.removeprefix(_INFILL))
+        return _checked(Dataset(_INFILL + source.name, infills(source.tasks), source.left_out), Path(name))
     if name == HUMANEVAL:
         return Dataset(HUMANEVAL, humaneval())
     form, colon, path = name.partition(":")

@@ -51,8 +51,13 @@ class Refused:
     reason: str
 
 
-def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettings) -> RecordingManifest:
-    """The manifest of a recording of every tier of a deployment. Raises DeploymentError."""
+def manifest_for(
+    deployment_file: Path, dataset: Dataset, settings: RecordSettings, runtime: str | None = None
+) -> RecordingManifest:
+    """The manifest of a recording of every tier of a deployment. runtime: another than the deployment's, for the provenance.
+
+    Raises DeploymentError.
+    """
     deployed = load_deployment(deployment_file)
     rendered = json.loads(deployment_file.read_text(encoding="utf-8"))
     tiers = {
@@ -73,7 +78,11 @@ def manifest_for(deployment_file: Path, dataset: Dataset, settings: RecordSettin
             "temperature": TEMPERATURE,
             "top_p": TOP_P,
         },
-        provenance={"runtime": rendered["runtime"], "begun": date.today().isoformat(), "codecascade": version("codecascade")},
+        provenance={
+            "runtime": runtime or rendered["runtime"],
+            "begun": date.today().isoformat(),
+            "codecascade": version("codecascade"),
+        },
         sandbox_price_per_cpu_s=deployed.sandbox_price_per_cpu_s,
     )
 

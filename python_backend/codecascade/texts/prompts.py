@@ -67,7 +67,7 @@ def solution_prompt(style: str, task: Task, *, once: bool = False) -> Prompt:
     is read alike.
     """
     given = outline(task.prompt)
-    stop = _stop_words(task)
+    stop = stop_words(task)
     if style == "base":
         return _prompt("{code}" if given.code else "\n", given.code, stop, code=given.code)
     language = language_of(task.prompt)
@@ -110,7 +110,7 @@ def tests_prompt(style: str, task: Task, lines: int) -> Prompt:
     raise _unknown(style)
 
 
-def _stop_words(task: Task) -> tuple[str, ...]:
+def stop_words(task: Task) -> tuple[str, ...]:
     """Words at which a solution ends: where what is open ends, a method at the next member of its class."""
     if not task.prompt.endswith("\n") and task.suffix.partition("\n")[0].strip():
         return ("\n",)  # the rest of the line is there

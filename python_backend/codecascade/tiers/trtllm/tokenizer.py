@@ -21,13 +21,13 @@ def load_tokenizer(folder: Path, end_tokens: Sequence[str]) -> Tokenizer:
         raise TierUnavailable(f"the tokenizer's folder {folder} does not exist")
     try:
         loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
-        return _tokenizer(loaded, end_tokens)
+        return tokenizer_of(loaded, end_tokens)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise TierUnavailable(f"the tokenizer in {folder} cannot be used: {reason}") from error
 
 
-def _tokenizer(loaded: Any, end_tokens: Sequence[str]) -> Tokenizer:
+def tokenizer_of(loaded: Any, end_tokens: Sequence[str]) -> Tokenizer:
     if not loaded.is_fast:
         raise UnknownTokenizer(f"{type(loaded).__name__} is not a fast tokenizer")
     vocabulary = loaded.get_vocab()
