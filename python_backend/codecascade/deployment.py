@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.errors import DeploymentError, InvalidRequest
+from codecascade.plans import PlanFile
 from codecascade.prices import Prices, TokenPrice
 from codecascade.texts.prompts import STYLES
 from codecascade.types import Plan
@@ -76,6 +77,13 @@ class Deployment:
     def prices(self) -> Prices:
         tiers = {name: TokenPrice(tier.price_per_mtok, tier.prompt_price_per_mtok) for name, tier in self.tiers.items()}
         return Prices(tiers, self.sandbox_price_per_cpu_s)
+
+    def check_plans(self, plans: PlanFile) -> None:
+        """Raises InvalidRequest if a plan file is another family's, or one of its plans names a tier that is not deployed."""
+        if plans.family != self.family:
+            raise InvalidRequest(f"its family is {plans.family!r}, must be {self.family!r}, which is deployed")
+        for plan in plans.plans.values():
+            self.check(plan)
 
     def check(self, plan: Plan) -> None:
         """Raises InvalidRequest if the plan names a tier that is not deployed."""

@@ -4,6 +4,10 @@
     ├─ InvalidRequest      the caller can mend it
     ├─ TierUnavailable     the cascade goes on with the next tier
     ├─ SandboxUnavailable  the cascade goes on without a verdict
+    ├─ LimitReached        the cascade goes on with what it has
+    │  ├─ DeadlineReached  ┐ nothing more is asked: the best answer so far is the answer
+    │  ├─ Overloaded       ┘
+    │  └─ TooDear          this call is not made
     ├─ Cancelled           nobody waits for the answer
     ├─ InvalidSetting      ┐
     ├─ DeploymentError     │ the operator can mend it
@@ -14,6 +18,8 @@ Errors of the client are in codecascade_client.errors. What a module raises and 
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class CascadeError(Exception):
@@ -30,6 +36,40 @@ class TierUnavailable(CascadeError):
 
 class SandboxUnavailable(CascadeError):
     """The sandbox could not judge. Never confused with a verdict."""
+
+
+class LimitReached(CascadeError):
+    """A call was stopped, or not made, though nothing failed. What was answered before is the answer, and is marked so."""
+
+    finish_reason: ClassVar[str]
+    """How an answer is marked."""
+
+
+class DeadlineReached(LimitReached):
+    """The caller's time is over. The sentence begins with "deadline exceeded: "."""
+
+    finish_reason = "deadline"
+
+
+class Overloaded(LimitReached):
+    """A queue is full. The sentence begins with "overloaded: " and says when to try again."""
+
+    finish_reason = "overloaded"
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        super().__init__(f"overloaded: {what}, retry after {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+class TooDear(LimitReached):
+    """A call that could cost more than is left of what the caller would pay at most."""
+
+    finish_reason = "max_cost"
+
+    def __init__(self, sentence: str, ceiling_usd: float, least_usd: float) -> None:
+        super().__init__(sentence)
+        self.ceiling_usd, self.least_usd = ceiling_usd, least_usd
+        """The ceiling, and the one that would have paid for the call."""
 
 
 class Cancelled(CascadeError):
@@ -50,3 +90,9 @@ class DeploymentError(CascadeError):
 
 class EngineError(CascadeError):
     """An engine that this server cannot run, in one sentence with what it was built for and how to build it again."""
+
+
+NO_ANSWER = (TierUnavailable, InvalidRequest, LimitReached)
+"""A tier does not answer; what was paid for before is kept."""
+NO_VERDICT = (SandboxUnavailable, LimitReached)
+"""The sandbox does not judge; the answers are kept, untested."""

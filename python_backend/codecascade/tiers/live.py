@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from codecascade.deployment import Deployment
-from codecascade.errors import CascadeError, InvalidRequest, TierUnavailable
+from codecascade.errors import NO_ANSWER, CascadeError, InvalidRequest
 from codecascade.texts.holes import filled
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
@@ -65,14 +65,14 @@ class LiveTiers:
         """
         if step.k == 0:
             return self._samples(task, await self.solutions(task, step))
-        answered, tested = await both(self.solutions(task, step), self.tests(task, step))
+        answered, tested = await both(self.solutions(task, step), lambda: self.tests(task, step))
         return self._with_tests(task, step, self._samples(task, answered), tested)
 
     async def add_tests(self, task: Task, step: PlanStep, samples: TierSamples) -> TierSamples:
         """The drawn samples with k test samples. When the call for them fails, the samples stay untested."""
         try:
             tested: Answer | CascadeError = await self.tests(task, step)
-        except (TierUnavailable, InvalidRequest) as error:
+        except NO_ANSWER as error:
             tested = error
         return self._with_tests(task, step, samples, tested)
 
@@ -177,14 +177,21 @@ def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment)
         raise InvalidRequest(f"max_tokens is {max_tokens}, must be 1 to {allowed}")
 
 
-async def both(solutions: Awaitable[T], tests: Awaitable[T]) -> tuple[T, T | CascadeError]:
-    """Wait for both. The error of the tests takes their place; that of the solutions is raised, whichever fails first."""
-    futures = asyncio.ensure_future(solutions), asyncio.ensure_future(tests)
+async def both(solutions: Awaitable[T], tests: Callable[[], Awaitable[T]]) -> tuple[T, T | CascadeError]:
+    """Wait for both. The error of the tests takes their place; that of the solutions is raised, whichever fails first.
+
+    Solutions that are refused at once end it before any tests are asked for.
+    """
+    futures = [asyncio.ensure_future(solutions)]
     try:
+        await asyncio.sleep(0)
+        if futures[0].done():
+            futures[0].result()  # raises what refused them
+        futures.append(asyncio.ensure_future(tests()))
         answered = await futures[0]
         try:
             return answered, await futures[1]
-        except (TierUnavailable, InvalidRequest) as error:
+        except NO_ANSWER as error:
             return answered, error
     except BaseException:
         for future in futures:

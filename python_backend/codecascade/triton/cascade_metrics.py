@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from codecascade.cascade import Answer
 from codecascade.drift import COST_BUCKETS_USD
-from codecascade.errors import Cancelled, InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.errors import Cancelled, InvalidRequest, LimitReached, SandboxUnavailable, TierUnavailable
 from codecascade.plans import PlanFile
 from codecascade.trace import StepTrace, cost_of
 from codecascade.triton.drift_metrics import DriftMetrics
@@ -16,9 +16,9 @@ from codecascade.triton.metrics import Counters, Gauges, Histograms, Labels
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _SCORES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
-ANSWERED = "answered"
-OUTCOMES = (ANSWERED, "invalid", "cancelled", "unavailable", "failed")
-"""How a request can end. Any other word counts as failed."""
+ANSWERED, CUT_SHORT = "answered", "cut_short"
+OUTCOMES = (ANSWERED, CUT_SHORT, "invalid", "cancelled", "unavailable", "deadline", "overloaded", "max_cost", "failed")
+"""How a request can end; cut_short: with the best answer that there was at a limit. Any other word counts as failed."""
 _OF_ERRORS: Mapping[type[BaseException], str] = {
     InvalidRequest: "invalid",
     asyncio.CancelledError: "cancelled",
@@ -40,7 +40,10 @@ class CascadeMetrics:
         self._requests = Counters("codecascade_requests_total", "Requests by plan and outcome", ["plan", "outcome"])
         self._durations = Histograms("codecascade_request_duration_seconds", "Wall time of answered requests", ["plan"], SECONDS)
         self._costs = Histograms(
-            "codecascade_request_cost_usd", "What answered requests cost, US dollars", ["plan"], COST_BUCKETS_USD
+            "codecascade_request_cost_usd",
+            "What answered requests cost, US dollars; not those that a limit cut short",
+            ["plan"],
+            COST_BUCKETS_USD,
         )
         self._decisions = Counters(
             "codecascade_decisions_total", "What was decided about each tier's answer", ["plan", "tier", "decision", "outcome"]
@@ -57,6 +60,9 @@ class CascadeMetrics:
             "Price of tokens and of the sandbox, US dollars, by how the request ended",
             ["tier", "outcome"],
         )
+        self._unknown = Counters(
+            "codecascade_unknown_calls_total", "Calls that failed or were stopped: what they cost is in no figure", ["tier"]
+        )
         self._sandbox = Counters("codecascade_sandbox_cpu_seconds_total", "CPU time of candidates under test", ["tier"])
         self._stages = Histograms(
             "codecascade_stage_duration_seconds", "Wall time of a tier's stages", ["tier", "stage"], SECONDS
@@ -64,18 +70,20 @@ class CascadeMetrics:
         self._drift = DriftMetrics(plans, model)
         self.families = [
             *(self._requests, self._durations, self._costs, self._decisions, self._scores),
-            *(self._tokens, self._cost, self._sandbox, self._stages),
+            *(self._tokens, self._cost, self._unknown, self._sandbox, self._stages),
             Gauges("codecascade_build_info", "1, with what runs here", ["version", "family"], self._build),
             *self._drift.families,
         ]
 
     def answered(self, answer: Answer) -> None:
-        plan, cost = self._known(answer.trace.plan), cost_of(answer.trace.steps)
-        self._requests.add(1, plan, ANSWERED)
-        self._durations.observe(answer.trace.wall_ms / 1e3, plan)
-        self._costs.observe(cost.cost_usd, plan)
-        self._spend(answer.trace.steps, plan, ANSWERED)
-        self._drift.answered(answer)
+        trace, plan = answer.trace, self._known(answer.trace.plan)
+        outcome = CUT_SHORT if trace.limit else ANSWERED
+        self._requests.add(1, plan, outcome)
+        self._durations.observe(trace.wall_ms / 1e3, plan)
+        self._spend(trace.steps, plan, outcome)
+        if outcome == ANSWERED:
+            self._costs.observe(cost_of(trace.steps).cost_usd, plan)
+            self._drift.answered(answer)
 
     def failed(self, error: BaseException) -> None:
         """A request that ended before it had a plan."""
@@ -95,6 +103,7 @@ class CascadeMetrics:
             self._tokens.add(step.prompt_tokens, step.tier, "prompt")
             self._tokens.add(step.completion_tokens, step.tier, "completion")
             self._cost.add(step.cost_usd, step.tier, outcome)
+            self._unknown.add(step.unknown_calls, step.tier)
             self._sandbox.add(step.sandbox_s, step.tier)
             self._stages.observe(step.generate_ms / 1e3, step.tier, "generate")
             self._stages.observe(step.sandbox_ms / 1e3, step.tier, "sandbox")
@@ -109,6 +118,8 @@ class CascadeMetrics:
 
 def outcome_of(error: BaseException) -> str:
     """The class of a failure, one of OUTCOMES."""
+    if isinstance(error, LimitReached):
+        return error.finish_reason
     return next((_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS), "failed")
 
 

@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecascade.errors import SandboxUnavailable
+from codecascade.sandbox.limits import Limits
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 MODEL = "sandbox"
 OUTPUTS = ("verdicts", "cpu_s")
 TIMEOUT_S = 300.0
 """Seconds that a matrix may take, waiting included. Then the sandbox counts as failed, here or on another server."""
+
+CANDIDATE_CPU_S = Limits().cpu_s + 2.0
+"""CPU seconds that one candidate costs at most, with all its lines: its limit, and what the kernel lets pass beyond it."""
 
 
 def program_arrays(candidates: Sequence[str], test_lines: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,15 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from codecascade.errors import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.errors import (
+    Cancelled,
+    CascadeError,
+    DeadlineReached,
+    InvalidRequest,
+    Overloaded,
+    SandboxUnavailable,
+    TierUnavailable,
+)
 from codecascade.triton.calls.names import CALL, GIVE_UP
 from codecascade.triton.tier_contract import REFUSAL
 
@@ -25,6 +33,8 @@ _CANCEL_POLL_S = 0.1  # asking Triton about one request takes 0.03 ms
 _CODES = {
     TierUnavailable: "UNAVAILABLE",
     SandboxUnavailable: "UNAVAILABLE",
+    Overloaded: "UNAVAILABLE",  # Triton 2.51 has no RESOURCE_EXHAUSTED for Python models
+    DeadlineReached: "CANCELLED",  # nor DEADLINE_EXCEEDED; UNAVAILABLE would invite to try again
     Cancelled: "CANCELLED",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import Deployment
@@ -18,6 +18,7 @@ from codecascade.triton.metrics import Counters
 from codecascade.triton.settings import PREFIX, ServerSettings
 from codecascade.types import Candidate, Sandbox, Task, TestLine, VerdictMatrix
 
+LEAST_PRIORITY = 0
 _AT_A_TIME = 2
 """Replays under way; a request that would be one more is not replayed."""
 
@@ -90,7 +91,7 @@ class Shadow:
     def after(self, task: Task, answer: Answer, seed: int, max_tokens: int | None) -> None:
         """Call it where a request is answered. The replay begins when the answer has been sent."""
         plan, request = self._plan, asyncio.current_task()
-        if plan is None or request is None or answer.trace.plan == plan or self._draw() >= self._share:
+        if plan is None or request is None or plan == answer.trace.plan or answer.trace.limit or self._draw() >= self._share:
             return
         request.add_done_callback(lambda done: self._begin(plan, task, answer, seed, max_tokens))
 
@@ -113,7 +114,10 @@ class Shadow:
         except CascadeError:
             self.metrics.replays.add(1, answer.trace.plan, plan, "failed")
         else:
-            self.metrics.compare(answer, replayed)
+            if replayed.trace.limit:
+                self.metrics.replays.add(1, answer.trace.plan, plan, "shed")
+            else:
+                self.metrics.compare(answer, replayed)
 
     def _busy(self) -> bool:
         return self._means.in_flight() >= self._busy_from
@@ -131,7 +135,7 @@ class _Metered:
     async def generate(self, request: GenerateRequest) -> Generation:
         self._make_way()
         self._tier = request.tier
-        generation = await self._means.generate(request)
+        generation = await self._means.generate(replace(request, priority=LEAST_PRIORITY))
         self._count(generation.prompt_tokens, sum(sample.completion_tokens for sample in generation.samples), 0.0)
         return generation
 

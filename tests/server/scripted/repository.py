@@ -70,10 +70,12 @@ def render(
     default: str,
     real_sandbox: bool = False,
     floor_calls: dict[str, Any] | None = None,
+    stream: bool = False,
 ) -> ScriptedRepository:
     """Write everything below `folder`. plans: name → steps (tier, k, lines_per_sample, threshold), small to large, or a whole
     entry of a plan file.
 
+    stream: whether there is `cascade_stream` too.
     floor_calls: the constants of the `floor` model (calls.json of floor.py); without them there is no such model.
     """
     models = folder / "models"
@@ -83,6 +85,8 @@ def render(
         _write_model(models / "floor", _FLOOR_CONFIG, "floor.py")
         (models / "floor" / "1" / "calls.json").write_text(json.dumps(floor_calls))
     _copy_written("cascade", models)
+    if stream:
+        _copy_written("cascade_stream", models)
     if real_sandbox:
         _copy_written("sandbox", models)
     else:

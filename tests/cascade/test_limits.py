@@ -1,0 +1,292 @@
+"""Deadlines, ceilings, overload and cancellation: what is answered, and that what was spent is known."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+from codecascade.allowance import Allowance, Deadline
+from codecascade.cascade import Answer
+from codecascade.errors import DeadlineReached, InvalidRequest, Overloaded, TierUnavailable
+from codecascade.events import Decided, Drawn, Judged, Started
+from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.trace import StepTrace, cost_of
+from codecascade.types import GivenStep, Plan, PlanStep, Task
+
+from tests.cascade.scripted_calls import CPU_S, DEPLOYMENT, HANGS, PROMPT_TOKENS, TASK, TOKENS, Calls, Served, given
+
+PRICES = DEPLOYMENT.prices
+K = 2
+PLAN = Plan("two", (PlanStep("small", K, 1, threshold=1.0), PlanStep("large", 0)), (GivenStep("small", 2), GivenStep("large", 1)))
+TESTED_LAST = Plan("tested", (PlanStep("small", K, 1, threshold=1.0), PlanStep("large", K, 1)))
+FULL = Overloaded("tier small has 64 calls waiting", retry_after_s=2)
+SOLUTIONS = PRICES.step("small", PROMPT_TOKENS, K * TOKENS, 0.0) / 1e12
+"""What small's solutions cost, and its tests as well."""
+
+
+def soon() -> Allowance:
+    return Allowance(PRICES, deadline=Deadline.after(300, time.monotonic()))
+
+
+def costs(step: StepTrace) -> tuple[str, str, int, int]:
+    return step.tier, step.decision, step.completion_tokens, step.unknown_calls
+
+
+def marked(answer: Answer, finish_reason: str, tier: str) -> bool:
+    note = answer.trace.note or ""
+    return (answer.finish_reason, answer.tier) == (finish_reason, tier) and note.endswith("the best candidate so far is returned")
+
+
+# What was spent is known.
+
+
+async def cancelled(served: Served) -> None:
+    request = asyncio.ensure_future(served.answer())
+    await served.calls.hanging.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+
+async def test_a_cancelled_request_tells_what_finished_steps_cost_and_that_a_call_was_under_way() -> None:
+    served = Served(Calls({"large": HANGS}, passes=False), PLAN)
+    await cancelled(served)
+    small, large = served.abandoned.steps
+    assert costs(small) == ("small", "escalate", 2 * K * TOKENS, 0)
+    assert small.cost_usd == pytest.approx(2 * SOLUTIONS + K * CPU_S * 1e-6)
+    assert costs(large) == ("large", "abandoned", 0, 1)
+    assert isinstance(served.abandoned.error, asyncio.CancelledError)
+
+
+async def test_a_cancelled_step_tells_what_its_calls_that_ended_cost() -> None:
+    served = Served(Calls({"small tests": HANGS}), PLAN)
+    await cancelled(served)
+    (small,) = served.abandoned.steps
+    assert costs(small) == ("small", "abandoned", K * TOKENS, 1)
+    assert small.cost_usd == pytest.approx(SOLUTIONS)
+
+
+async def test_a_cancelled_sandbox_run_leaves_the_tokens_known() -> None:
+    served = Served(Calls({"sandbox 2": HANGS}, passes=False), PLAN, given())
+    await cancelled(served)
+    (small,) = served.abandoned.steps
+    assert costs(small) == ("small", "abandoned", 2 * TOKENS, 1)
+    assert small.sandbox_s == CPU_S
+
+
+async def test_tests_that_were_paid_for_are_in_the_trace_when_the_solutions_fail() -> None:
+    tests_first = Served(Calls({"small": TierUnavailable("tier small: gone")}), PLAN)
+    answer = await tests_first.answer()
+    assert costs(answer.trace.steps[0]) == ("small", "skipped", 0, 1), "they fail at once: no tests are asked for"
+
+    late = Served(SolutionsFailLate(), PLAN)
+    small, large = (await late.answer()).trace.steps
+    assert costs(small) == ("small", "skipped", K * TOKENS, 1)
+    assert small.cost_usd == pytest.approx(SOLUTIONS)
+    assert large.decision == "accept"
+
+
+@dataclass
+class SolutionsFailLate(Calls):
+    """The small tier writes tests; its solutions fail only then."""
+
+    tests_written: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        if request.tier == "small" and not request.max_lines:
+            await self.tests_written.wait()
+            raise TierUnavailable("tier small: gone")
+        generation = await super().generate(request)
+        self.tests_written.set()
+        return generation
+
+
+async def test_a_request_that_nobody_answers_tells_what_it_cost() -> None:
+    served = Served(Calls({"large": TierUnavailable("tier large: gone")}), Plan("p", (PlanStep("large", 0),)))
+    with pytest.raises(TierUnavailable):
+        await served.answer()
+    assert [costs(step) for step in served.abandoned.steps] == [("large", "skipped", 0, 1)]
+
+
+# Deadlines.
+
+
+@pytest.mark.parametrize(
+    ("script", "passes", "plan", "decisions"),
+    [
+        ({"large": HANGS}, False, PLAN, ["escalate", "skipped"]),
+        ({"small tests": HANGS}, True, PLAN, ["escalate"]),
+        ({"sandbox": HANGS}, True, PLAN, ["escalate"]),
+        ({"sandbox 2": HANGS}, False, TESTED_LAST, ["escalate", "accept"]),
+    ],
+)
+async def test_at_the_deadline_the_best_candidate_so_far_is_the_answer(
+    script: Mapping[str, str], passes: bool, plan: Plan, decisions: list[str]
+) -> None:
+    served = Served(Calls(script, passes), plan)
+    answer = await served.answer(soon())
+    assert marked(answer, "deadline", "large" if decisions[-1] == "accept" else "small")
+    assert [step.decision for step in answer.trace.steps] == decisions
+    assert "deadline exceeded: 300 ms have passed" in (answer.trace.note or "")
+    assert sum(step.unknown_calls for step in answer.trace.steps) == 1
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()], "the work is stopped"
+
+
+async def test_at_the_deadline_an_earlier_draw_is_the_answer() -> None:
+    served = Served(Calls({"small 2": HANGS}, passes=False), PLAN, given())
+    answer = await served.answer(soon())
+    assert marked(answer, "deadline", "small")
+    assert answer.trace.steps[0].reason == "draw 2 failed: deadline exceeded: 300 ms have passed"
+
+
+async def test_a_deadline_before_the_first_answer_is_an_error() -> None:
+    served = Served(Calls({"small": HANGS}), PLAN)
+    with pytest.raises(DeadlineReached, match=r"^deadline exceeded: 300 ms have passed$"):
+        await served.answer(soon())
+    assert [costs(step) for step in served.abandoned.steps] == [("small", "skipped", K * TOKENS, 1)]
+    assert "large" not in served.calls.asked
+
+
+async def test_no_call_is_made_after_the_deadline() -> None:
+    served = Served(Calls(), PLAN)
+    with pytest.raises(DeadlineReached):
+        await served.answer(Allowance(PRICES, deadline=Deadline.after(1, time.monotonic() - 1)))
+    assert served.calls.asked == []
+
+
+# Overload.
+
+
+@pytest.mark.parametrize("full", ["small tests", "sandbox", "large"])
+async def test_a_full_queue_sends_no_request_upward(full: str) -> None:
+    served = Served(Calls({full: FULL}, passes=False), PLAN)
+    answer = await served.answer()
+    assert marked(answer, "overloaded", "small")
+    assert (answer.trace.note or "").startswith("overloaded: tier small has 64 calls waiting, retry after 2 s")
+    assert served.calls.asked.count("large") == (full == "large")
+
+
+@pytest.mark.parametrize("task", [TASK, given()])
+async def test_a_full_queue_before_the_first_answer_is_an_error(task: Task) -> None:
+    served = Served(Calls({"small": FULL}), PLAN, task)
+    with pytest.raises(Overloaded, match=r"retry after 2 s$"):
+        await served.answer()
+    assert served.calls.asked == ["small"]
+
+
+# Ceilings.
+
+
+@dataclass
+class Dearest(Calls):
+    """Every call costs the most that it may."""
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        answered = await super().generate(request)
+        samples = tuple(replace(sample, completion_tokens=request.max_tokens) for sample in answered.samples)
+        return Generation(samples, len(request.text_input.encode()) + 2)
+
+
+def ceiling(usd: float) -> Allowance:
+    return Allowance(PRICES, max_cost_usd=usd, sandbox_cpu_s=CPU_S)
+
+
+@pytest.mark.parametrize("task", [TASK, given()])
+@pytest.mark.parametrize("calls", [Calls, Dearest])
+@pytest.mark.parametrize("plan", [PLAN, TESTED_LAST])
+async def test_a_ceiling_is_never_passed(task: Task, calls: type[Calls], plan: Plan) -> None:
+    answered = 0
+    for microdollars in range(0, 12_000, 100):
+        served = Served(calls(passes=False), plan, task)
+        try:
+            answer = await served.answer(ceiling(microdollars * 1e-6))
+        except InvalidRequest:
+            continue
+        answered += 1
+        assert cost_of(answer.trace.steps).cost_usd <= microdollars * 1e-6
+    assert answered
+
+
+async def test_a_ceiling_that_pays_for_everything_changes_nothing() -> None:
+    free, capped = [await Served(Calls(passes=False), TESTED_LAST).answer(limit) for limit in (None, ceiling(1.0))]
+    assert capped.finish_reason == free.finish_reason == "stop"
+    assert [timeless(step) for step in capped.trace.steps] == [timeless(step) for step in free.trace.steps]
+
+
+def timeless(step: StepTrace) -> StepTrace:
+    return replace(step, generate_ms=0.0, sandbox_ms=0.0, wall_ms=0.0)
+
+
+async def test_a_ceiling_that_pays_for_no_answer_is_refused_with_the_least_that_would() -> None:
+    served = Served(Calls(), PLAN)
+    with pytest.raises(InvalidRequest) as refused:
+        await served.answer(ceiling(1e-6))
+    least = re.fullmatch(r"max_cost is 1e-06, must be ([\d.]+) or more for an answer to this request", str(refused.value))
+    assert least
+    assert served.calls.asked == []
+    assert (await Served(Calls(), PLAN).answer(ceiling(float(least[1])))).candidate.source
+    with pytest.raises(InvalidRequest):
+        await Served(Calls(), PLAN).answer(ceiling(float(least[1]) * 0.99))
+
+
+async def test_a_call_that_does_not_fit_is_not_made_and_the_answer_is_marked() -> None:
+    served = Served(Dearest(passes=False), PLAN)
+    answer = await served.answer(ceiling(2_000e-6))
+    assert marked(answer, "max_cost", "small")
+    assert [step.decision for step in answer.trace.steps] == ["escalate", "skipped"]
+    assert re.match(r"max_cost of 0.002 USD leaves \S+, a call of tier large may cost \S+: the best", answer.trace.note or "")
+
+
+async def test_a_ceiling_lowers_max_tokens_where_that_leaves_room_for_an_answer() -> None:
+    plan = Plan("large", (PlanStep("large", 0),))
+    enough, less = Served(Calls(), plan), Served(Calls(), plan)
+    await enough.answer(ceiling(1.0))
+    answer = await less.answer(ceiling(300 * 4e-6))
+    assert enough.calls.requests[0].max_tokens == 512
+    assert 250 < less.calls.requests[0].max_tokens < 300
+    assert answer.finish_reason == "stop", "the answer is whole"
+
+
+async def test_tests_wait_for_what_the_solutions_did_not_need() -> None:
+    """The worst case of the solutions leaves nothing for tests; what they cost leaves enough."""
+    served = Served(Calls(), PLAN)
+    answer = await served.answer(ceiling(1_100e-6))
+    assert (answer.finish_reason, answer.trace.steps[0].decision) == ("stop", "accept")
+    assert served.calls.asked == ["small", "small tests", "sandbox"]
+
+
+async def test_what_a_failed_call_may_have_cost_stays_reserved() -> None:
+    """max_cost pays for one answer of either tier, not for both."""
+    served = Served(Calls({"small": TierUnavailable("tier small: no answer within 60 s")}), PLAN)
+    with pytest.raises(
+        TierUnavailable, match=r"^no tier answered: tier small: no answer within 60 s; max_cost of 0\.0011 USD leaves"
+    ):
+        await served.answer(ceiling(1_100e-6))
+
+
+# Events.
+
+
+async def test_events_tell_what_happens_in_order() -> None:
+    served = Served(Calls(passes=False), PLAN)
+    await served.answer()
+    assert [type(event) for event in served.events] == [
+        *(Started, Drawn, Drawn, Judged, Decided),
+        *(Started, Drawn, Judged, Decided),
+    ]
+    assert served.events[1] == Drawn("small", 0, "    return a + b\n", "stop", None, None)
+    assert served.events[3] == Judged("small", tests=K, best=1, score=0.0)
+
+
+async def test_events_tell_of_every_draw_held_against_given_tests() -> None:
+    served = Served(Calls(passes=False), PLAN, given())
+    await served.answer()
+    assert [(event.tier, event.number) for event in served.events if isinstance(event, Drawn)] == [
+        ("small", 0),
+        ("small", 1),
+        ("large", 0),
+    ]
