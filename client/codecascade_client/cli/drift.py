@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from codecascade.drift import REACH, Drift, Promise
+from codecascade.drift import COST, REACH, Drift, Promise, how_many_tests
 from codecascade.plans import PlanFile, load_plans
 
-from codecascade_client.live.drift import PlanDrift, Totals, drifts_of, grown, promised, read_totals, tests_of
+from codecascade_client.live.drift import PlanDrift, Totals, drifts_of, grown, promised, read_totals
 from codecascade_client.terminal import console, new_table
 from codecascade_client.words import dollars, percent
 
@@ -35,8 +35,9 @@ def drift(
 ) -> None:
     """Test a plan file's promise on what running servers count. Exit code 0: it holds so far; 3: traffic has drifted.
 
-    Tested are the share of requests that reaches each tier, and whether requests cost more. The tests are sequential: they may be
-    read as often as you like, and --rate is the chance that any of them ever alarms while nothing has changed.
+    Tested are the share of requests that asks each tier, how many of its answers are accepted, come with given tests and pass
+    everything, and whether requests and tiers cost more. The tests are sequential: read them as often as you like; --rate
+    is the chance that any of them ever alarms while nothing has changed.
     """
     sources = metrics or ["http://127.0.0.1:8002/metrics"]
     if not 0 < rate < 1:
@@ -53,7 +54,8 @@ def _watch(
     file: PlanFile, promises: Mapping[str, Promise], sources: Sequence[str], last: list[Totals], rate: float, every: float | None
 ) -> bool:
     """Read, test and print, once or until there is an alarm. Whether there was one."""
-    alarm, counted = math.log10(tests_of(file, promises) / rate), Totals()
+    tests = sum(how_many_tests(promise, file.plans[plan].tiers) for plan, promise in promises.items())
+    alarm, counted = math.log10(tests / rate), Totals()
     while True:
         now = [read_totals(source) for source in sources]
         for before, after in zip(last, now, strict=True):
@@ -83,7 +85,15 @@ def _print(found: Sequence[PlanDrift], alarm: float, rate: float) -> None:
     )
 
 
+_WORDS = {
+    REACH: "requests that ask {}",
+    "accepted": "of them accepted",
+    "given_tests": "of them with given tests",
+    "full_score": "of them pass every test",
+}
+
+
 def _row(drift: Drift) -> tuple[str, str, str]:
-    if drift.what == REACH:
-        return f"share that reaches {drift.tier}", percent(drift.promised), percent(drift.seen)
-    return "cost of a request", dollars(drift.promised), dollars(drift.seen)
+    if drift.what == COST:
+        return "cost there" if drift.tier else "cost of a request", dollars(drift.promised), dollars(drift.seen)
+    return _WORDS[drift.what].format(drift.tier), percent(drift.promised), percent(drift.seen)

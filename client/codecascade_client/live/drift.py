@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codecascade.drift import COST_BUCKETS_USD, Drift, Promise, Seen, drifts, promise_in
+from codecascade.drift import COST_BUCKETS_USD, FULL_SCORE, Costs, Drift, Promise, Seen, SeenTier, drifts, promise_in
 from codecascade.plans import PlanFile
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,7 +17,8 @@ from codecascade_client.errors import MetricsError, reason
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 Totals = Counter[Series]
-_REQUESTS, _DECISIONS, _COST = "codecascade_requests_total", "codecascade_decisions_total", "codecascade_request_cost_usd"
+_REQUESTS, _DECISIONS, _SCORE = "codecascade_requests_total", "codecascade_decisions_total", "codecascade_score_ratio"
+_COST, _STEP_COST = "codecascade_request_cost_usd", "codecascade_step_cost_usd"
 _READ_TIMEOUT_S = 10.0
 
 
@@ -70,34 +72,46 @@ def drifts_of(promises: Mapping[str, Promise], totals: Totals) -> list[PlanDrift
     ]
 
 
-def tests_of(file: PlanFile, promises: Mapping[str, Promise]) -> int:
-    """How many tests there can be, whatever requests do: one of each plan's tiers and one of its cost."""
-    return sum(len({*file.plans[plan].tiers, *promise.reach}) + 1 for plan, promise in promises.items())
-
-
 def seen_of(plan: str, totals: Totals) -> Seen:
     """Answered requests only: these are what a plan file promises something about."""
-    answered = {series: value for series, value in totals.items() if ("plan", plan) in series[1]}
-    counted = {series: value for series, value in answered.items() if ("outcome", "answered") in series[1]}
-    reached: Counter[str] = Counter()
-    for (name, labels), value in counted.items():
-        if name == _DECISIONS:
-            reached[dict(labels)["tier"]] += round(value)
-    return Seen(
-        requests=round(sum(value for (name, _), value in counted.items() if name == _REQUESTS)),
-        reached=reached,
-        costs=_buckets({dict(labels)["le"]: value for (name, labels), value in answered.items() if name == f"{_COST}_bucket"}),
-        cost_usd=sum(value for (name, _), value in answered.items() if name == f"{_COST}_sum"),
-    )
+    series = _Series(plan, totals)
+    seen = Seen(requests=round(series.total(_REQUESTS)), costs=series.costs(_COST))
+    for tier in series.tiers:
+        tested = series.total(f"{_SCORE}_count", tier=tier)
+        seen.tiers[tier] = SeenTier(
+            asked=series.total(_DECISIONS, tier=tier),
+            accepted=series.total(_DECISIONS, tier=tier, decision="accept"),
+            given_tests=series.total(f"{_SCORE}_count", tier=tier, evidence="given_tests"),
+            full_score=tested - series.total(f"{_SCORE}_bucket", tier=tier, le=f"{FULL_SCORE:g}"),
+            costs=series.costs(_STEP_COST, tier=tier),
+        )
+    return seen
 
 
-def _buckets(cumulative: Mapping[str, float]) -> list[int]:
-    """How many are in each bucket. Raises MetricsError if the buckets are not those of this version."""
-    by_end = {float(end): value for end, value in cumulative.items()} or dict.fromkeys((*COST_BUCKETS_USD, float("inf")), 0.0)
-    if sorted(by_end) != [*COST_BUCKETS_USD, float("inf")]:
-        raise MetricsError(f"{_COST} has buckets up to {sorted(by_end)}, must have those of this version")
-    counts = [by_end[end] for end in sorted(by_end)]
-    return [round(count - before) for count, before in zip(counts, [0.0, *counts], strict=False)]
+class _Series:
+    """What is counted of a plan's answered requests."""
+
+    def __init__(self, plan: str, totals: Totals) -> None:
+        labelled = [(name, dict(labels), value) for (name, labels), value in totals.items() if ("plan", plan) in labels]
+        self._series = [one for one in labelled if one[1].get("outcome", "answered") == "answered"]
+        self.tiers = sorted({labels["tier"] for name, labels, _ in self._series if name == _DECISIONS})
+
+    def total(self, name: str, **wanted: str) -> float:
+        return sum(value for _, value in self._of(name, wanted))
+
+    def costs(self, name: str, **wanted: str) -> Costs:
+        """Raises MetricsError if the buckets are not those of this version."""
+        cumulative: Counter[float] = Counter()
+        for labels, value in self._of(f"{name}_bucket", wanted):
+            cumulative[float(labels["le"])] += value  # type: ignore[assignment]
+        if cumulative and sorted(cumulative) != [*COST_BUCKETS_USD, math.inf]:
+            raise MetricsError(f"{name} has buckets up to {sorted(cumulative)}, must have those of this version")
+        counts = [cumulative[end] for end in (*COST_BUCKETS_USD, math.inf)]
+        apart = [round(count - before) for count, before in zip(counts, [0, *counts], strict=False)]
+        return Costs(apart, self.total(f"{name}_sum", **wanted))
+
+    def _of(self, name: str, wanted: Mapping[str, str]) -> list[tuple[dict[str, str], float]]:
+        return [(labels, value) for known, labels, value in self._series if known == name and labels.items() >= wanted.items()]
 
 
 def _text(source: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 from codecascade.cascade import Answer
-from codecascade.drift import COST_BUCKETS_USD
+from codecascade.drift import COST_BUCKETS_USD, FULL_SCORE
 from codecascade.errors import Cancelled, InvalidRequest, LimitReached, SandboxUnavailable, TierUnavailable
 from codecascade.plans import PlanFile
 from codecascade.trace import StepTrace, cost_of
@@ -15,7 +15,7 @@ from codecascade.triton.drift_metrics import DriftMetrics
 from codecascade.triton.metrics import Counters, Gauges, Histograms, Labels
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-_SCORES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+_SCORES = (0.0, 0.25, 0.5, 0.75, 0.9, FULL_SCORE, 1.0)
 ANSWERED, CUT_SHORT = "answered", "cut_short"
 OUTCOMES = (ANSWERED, CUT_SHORT, "invalid", "cancelled", "unavailable", "deadline", "overloaded", "max_cost", "failed")
 """How a request can end; cut_short: with the best answer that there was at a limit. Any other word counts as failed."""
@@ -45,13 +45,16 @@ class CascadeMetrics:
             ["plan"],
             COST_BUCKETS_USD,
         )
+        self._step_costs = Histograms(
+            "codecascade_step_cost_usd", "Each tier's part in these costs, US dollars", ["plan", "tier"], COST_BUCKETS_USD
+        )
         self._decisions = Counters(
             "codecascade_decisions_total", "What was decided about each tier's answer", ["plan", "tier", "decision", "outcome"]
         )
         self._scores = Histograms(
             "codecascade_score_ratio",
-            "Scores of tiers' best answers, by evidence",
-            ["tier", "evidence"],
+            "Scores of tiers' best answers in answered requests, by evidence",
+            ["plan", "tier", "evidence"],
             _SCORES,
         )
         self._tokens = Counters("codecascade_tokens_total", "Tokens read and written", ["tier", "kind"])
@@ -69,7 +72,7 @@ class CascadeMetrics:
         )
         self._drift = DriftMetrics(plans, model)
         self.families = [
-            *(self._requests, self._durations, self._costs, self._decisions, self._scores),
+            *(self._requests, self._durations, self._costs, self._step_costs, self._decisions, self._scores),
             *(self._tokens, self._cost, self._unknown, self._sandbox, self._stages),
             Gauges("codecascade_build_info", "1, with what runs here", ["version", "family"], self._build),
             *self._drift.families,
@@ -83,6 +86,10 @@ class CascadeMetrics:
         self._spend(trace.steps, plan, outcome)
         if outcome == ANSWERED:
             self._costs.observe(cost_of(trace.steps).cost_usd, plan)
+            for step in trace.steps:
+                self._step_costs.observe(step.cost_usd, plan, step.tier)
+                if evidence := _evidence(step):
+                    self._scores.observe(step.score, plan, step.tier, evidence)
             self._drift.answered(answer)
 
     def failed(self, error: BaseException) -> None:
@@ -98,8 +105,6 @@ class CascadeMetrics:
     def _spend(self, steps: Sequence[StepTrace], plan: str, outcome: str) -> None:
         for step in steps:
             self._decisions.add(1, plan, step.tier, step.decision, outcome)
-            if evidence := _evidence(step):
-                self._scores.observe(step.score, step.tier, evidence)
             self._tokens.add(step.prompt_tokens, step.tier, "prompt")
             self._tokens.add(step.completion_tokens, step.tier, "completion")
             self._cost.add(step.cost_usd, step.tier, outcome)

@@ -8,7 +8,6 @@ from itertools import chain
 from codecascade.cascade import Answer
 from codecascade.drift import Promise, Seen, drifts, promise_in
 from codecascade.plans import PlanFile
-from codecascade.trace import cost_of
 from codecascade.triton.metrics import Gauges, Labels
 
 
@@ -44,9 +43,9 @@ class DriftMetrics:
 
     def answered(self, answer: Answer) -> None:
         """Of a request that its plan could serve to the end."""
-        steps, plan = answer.trace.steps, answer.trace.plan
+        plan = answer.trace.plan
         if plan in self._promises_now():
-            self._seen.setdefault(plan, Seen()).add([step.tier for step in steps], cost_of(steps).cost_usd)
+            self._seen.setdefault(plan, Seen()).add(answer.trace.steps)
 
     def _promises_now(self) -> Mapping[str, Promise]:
         file = self._plans()

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
-from codecascade.drift import COST, COST_BUCKETS_USD, REACH, Promise, Seen, costs_more, drifts, promise_in, share_changed
+from codecascade.drift import (
+    COST,
+    COST_BUCKETS_USD,
+    REACH,
+    Costs,
+    Promise,
+    Seen,
+    TierPromise,
+    costs_more,
+    drifts,
+    how_many_tests,
+    promise_in,
+    share_changed,
+)
 from codecascade.plans import load_plans
+from codecascade.trace import StepTrace
 from codecascade_build.paths import PLANS
 
 TASKS = 115
@@ -31,11 +45,11 @@ def shares(rng: np.random.Generator, before: float, now: float, requests: int = 
 
 def costs(rng: np.random.Generator, mean: float, promised: float, requests: int = REQUESTS) -> Iterator[float]:
     """The same of heavy-tailed costs, after every tenth request."""
-    seen = Seen()
+    seen = Costs()
     for number, cost in enumerate(rng.lognormal(math.log(mean) - 0.5, 1.0, requests)):
-        seen.add(["small"], float(cost))
+        seen.add(float(cost))
         if number % 10 == 0:
-            yield costs_more(seen.costs, seen.cost_usd, promised)
+            yield costs_more(seen, promised)
 
 
 def most_alarms(rate: float, runs: int) -> float:
@@ -75,53 +89,74 @@ def test_the_capital_is_never_more_than_the_bets_on_the_costs_themselves_give(se
     """Else a histogram could raise alarms that the costs do not."""
     rng, promised = np.random.default_rng(seed), 1.4e-4
     spent = [0.0, 1e-6, 3.0, *rng.lognormal(math.log(2e-4), 1.5, 200)]
-    seen = Seen()
+    seen = Costs()
     for cost in spent:
-        seen.add(["small"], float(cost))
+        seen.add(float(cost))
     exact = np.log(np.mean([np.prod(1 + stake * (np.array(spent) / promised - 1)) for stake in STAKES]))
-    assert exact - 0.25 * len(spent) < costs_more(seen.costs, seen.cost_usd, promised) <= exact
+    assert exact - 0.25 * len(spent) < costs_more(seen, promised) <= exact
 
 
 def test_costs_on_the_ends_of_buckets_lose_nothing() -> None:
-    seen = Seen()
+    seen = Costs()
     for cost in (COST_BUCKETS_USD[6], COST_BUCKETS_USD[6], COST_BUCKETS_USD[8]):
-        seen.add([], cost)
+        seen.add(cost)
     gains = [math.prod(1 + stake * (cost / 1e-4 - 1) for cost in (1e-4, 1e-4, 5e-4)) for stake in STAKES]
-    assert costs_more(seen.costs, seen.cost_usd, 1e-4) == pytest.approx(math.log(sum(gains) / len(gains)))
+    assert costs_more(seen, 1e-4) == pytest.approx(math.log(sum(gains) / len(gains)))
 
 
 def test_what_is_free_by_promise_and_is_not_is_certain() -> None:
-    assert costs_more([1, *[0] * len(COST_BUCKETS_USD)], 0.0, 0.0) == 0
-    assert costs_more([1, *[0] * len(COST_BUCKETS_USD)], 1e-7, 0.0) > 1000
+    free = Costs()
+    free.add(0.0)
+    assert costs_more(free, 0.0) == 0
+    free.add(1e-7)
+    assert costs_more(free, 0.0) > 1000
 
 
-PROMISE = Promise(TASKS, {"small": 0.94, "large": 0.43}, cost_usd=1.3e-4, most_usd=1.6e-4)
+SMALL = TierPromise(108, {"accepted": 65, "given_tests": 108, "full_score": 65}, cost_usd=0.7e-4, most_usd=0.8e-4)
+PROMISE = Promise(TASKS, {"small": 0.94, "large": 0.43}, cost_usd=1.3e-4, most_usd=1.6e-4, tiers={"small": SMALL})
 
 
-def seen_of(paths: Sequence[tuple[list[str], float]]) -> Seen:
+def step(tier: str, cost_usd: float, decision: str = "accept", tests: int = 3, score: float = 1.0) -> StepTrace:
+    return StepTrace(tier, 1, 1.0, decision, "", n_given_tests=tests, score=score, cost_usd=cost_usd)
+
+
+def seen_of(*requests: tuple[StepTrace, ...]) -> Seen:
     seen = Seen()
-    for tiers, cost in paths:
-        seen.add(tiers, cost)
+    for steps in requests:
+        seen.add(steps)
     return seen
 
 
-def test_every_tier_and_the_cost_are_tested() -> None:
-    found = drifts(PROMISE, seen_of([(["small"], 1e-4), (["small", "large"], 2e-4)]))
+def test_all_that_is_promised_of_requests_and_tiers_is_tested() -> None:
+    left = step("small", 1e-4, "escalate", score=0.5)
+    found = drifts(PROMISE, seen_of((step("small", 1e-4, tests=0),), (left, step("large", 2e-4))))
     assert [(drift.what, drift.tier, drift.promised, drift.seen) for drift in found] == [
-        (REACH, "small", 0.94, 1.0),
-        (REACH, "large", 0.43, 0.5),
-        (COST, "", 1.3e-4, pytest.approx(1.5e-4)),
+        (COST, "", 1.3e-4, pytest.approx(2e-4)),
+        (REACH, "small", pytest.approx(0.94), 1.0),
+        ("accepted", "small", 65 / 108, 0.5),
+        ("given_tests", "small", 1.0, 0.5),
+        ("full_score", "small", 65 / 108, 0.5),
+        (COST, "small", 0.7e-4, 1e-4),
+        (REACH, "large", pytest.approx(0.43), 0.5),
     ]
-    assert all(drift.log10_e < 0.5 for drift in found)
+    assert all(drift.log10_e < 1 for drift in found)
+    assert how_many_tests(PROMISE, ["small", "large"]) == len(found)
 
 
-def test_a_tier_that_nobody_promised_is_tested_too() -> None:
-    found = drifts(PROMISE, seen_of([(["huge"], 1e-4)] * 60))
-    assert {drift.tier: drift.log10_e > 3 for drift in found if drift.what == REACH} == {
-        "small": True,
-        "large": True,
-        "huge": True,
-    }
+@pytest.mark.parametrize(
+    ("steps", "drifted"),
+    [
+        ((step("small", 0.7e-4, "escalate"), step("large", 1e-4)), {("accepted", "small"), (REACH, "large")}),
+        ((step("small", 0.7e-4, tests=0, score=0.0),), {("given_tests", "small"), ("full_score", "small"), (REACH, "large")}),
+        ((step("small", 3e-4),), {(COST, "small"), (COST, ""), (REACH, "large")}),
+        ((step("huge", 1e-5),), {(REACH, "small"), (REACH, "large"), (REACH, "huge")}),
+    ],
+    ids=["acceptance", "evidence", "cost", "another tier"],
+)
+def test_a_change_is_told_where_it_is(steps: tuple[StepTrace, ...], drifted: set[tuple[str, str]]) -> None:
+    found = drifts(PROMISE, seen_of(*[steps] * 200))
+    assert {(drift.what, drift.tier) for drift in found if drift.log10_e > 3} >= drifted
+    assert all(drift.tier in ("", "large", "huge", "small") for drift in found)
 
 
 def test_nothing_is_said_before_the_first_request() -> None:
@@ -137,6 +172,17 @@ def test_searched_plan_files_promise_what_is_tested(family: str) -> None:
         assert promise.tasks == TASKS
         assert set(promise.reach) <= set(file.plans[name].tiers)
         assert 0 < promise.cost_usd <= promise.most_usd
+
+
+def test_what_a_plan_file_says_of_tiers_adds_up_to_what_it_says_of_requests() -> None:
+    file = load_plans(PLANS / "qwen2.5-coder.json")
+    for name in file.plans:
+        promise = promise_in(file, name)
+        assert promise is not None
+        assert {tier: did.asked / TASKS for tier, did in promise.tiers.items()} == pytest.approx(promise.reach, abs=1e-5)
+        parts = sum(did.asked * did.cost_usd for did in promise.tiers.values())
+        assert parts / TASKS == pytest.approx(promise.cost_usd, rel=1e-4)
+        assert all(0 <= share <= did.asked for did in promise.tiers.values() for share in did.shares.values())
 
 
 def test_a_plan_written_by_hand_promises_nothing() -> None:

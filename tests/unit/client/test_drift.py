@@ -22,27 +22,34 @@ COST_USD = 1e-4  # of every request here
 
 def metrics(requests: int, large: int, plan: str = "two") -> str:
     """What a server tells that has answered so many requests, of which so many reached the large tier."""
-    buckets = [*map(str, COST_BUCKETS_USD), "+Inf"]
+    small = f'plan="{plan}",tier="small"'
     lines = [
         "# TYPE codecascade_requests_total counter",
         f'codecascade_requests_total{{plan="{plan}",outcome="answered"}} {requests}',
         f'codecascade_requests_total{{plan="{plan}",outcome="cancelled"}} 1000',
         "# TYPE codecascade_decisions_total counter",
-        f'codecascade_decisions_total{{plan="{plan}",tier="small",decision="accept",outcome="answered"}} {requests - large}',
-        f'codecascade_decisions_total{{plan="{plan}",tier="small",decision="escalate",outcome="answered"}} {large}',
+        f'codecascade_decisions_total{{{small},decision="accept",outcome="answered"}} {requests - large}',
+        f'codecascade_decisions_total{{{small},decision="escalate",outcome="answered"}} {large}',
         f'codecascade_decisions_total{{plan="{plan}",tier="large",decision="accept",outcome="answered"}} {large}',
         f'codecascade_decisions_total{{plan="{plan}",tier="large",decision="abandoned",outcome="cancelled"}} 1000',
-        "# TYPE codecascade_request_cost_usd histogram",
-        f'codecascade_request_cost_usd_count{{plan="{plan}"}} {requests}',
-        f'codecascade_request_cost_usd_sum{{plan="{plan}"}} {requests * COST_USD}',
-        *(
-            f'codecascade_request_cost_usd_bucket{{plan="{plan}",le="{end}"}} {requests if float(end) >= COST_USD else 0}'
-            for end in buckets
-        ),
+        "# TYPE codecascade_score_ratio histogram",
+        f'codecascade_score_ratio_count{{{small},evidence="given_tests"}} {requests - 2}',
+        f'codecascade_score_ratio_bucket{{{small},evidence="given_tests",le="0.99"}} {large - 2}',
+        f'codecascade_score_ratio_count{{{small},evidence="own_tests"}} 2',
+        f'codecascade_score_ratio_bucket{{{small},evidence="own_tests",le="0.99"}} 2',
+        *histogram("codecascade_request_cost_usd", f'plan="{plan}"', requests),
+        *histogram("codecascade_step_cost_usd", small, requests),
         "# TYPE codecascade_requests_in_flight gauge",
         'codecascade_requests_in_flight{model="cascade"} 3',
     ]
     return "\n".join(lines) + "\n"
+
+
+def histogram(name: str, labels: str, count: int) -> list[str]:
+    """Of so many costs of COST_USD."""
+    buckets = [f'{{{labels},le="{end}"}} {count if end >= COST_USD else 0}' for end in (*COST_BUCKETS_USD, float("+inf"))]
+    totals = [f"{name}_count{{{labels}}} {count}", f"{name}_sum{{{labels}}} {count * COST_USD}"]
+    return [f"# TYPE {name} histogram", *totals, *(f"{name}_bucket{bucket}" for bucket in buckets)]
 
 
 @pytest.fixture
@@ -93,9 +100,12 @@ def drift(*arguments: object) -> Result:
 
 def test_what_a_plan_did_is_read_from_answered_requests_alone(tmp_path: Path) -> None:
     seen = seen_of("two", read_totals(str(saved(tmp_path, "m", metrics(20, 6)))))
-    assert (seen.requests, dict(seen.reached)) == (20, {"small": 20, "large": 6})
-    assert seen.cost_usd == pytest.approx(20 * COST_USD)
-    assert [(end, count) for end, count in zip(COST_BUCKETS_USD, seen.costs, strict=False) if count] == [(COST_USD, 20)]
+    did = {tier: (seen.tiers[tier].asked, seen.tiers[tier].accepted) for tier in seen.tiers}
+    assert (seen.requests, did) == (20, {"small": (20, 14), "large": (6, 6)})
+    assert (seen.tiers["small"].given_tests, seen.tiers["small"].full_score) == (18, 14)
+    for costs in (seen.costs, seen.tiers["small"].costs):
+        assert costs.usd == pytest.approx(20 * COST_USD)
+        assert [(end, count) for end, count in zip(COST_BUCKETS_USD, costs.counts, strict=False) if count] == [(COST_USD, 20)]
 
 
 @pytest.mark.parametrize(("large", "code"), [(60, 0), (190, DRIFTED), (2, DRIFTED)])
@@ -103,7 +113,7 @@ def test_the_exit_code_says_whether_the_promise_holds(plans: Path, tmp_path: Pat
     result = drift(plans, "--metrics", saved(tmp_path, "m", metrics(200, large)))
     assert result.exit_code == code
     assert ("drifted" in result.stdout) == bool(code)
-    assert "share that reaches large" in result.stdout
+    assert "requests that ask large" in result.stdout
 
 
 def test_a_smaller_rate_of_false_alarms_needs_more_evidence(plans: Path, tmp_path: Path) -> None:
@@ -130,9 +140,9 @@ def test_it_reads_again_until_there_is_an_alarm(plans: Path) -> None:
     with serving([metrics(100, 30), metrics(20, 6), metrics(300, 280)]) as url:
         result = drift(plans, "--metrics", url, "--every", 1)
     assert result.exit_code == DRIFTED
-    assert [
-        word for line in result.stdout.splitlines() if "reaches large" in line for word in line.split() if word.isdigit()
-    ] == [*("100", "120", "400")]
+    assert [word for line in result.stdout.splitlines() if "ask large" in line for word in line.split() if word.isdigit()] == [
+        *("100", "120", "400")
+    ]
 
 
 def test_nothing_answered_yet_is_no_drift(plans: Path, tmp_path: Path) -> None:
