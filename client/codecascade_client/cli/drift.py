@@ -33,7 +33,7 @@ def drift(
     rate: Annotated[float, typer.Option(help="The chance of a false alarm, of all tests and readings together.")] = 0.01,
     every: Annotated[float | None, typer.Option(help="Read again every so many seconds, until there is an alarm.", min=1)] = None,
 ) -> None:
-    """Test a plan file's promise on what running servers count. Exit code 0: it holds so far; 3: traffic has drifted.
+    """Test whether traffic is still what a plan file promises. Exit code 3: it is not.
 
     Tested are the share of requests that asks each tier, how many of its answers are accepted, come with given tests and pass
     everything, and whether requests and tiers cost more. The tests are sequential: read them as often as you like; --rate
