@@ -15,7 +15,7 @@ from codecascade.errors import DeadlineReached, InvalidRequest, Overloaded, Tier
 from codecascade.events import Decided, Drawn, Judged, Started
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.trace import StepTrace, cost_of
-from codecascade.types import GivenStep, Plan, PlanStep, Task
+from codecascade.types import GivenStep, Plan, PlanStep, Sample, Task
 
 from tests.cascade.scripted_calls import CPU_S, DEPLOYMENT, HANGS, PROMPT_TOKENS, TASK, TOKENS, Calls, Served, given
 
@@ -166,7 +166,7 @@ async def test_a_full_queue_sends_no_request_upward(full: str) -> None:
     served = Served(Calls({full: FULL}, passes=False), PLAN)
     answer = await served.answer()
     assert marked(answer, "overloaded", "small")
-    assert (answer.trace.note or "").startswith("overloaded: tier small has 64 calls waiting, retry after 2 s")
+    assert (answer.trace.note or "").startswith("overloaded: tier small has 64 calls waiting; retry after 2 s")
     assert served.calls.asked.count("large") == (full == "large")
 
 
@@ -176,6 +176,25 @@ async def test_a_full_queue_before_the_first_answer_is_an_error(task: Task) -> N
     with pytest.raises(Overloaded, match=r"retry after 2 s$"):
         await served.answer()
     assert served.calls.asked == ["small"]
+
+
+async def test_what_is_drawn_when_a_queue_is_full_is_still_judged_and_accepted() -> None:
+    """The second call for the first answer finds the queue full, and so would a second draw."""
+    task = given(Task("import math\n\n\ndef add(a, b):\n", "add"))
+    served = Served(StopsEarly({"small 2": FULL}), PLAN, task)
+    answer = await served.answer()
+    assert (answer.finish_reason, answer.tier) == ("stop", "small")
+    assert served.calls.asked == ["small", "small", "sandbox"]
+
+
+@dataclass
+class StopsEarly(Calls):
+    """Its answer needs a helper, which a stop word cut off."""
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        await super().generate(request)
+        text = "    return helper(a, b)\n"
+        return Generation((Sample(text, TOKENS, stop_word="\ndef "),) * request.num_return_sequences, PROMPT_TOKENS)
 
 
 # Ceilings.
@@ -231,6 +250,33 @@ async def test_a_ceiling_that_pays_for_no_answer_is_refused_with_the_least_that_
     assert (await Served(Calls(), PLAN).answer(ceiling(float(least[1])))).candidate.source
     with pytest.raises(InvalidRequest):
         await Served(Calls(), PLAN).answer(ceiling(float(least[1]) * 0.99))
+
+
+async def test_an_answer_that_is_cut_because_of_the_ceiling_says_so() -> None:
+    plan = Plan("large", (PlanStep("large", 0),))
+    answer = await Served(Cut(), plan).answer(ceiling(300 * 4e-6))
+    assert answer.finish_reason == "length"
+    assert (answer.trace.note or "").endswith("by max_tokens or the end of the context, which max_cost has lowered")
+
+
+@dataclass
+class Cut(Calls):
+    """Goes on and on."""
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        answered = await super().generate(request)
+        samples = tuple(
+            replace(sample, completion_tokens=request.max_tokens, finish_reason="length") for sample in answered.samples
+        )
+        return replace(answered, samples=samples)
+
+
+async def test_tests_that_are_too_dear_for_a_tier_are_forgotten_when_the_last_one_answers_whole() -> None:
+    cheap_last = Plan("odd", (PlanStep("large", 0, accept_log_prob=-1.0), PlanStep("small", 0)))
+    served = Served(Calls(), cheap_last)
+    answer = await served.answer(ceiling(200e-6))
+    assert [step.decision for step in answer.trace.steps] == ["skipped", "accept"]
+    assert (answer.finish_reason, answer.tier, answer.trace.note) == ("stop", "small", None)
 
 
 async def test_a_call_that_does_not_fit_is_not_made_and_the_answer_is_marked() -> None:
