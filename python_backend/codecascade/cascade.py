@@ -108,7 +108,8 @@ async def _best_of(task: Task, planned: Sequence[PlanStep | GivenStep], means: M
             traces.append(_unfinished(step, "abandoned", error, means))
             raise
         else:
-            traced = replace(traced, unknown_calls=means.allowance.take().unknown_calls)
+            if unknown := means.allowance.take().unknown_calls:
+                traced = replace(traced, unknown_calls=unknown)
             if best is None or step_best.score >= best.score or traced.decision == Decision.ACCEPT.value:
                 best = step_best
         traces.append(traced)

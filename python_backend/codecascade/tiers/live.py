@@ -185,8 +185,6 @@ async def both(solutions: Awaitable[T], tests: Callable[[], Awaitable[T]]) -> tu
     futures = [asyncio.ensure_future(solutions)]
     try:
         await asyncio.sleep(0)
-        if futures[0].done():
-            futures[0].result()  # raises what refused them
         futures.append(asyncio.ensure_future(tests()))
         answered = await futures[0]
         try:
