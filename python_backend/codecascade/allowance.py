@@ -92,8 +92,8 @@ class Allowance:
     """The deadline, the ceiling and the account of one request.
 
     The most that a call may cost is reserved before it is made, and what it did not cost is given back. Of a call that failed or
-    was stopped nobody knows what it cost, so all stays reserved. Once the deadline has passed, or a queue was full, every further
-    call raises the same. sandbox_cpu_s: CPU seconds that the sandbox spends on one candidate at most.
+    was stopped nobody knows what it cost, so all stays reserved. Once a queue was full, no tier is asked any more.
+    sandbox_cpu_s: CPU seconds that the sandbox spends on one candidate at most.
     """
 
     def __init__(
@@ -105,7 +105,9 @@ class Allowance:
         sandbox_cpu_s: float = 0.0,
     ) -> None:
         self.limit: LimitReached | None = None
-        """The first limit that was met."""
+        """The first limit that was met since `begin`."""
+        self.shortened = False
+        """Whether a ceiling lowered the tokens of a call."""
         self._prices = prices
         self._deadline = deadline
         self._ceiling: float = math.inf if max_cost_usd is None else math.floor(max_cost_usd * PICODOLLARS)
@@ -118,6 +120,10 @@ class Allowance:
         """What was spent since the last time."""
         spent, self._spent = self._spent, Spent()
         return spent
+
+    def begin(self) -> None:
+        """A step begins. A call that was too dear for an earlier one is no longer of interest."""
+        self.limit = None
 
     def around(self, sandbox: Sandbox) -> Sandbox:
         """The sandbox, within this allowance."""
@@ -160,12 +166,10 @@ class Allowance:
 
     def _check(self, worst: Worst) -> None:
         """Raises what refuses a call before anything is waited for."""
-        if self.limit and self.over:
+        if worst.tier and isinstance(self.limit, Overloaded):  # what is drawn can still be judged
             raise self.limit
         if self._deadline and self._deadline.left_s <= 0:
             raise _passed(self._deadline)
-        if not self._under_way:
-            self._affordable(worst)
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives. At the deadline it is cancelled. (asyncio.wait_for of Python 3.10 may lose a cancellation.)"""
@@ -186,6 +190,7 @@ class Allowance:
         while worst.tokens_for(self._free) < worst.tokens and self._under_way:  # they will give back what they do not need
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
         tokens = self._affordable(worst)
+        self.shortened |= tokens < worst.tokens
         reserved = worst.cost(tokens)
         self._free -= reserved
         ended = asyncio.get_running_loop().create_future()

@@ -76,13 +76,13 @@ async def run_cascade(
         on_event(Abandoned(tuple(traces), error))
         raise
     tested = task.tested if task.testable else ""
-    limit = allowance.limit
+    limit = None if _convinced(traces, planned) else allowance.limit
     trace = Trace(
         plan.name,
         task.entry_point,
         tested,
         best.tier,
-        _note(task, traces, best, limit),
+        _note(task, traces, best, limit, shortened=allowance.shortened),
         tuple(traces),
         wall_ms=(clock() - started) * 1e3,
         limit=limit.finish_reason if limit else None,
@@ -95,6 +95,7 @@ async def _best_of(task: Task, planned: Sequence[PlanStep | GivenStep], means: M
     best: Best | None = None
     failures: list[CascadeError] = []
     for step in planned:
+        means.allowance.begin()
         means.tell(Started(step.tier, step.draws if isinstance(step, GivenStep) else max(1, step.k)))
         try:
             step_best, traced = await _run(task, step, step is planned[-1], means)
@@ -107,7 +108,8 @@ async def _best_of(task: Task, planned: Sequence[PlanStep | GivenStep], means: M
             traces.append(_unfinished(step, "abandoned", error, means))
             raise
         else:
-            traced = replace(traced, unknown_calls=means.allowance.take().unknown_calls)
+            if unknown := means.allowance.take().unknown_calls:
+                traced = replace(traced, unknown_calls=unknown)
             if best is None or step_best.score >= best.score or traced.decision == Decision.ACCEPT.value:
                 best = step_best
         traces.append(traced)
@@ -150,7 +152,13 @@ def _unfinished(step: PlanStep | GivenStep, decision: str, error: BaseException,
     )
 
 
-def _note(task: Task, traces: list[StepTrace], best: Best, limit: LimitReached | None) -> str | None:
+def _convinced(traces: Sequence[StepTrace], planned: Sequence[PlanStep | GivenStep]) -> bool:
+    """Whether the answer was accepted for what is known of it, and not because its tier is the last."""
+    accepted = traces[-1].decision == Decision.ACCEPT.value
+    return accepted and (len(traces) < len(planned) or isinstance(planned[-1], GivenStep))
+
+
+def _note(task: Task, traces: list[StepTrace], best: Best, limit: LimitReached | None, *, shortened: bool) -> str | None:
     notes = [] if task.testable else [f"no tests were run: {task.untested or NOTHING_TO_TEST}"]
     if task.program and not any(step.n_given_tests for step in traces):
         notes = [f"no tests were run: {UNPLANNED}"]
@@ -164,7 +172,7 @@ def _note(task: Task, traces: list[StepTrace], best: Best, limit: LimitReached |
     if last.decision == Decision.KEEP.value and passed < last.n_given_tests:
         notes.append(f"no answer passes all given tests: the best one is returned, it passes {passed} of {last.n_given_tests}")
     if best.candidate.cut:
-        notes.append(cut_in_words(best.candidate))
+        notes.append(cut_in_words(best.candidate) + (", which max_cost has lowered" if shortened else ""))
     return "; ".join(notes) or None
 
 

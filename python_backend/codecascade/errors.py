@@ -19,6 +19,7 @@ Errors of the client are in codecascade_client.errors. What a module raises and 
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -52,13 +53,24 @@ class DeadlineReached(LimitReached):
 
 
 class Overloaded(LimitReached):
-    """A queue is full. The sentence begins with "overloaded: " and says when to try again."""
+    """As much work waits as may wait. Nothing failed and nothing was spent; another tier is never asked instead.
+
+    Triton has no code for it: its sentence, which begins with `overloaded: `, comes as UNAVAILABLE.
+    """
 
     finish_reason = "overloaded"
+    _SENTENCE = re.compile(r"overloaded: (.+); retry after (\d+) s", re.DOTALL)
 
     def __init__(self, what: str, retry_after_s: float) -> None:
-        super().__init__(f"overloaded: {what}, retry after {retry_after_s:g} s")
-        self.retry_after_s = retry_after_s
+        self.what = what
+        self.retry_after_s = float(round(retry_after_s))
+        super().__init__(f"overloaded: {what}; retry after {self.retry_after_s:.0f} s")
+
+    @classmethod
+    def read(cls, sentence: str) -> Overloaded | None:
+        """The error that a sentence tells of, where it crossed a call; None: another error."""
+        told = cls._SENTENCE.fullmatch(sentence)
+        return cls(told[1], float(told[2])) if told else None
 
 
 class TooDear(LimitReached):

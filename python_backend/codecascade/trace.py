@@ -79,9 +79,8 @@ class Trace:
     """Why no tests were run, or why the answer is not whole or not an accepted one; None in the ordinary case."""
     steps: tuple[StepTrace, ...]
     wall_ms: float
-    request_id: str = ""
     limit: str | None = None
-    """deadline, max_cost or overloaded, where one kept the cascade from a call; then finish_reason says so."""
+    """deadline, max_cost or overloaded, where one kept the last step from a call, so that the answer is not convincing."""
 
     def as_dict(self) -> dict[str, Any]:
         """The trace for JSON.

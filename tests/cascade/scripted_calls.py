@@ -28,7 +28,7 @@ DEPLOYMENT = Deployment(
         name: Tier(name, "base", 4096, 512, price_per_mtok=price, prompt_price_per_mtok=price / 10)
         for name, price in {"small": 1.0, "large": 4.0}.items()
     },
-    sandbox_price_per_cpu_s=1e-6,
+    sandbox_price_per_cpu_s=1e-4,
 )
 HANGS = "hangs"
 
@@ -40,6 +40,7 @@ class Calls:
     script: Mapping[str, Exception | str] = field(default_factory=dict)
     """"small", "small tests", "small 2" (its second call for solutions), "sandbox" → what goes wrong."""
     passes: bool = True
+    test: str = "add(1, 2) == 3"
     asked: list[str] = field(default_factory=list)
     requests: list[GenerateRequest] = field(default_factory=list)
     hanging: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,7 +49,7 @@ class Calls:
     async def generate(self, request: GenerateRequest) -> Generation:
         self.requests.append(request)
         await self._play(request.tier + (" tests" if request.max_lines else ""))
-        text = "add(1, 2) == 3\n" if request.max_lines else "    return a + b\n"
+        text = f"{self.test}\n" if request.max_lines else "    return a + b\n"
         return Generation((Sample(text, TOKENS),) * request.num_return_sequences, PROMPT_TOKENS)
 
     async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
@@ -58,6 +59,8 @@ class Calls:
 
     async def _play(self, what: str) -> None:
         self.asked.append(what)
+        for _ in range(3):  # a call takes a while
+            await asyncio.sleep(0)
         numbered = f"{what} {self.asked.count(what)}"
         done = self.script.get(numbered, self.script.get(what))
         if isinstance(done, Exception):

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from codecascade.allowance import Allowance, Deadline
-from codecascade.cascade import Answer
+from codecascade.cascade import Answer, run_cascade
 from codecascade.errors import DeadlineReached, InvalidRequest, Overloaded, TierUnavailable
 from codecascade.events import Decided, Drawn, Judged, Started
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.trace import StepTrace, cost_of
-from codecascade.types import GivenStep, Plan, PlanStep, Task
+from codecascade.types import GivenStep, Plan, PlanStep, Sample, Task
 
 from tests.cascade.scripted_calls import CPU_S, DEPLOYMENT, HANGS, PROMPT_TOKENS, TASK, TOKENS, Calls, Served, given
+from tests.cascade.scripted_seams import ScriptedSandbox, ScriptedTiers, answer
 
 PRICES = DEPLOYMENT.prices
 K = 2
@@ -36,9 +37,11 @@ def costs(step: StepTrace) -> tuple[str, str, int, int]:
     return step.tier, step.decision, step.completion_tokens, step.unknown_calls
 
 
-def marked(answer: Answer, finish_reason: str, tier: str) -> bool:
-    note = answer.trace.note or ""
-    return (answer.finish_reason, answer.tier) == (finish_reason, tier) and note.endswith("the best candidate so far is returned")
+def marked(answered: Answer, finish_reason: str, tier: str) -> bool:
+    note = answered.trace.note or ""
+    return (answered.finish_reason, answered.tier) == (finish_reason, tier) and note.endswith(
+        "the best candidate so far is returned"
+    )
 
 
 # What was spent is known.
@@ -57,7 +60,7 @@ async def test_a_cancelled_request_tells_what_finished_steps_cost_and_that_a_cal
     await cancelled(served)
     small, large = served.abandoned.steps
     assert costs(small) == ("small", "escalate", 2 * K * TOKENS, 0)
-    assert small.cost_usd == pytest.approx(2 * SOLUTIONS + K * CPU_S * 1e-6)
+    assert small.cost_usd == pytest.approx(2 * SOLUTIONS + K * CPU_S * 1e-4)
     assert costs(large) == ("large", "abandoned", 0, 1)
     assert isinstance(served.abandoned.error, asyncio.CancelledError)
 
@@ -79,10 +82,6 @@ async def test_a_cancelled_sandbox_run_leaves_the_tokens_known() -> None:
 
 
 async def test_tests_that_were_paid_for_are_in_the_trace_when_the_solutions_fail() -> None:
-    tests_first = Served(Calls({"small": TierUnavailable("tier small: gone")}), PLAN)
-    answer = await tests_first.answer()
-    assert costs(answer.trace.steps[0]) == ("small", "skipped", 0, 1), "they fail at once: no tests are asked for"
-
     late = Served(SolutionsFailLate(), PLAN)
     small, large = (await late.answer()).trace.steps
     assert costs(small) == ("small", "skipped", K * TOKENS, 1)
@@ -128,19 +127,24 @@ async def test_at_the_deadline_the_best_candidate_so_far_is_the_answer(
     script: Mapping[str, str], passes: bool, plan: Plan, decisions: list[str]
 ) -> None:
     served = Served(Calls(script, passes), plan)
-    answer = await served.answer(soon())
-    assert marked(answer, "deadline", "large" if decisions[-1] == "accept" else "small")
-    assert [step.decision for step in answer.trace.steps] == decisions
-    assert "deadline exceeded: 300 ms have passed" in (answer.trace.note or "")
-    assert sum(step.unknown_calls for step in answer.trace.steps) == 1
+    answered = await served.answer(soon())
+    assert marked(answered, "deadline", "large" if decisions[-1] == "accept" else "small")
+    assert [step.decision for step in answered.trace.steps] == decisions
+    assert "deadline exceeded: 300 ms have passed" in (answered.trace.note or "")
+    assert sum(step.unknown_calls for step in answered.trace.steps) == 1
     assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()], "the work is stopped"
 
 
 async def test_at_the_deadline_an_earlier_draw_is_the_answer() -> None:
     served = Served(Calls({"small 2": HANGS}, passes=False), PLAN, given())
-    answer = await served.answer(soon())
-    assert marked(answer, "deadline", "small")
-    assert answer.trace.steps[0].reason == "draw 2 failed: deadline exceeded: 300 ms have passed"
+    answered = await served.answer(soon())
+    assert marked(answered, "deadline", "small")
+    assert answered.trace.steps[0].reason == "draw 2 failed: deadline exceeded: 300 ms have passed"
+
+
+async def test_at_the_deadline_a_look_at_doubtful_lines_leaves_the_answers() -> None:
+    served = Served(Calls({"sandbox": HANGS}, test="add(1, 2) != 5"), PLAN)
+    assert marked(await served.answer(soon()), "deadline", "small")
 
 
 async def test_a_deadline_before_the_first_answer_is_an_error() -> None:
@@ -164,9 +168,9 @@ async def test_no_call_is_made_after_the_deadline() -> None:
 @pytest.mark.parametrize("full", ["small tests", "sandbox", "large"])
 async def test_a_full_queue_sends_no_request_upward(full: str) -> None:
     served = Served(Calls({full: FULL}, passes=False), PLAN)
-    answer = await served.answer()
-    assert marked(answer, "overloaded", "small")
-    assert (answer.trace.note or "").startswith("overloaded: tier small has 64 calls waiting, retry after 2 s")
+    answered = await served.answer()
+    assert marked(answered, "overloaded", "small")
+    assert (answered.trace.note or "").startswith("overloaded: tier small has 64 calls waiting; retry after 2 s")
     assert served.calls.asked.count("large") == (full == "large")
 
 
@@ -175,7 +179,41 @@ async def test_a_full_queue_before_the_first_answer_is_an_error(task: Task) -> N
     served = Served(Calls({"small": FULL}), PLAN, task)
     with pytest.raises(Overloaded, match=r"retry after 2 s$"):
         await served.answer()
-    assert served.calls.asked == ["small"]
+    assert "large" not in served.calls.asked
+
+
+async def test_what_is_drawn_when_a_queue_is_full_is_still_judged_and_accepted() -> None:
+    """The second call for the first answer finds the queue full, and so would a second draw."""
+    task = given(Task("import math\n\n\ndef add(a, b):\n", "add"))
+    served = Served(StopsEarly({"small 2": FULL}), PLAN, task)
+    answered = await served.answer()
+    assert (answered.finish_reason, answered.tier) == ("stop", "small")
+    assert served.calls.asked == ["small", "small", "sandbox"]
+
+
+async def test_a_tier_whose_queue_was_full_is_asked_no_more() -> None:
+    served = Served(StopsEarly({"small 2": FULL}, passes=False), PLAN, given())
+    assert marked(await served.answer(), "overloaded", "small")
+    assert served.calls.asked == ["small", "small", "sandbox"]
+
+
+async def test_tiers_of_any_kind_can_be_overloaded() -> None:
+    """Also those whose calls do not go through the allowance."""
+    tiers = ScriptedTiers({"small": answer("a", "b", tests=()), "large": FULL})
+    answered = await run_cascade(TASK, PLAN, tiers, ScriptedSandbox({}), PRICES)
+    assert marked(answered, "overloaded", "small")
+    with pytest.raises(Overloaded):
+        await run_cascade(TASK, PLAN, ScriptedTiers({"small": FULL, "large": answer("c")}), ScriptedSandbox({}), PRICES)
+
+
+@dataclass
+class StopsEarly(Calls):
+    """Its answer needs a helper, which a stop word cut off."""
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        await super().generate(request)
+        text = "    return helper(a, b)\n"
+        return Generation((Sample(text, TOKENS, stop_word="\ndef "),) * request.num_return_sequences, PROMPT_TOKENS)
 
 
 # Ceilings.
@@ -199,16 +237,16 @@ def ceiling(usd: float) -> Allowance:
 @pytest.mark.parametrize("calls", [Calls, Dearest])
 @pytest.mark.parametrize("plan", [PLAN, TESTED_LAST])
 async def test_a_ceiling_is_never_passed(task: Task, calls: type[Calls], plan: Plan) -> None:
-    answered = 0
+    answers = 0
     for microdollars in range(0, 12_000, 100):
         served = Served(calls(passes=False), plan, task)
         try:
-            answer = await served.answer(ceiling(microdollars * 1e-6))
+            answered = await served.answer(ceiling(microdollars * 1e-6))
         except InvalidRequest:
             continue
-        answered += 1
-        assert cost_of(answer.trace.steps).cost_usd <= microdollars * 1e-6
-    assert answered
+        answers += 1
+        assert cost_of(answered.trace.steps).cost_usd <= microdollars * 1e-6
+    assert answers
 
 
 async def test_a_ceiling_that_pays_for_everything_changes_nothing() -> None:
@@ -224,8 +262,8 @@ def timeless(step: StepTrace) -> StepTrace:
 async def test_a_ceiling_that_pays_for_no_answer_is_refused_with_the_least_that_would() -> None:
     served = Served(Calls(), PLAN)
     with pytest.raises(InvalidRequest) as refused:
-        await served.answer(ceiling(1e-6))
-    least = re.fullmatch(r"max_cost is 1e-06, must be ([\d.]+) or more for an answer to this request", str(refused.value))
+        await served.answer(ceiling(200e-6))
+    least = re.fullmatch(r"max_cost is 0\.0002, must be ([\d.]+) or more for an answer to this request", str(refused.value))
     assert least
     assert served.calls.asked == []
     assert (await Served(Calls(), PLAN).answer(ceiling(float(least[1])))).candidate.source
@@ -233,29 +271,56 @@ async def test_a_ceiling_that_pays_for_no_answer_is_refused_with_the_least_that_
         await Served(Calls(), PLAN).answer(ceiling(float(least[1]) * 0.99))
 
 
+async def test_an_answer_that_is_cut_because_of_the_ceiling_says_so() -> None:
+    plan = Plan("large", (PlanStep("large", 0),))
+    answered = await Served(Cut(), plan).answer(ceiling(300 * 4e-6))
+    assert answered.finish_reason == "length"
+    assert (answered.trace.note or "").endswith("by max_tokens or the end of the context, which max_cost has lowered")
+
+
+@dataclass
+class Cut(Calls):
+    """Goes on and on."""
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        answered = await super().generate(request)
+        samples = tuple(
+            replace(sample, completion_tokens=request.max_tokens, finish_reason="length") for sample in answered.samples
+        )
+        return replace(answered, samples=samples)
+
+
+async def test_tests_that_are_too_dear_for_a_tier_are_forgotten_when_the_last_one_answers_whole() -> None:
+    cheap_last = Plan("odd", (PlanStep("large", 0, accept_log_prob=-1.0), PlanStep("small", 0)))
+    served = Served(Calls(), cheap_last)
+    answered = await served.answer(ceiling(200e-6))
+    assert [step.decision for step in answered.trace.steps] == ["skipped", "accept"]
+    assert (answered.finish_reason, answered.tier, answered.trace.note) == ("stop", "small", None)
+
+
 async def test_a_call_that_does_not_fit_is_not_made_and_the_answer_is_marked() -> None:
     served = Served(Dearest(passes=False), PLAN)
-    answer = await served.answer(ceiling(2_000e-6))
-    assert marked(answer, "max_cost", "small")
-    assert [step.decision for step in answer.trace.steps] == ["escalate", "skipped"]
-    assert re.match(r"max_cost of 0.002 USD leaves \S+, a call of tier large may cost \S+: the best", answer.trace.note or "")
+    answered = await served.answer(ceiling(2_000e-6))
+    assert marked(answered, "max_cost", "small")
+    assert [step.decision for step in answered.trace.steps] == ["escalate", "skipped"]
+    assert re.match(r"max_cost of 0.002 USD leaves \S+, a call of tier large may cost \S+: the best", answered.trace.note or "")
 
 
 async def test_a_ceiling_lowers_max_tokens_where_that_leaves_room_for_an_answer() -> None:
     plan = Plan("large", (PlanStep("large", 0),))
     enough, less = Served(Calls(), plan), Served(Calls(), plan)
     await enough.answer(ceiling(1.0))
-    answer = await less.answer(ceiling(300 * 4e-6))
+    answered = await less.answer(ceiling(300 * 4e-6))
     assert enough.calls.requests[0].max_tokens == 512
     assert 250 < less.calls.requests[0].max_tokens < 300
-    assert answer.finish_reason == "stop", "the answer is whole"
+    assert answered.finish_reason == "stop", "the answer is whole"
 
 
 async def test_tests_wait_for_what_the_solutions_did_not_need() -> None:
     """The worst case of the solutions leaves nothing for tests; what they cost leaves enough."""
     served = Served(Calls(), PLAN)
-    answer = await served.answer(ceiling(1_100e-6))
-    assert (answer.finish_reason, answer.trace.steps[0].decision) == ("stop", "accept")
+    answered = await served.answer(ceiling(1_100e-6))
+    assert (answered.finish_reason, answered.trace.steps[0].decision) == ("stop", "accept")
     assert served.calls.asked == ["small", "small tests", "sandbox"]
 
 
@@ -266,6 +331,12 @@ async def test_what_a_failed_call_may_have_cost_stays_reserved() -> None:
         TierUnavailable, match=r"^no tier answered: tier small: no answer within 60 s; max_cost of 0\.0011 USD leaves"
     ):
         await served.answer(ceiling(1_100e-6))
+
+
+async def test_a_call_that_was_refused_has_cost_nothing() -> None:
+    """max_cost pays for one answer of either tier, not for both."""
+    served = Served(Calls({"small": InvalidRequest("tier small: the prompt has 9 tokens too many")}), PLAN)
+    assert (await served.answer(ceiling(1_100e-6))).tier == "large"
 
 
 # Events.

@@ -131,7 +131,7 @@ async def _ask(unit: Unit, task: Task, deployment: Deployment, settings: RecordS
     seed = settings.seed if unit.run == GREEDY else settings.seed + unit.run
     step = PlanStep(unit.tier, 1 if unit.run == GREEDY else settings.k, settings.lines_asked)
     tiers = LiveTiers(deployment, generate, seed=seed)
-    solutions, tests = await both(_recorded(tiers.solutions(task, step)), lambda: _recorded(tiers.tests(task, step)))
+    solutions, tests = await both(_recorded(tiers.solutions(task, step)), _recorded(tiers.tests(task, step)))
     if isinstance(tests, CascadeError):
         raise tests
     return Draw(solutions, {settings.lines_asked: tuple(replace(sample, asked_lines=settings.lines_asked) for sample in tests)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -65,7 +65,7 @@ class LiveTiers:
         """
         if step.k == 0:
             return self._samples(task, await self.solutions(task, step))
-        answered, tested = await both(self.solutions(task, step), lambda: self.tests(task, step))
+        answered, tested = await both(self.solutions(task, step), self.tests(task, step))
         return self._with_tests(task, step, self._samples(task, answered), tested)
 
     async def add_tests(self, task: Task, step: PlanStep, samples: TierSamples) -> TierSamples:
@@ -177,17 +177,10 @@ def check_max_tokens(max_tokens: int | None, plan: Plan, deployment: Deployment)
         raise InvalidRequest(f"max_tokens is {max_tokens}, must be 1 to {allowed}")
 
 
-async def both(solutions: Awaitable[T], tests: Callable[[], Awaitable[T]]) -> tuple[T, T | CascadeError]:
-    """Wait for both. The error of the tests takes their place; that of the solutions is raised, whichever fails first.
-
-    Solutions that are refused at once end it before any tests are asked for.
-    """
-    futures = [asyncio.ensure_future(solutions)]
+async def both(solutions: Awaitable[T], tests: Awaitable[T]) -> tuple[T, T | CascadeError]:
+    """Wait for both. The error of the tests takes their place; that of the solutions is raised, whichever fails first."""
+    futures = asyncio.ensure_future(solutions), asyncio.ensure_future(tests)
     try:
-        await asyncio.sleep(0)
-        if futures[0].done():
-            futures[0].result()  # raises what refused them
-        futures.append(asyncio.ensure_future(tests()))
         answered = await futures[0]
         try:
             return answered, await futures[1]

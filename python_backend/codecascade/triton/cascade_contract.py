@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,10 +44,20 @@ class Asked:
     return_trace: bool
 
 
-def read_asked(request: Any, known: Sequence[str], plans: PlanFile, deployment: Deployment, arrived_s: float) -> Asked:
-    """known: the model's inputs. arrived_s: on the clock of time.monotonic. Raises InvalidRequest."""
-    _check_parameters(request, known)
-    inputs = Inputs(request)
+class Received:
+    """What came with a request. It does not hold the request itself."""
+
+    def __init__(self, request: Any) -> None:
+        self.arrived_s = time.monotonic()
+        self.inputs = Inputs(request)
+        self.parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+        self.tritons_id: str = request.request_id()
+
+
+def read_asked(received: Received, known: Sequence[str], plans: PlanFile, deployment: Deployment) -> Asked:
+    """known: the model's inputs. Raises InvalidRequest."""
+    _check_parameters(received.parameters, known)
+    inputs = received.inputs
     plan = plans.wished(_wish(inputs))
     max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
     check_max_tokens(max_tokens, plan, deployment)
@@ -56,17 +67,17 @@ def read_asked(request: Any, known: Sequence[str], plans: PlanFile, deployment: 
         plan,
         max_tokens,
         seed=inputs.integer("seed", 0, 2**64 - 1, default=0),
-        deadline=None if deadline_ms is None else Deadline.after(deadline_ms, arrived_s),
+        deadline=None if deadline_ms is None else Deadline.after(deadline_ms, received.arrived_s),
         max_cost_usd=inputs.real("max_cost", 0, _MAX_USD, default=None),
         priority=inputs.integer("priority", 0, MAX_PRIORITY, default=DEFAULT_PRIORITY),
-        request_id=inputs.optional_text("request_id", _MAX_ID_BYTES) or request.request_id(),
+        request_id=inputs.optional_text("request_id", _MAX_ID_BYTES) or received.tritons_id,
         return_trace=inputs.flag("return_trace", default=False),
     )
 
 
-def _check_parameters(request: Any, known: Sequence[str]) -> None:
+def _check_parameters(parameters: Mapping[str, Any], known: Sequence[str]) -> None:
     """Triton refuses a tensor that the model has no input for. A field of a JSON request (`generate`) it makes a parameter."""
-    unknown = json.loads(request.parameters() or "{}").keys() - _PARAMETERS
+    unknown = parameters.keys() - _PARAMETERS
     if unknown:
         raise InvalidRequest(f"{min(unknown)} is no input, inputs are {', '.join(known)}")
 
