@@ -23,8 +23,9 @@ output [ { name: "amount" data_type: TYPE_FP64 dims: [ 1 ] } ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
 COUNTING = """
-    import asyncio
     import numpy as np
+    from types import SimpleNamespace
+    from codecascade.triton.gate_metrics import gate_families
     from codecascade.triton.metrics import Counters, Gauges, Histograms
     from codecascade.triton.models.base import ServedModel
     from codecascade.triton.tensors import Inputs, numbers
@@ -33,6 +34,8 @@ COUNTING = """
     class TritonPythonModel(ServedModel):
         def start(self, parameters):
             self.latest = 0.0
+            breaker = SimpleNamespace(state="closed", opened=0)
+            self.gate = SimpleNamespace(in_flight=2, queued=5, refused=0, breaker=breaker)
             self.sums = Counters("try_things_total", "Things", ["kind"])
             self.sizes = Histograms("try_size_bytes", "Sizes", [], [1.0, 10.0])
             self.count([
@@ -41,6 +44,7 @@ COUNTING = """
                 Gauges("try_latest", "The latest amount", ["kind"], self.read),
                 self.sums,
                 self.sizes,
+                *gate_families({"tier": self.gate}),
             ])
 
         def read(self):
@@ -49,6 +53,8 @@ COUNTING = """
         async def answer(self, request):
             amount = float(Inputs(request).array("amount")[0])
             self.latest = amount if np.isfinite(amount) else 0.0
+            self.gate.refused += 1
+            self.gate.breaker.state, self.gate.breaker.opened = "half-open", 1
             self.sums.add(amount, "one")
             self.sums.add(1, 'quoted "kind"')
             self.sizes.observe(amount)
@@ -114,6 +120,16 @@ async def test_what_cannot_be_counted_or_read_is_logged_once(client: InferenceSe
         "metric try_mislabelled could not be handed to Triton: ValueError",
     ]
     await eventually(lambda: [server.log_text().count(words) for words in told] == [1, 2, 1, 1], within_s=5.0)
+
+
+async def test_what_stands_before_a_model_is_told(client: InferenceServerClient, server: RunningServer) -> None:
+    before = metric(server, 'codecascade_calls_refused_total{model="tier"}')
+    count(client, 1.0)
+    await eventually(lambda: metric(server, 'codecascade_calls_refused_total{model="tier"}') > before, within_s=5.0)
+    figures = ("calls_in_flight", "calls_queued", "breaker_open", "breaker_opened_total")
+    await eventually(
+        lambda: [metric(server, f'codecascade_{figure}{{model="tier"}}') for figure in figures] == [2, 5, 1, 1], within_s=5.0
+    )
 
 
 async def test_a_gauge_falls_to_zero_when_its_value_is_gone(client: InferenceServerClient, server: RunningServer) -> None:
