@@ -75,7 +75,7 @@ CALLER = """
 
     class TritonPythonModel:
         def initialize(self, args):
-            self.nap = BlsModel("nap", ["counts"], timeout_s=3600.0, pulse=lambda: [numbers("ms", [-10], np.int32)])
+            self.nap = BlsModel("nap", ["counts"], timeout_s=3600.0, pulse={"ms": np.array([-10], np.int32)})
             self.serving = Serving(self.answer)
 
         def execute(self, requests):
@@ -83,7 +83,7 @@ CALLER = """
 
         async def answer(self, request):
             ms = Inputs(request).integer("ms", 0, 10**6, default=0)
-            outputs = await self.nap(lambda: [numbers("ms", [ms], np.int32)])
+            outputs = await self.nap({"ms": np.array([ms], np.int32)})
             return [numbers("counts", outputs["counts"], np.int32)]
 """
 LONG_MS = 600_000  # ten minutes: nobody waits for its end

@@ -11,13 +11,14 @@ import triton_python_backend_utils as pb_utils
 from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
 from codecascade.errors import InvalidSetting
+from codecascade.load_policy import LoadPolicy
 from codecascade.plans import PlanStore
 from codecascade.requests import completion, task_of
 from codecascade.steps import finish_reason
 from codecascade.tiers.live import LiveTiers, check_max_tokens
 from codecascade.trace import cost_of
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
-from codecascade.triton.calls.remote import RemoteSandbox, with_remote_tiers
+from codecascade.triton.calls.remote import AllTiers, RemoteSandbox
 from codecascade.triton.cascade_metrics import CascadeMetrics
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
@@ -37,10 +38,12 @@ class TritonPythonModel(ServedModel):
             raise InvalidSetting("CODECASCADE_DEPLOYMENT is not set, it must be the path of the deployment file")
         self._deployment = load_deployment(settings.deployment)
         self._plans = PlanStore(self._deployment.plans, report=pb_utils.Logger.log_error)
-        local = BlsTiers(self._deployment).generate
-        self._generate = with_remote_tiers(local, self._deployment, settings.tiers_url, settings.tiers_tls)
+        self.serving.bound("the cascade", self._deployment.max_requests)
+        self._load = LoadPolicy(self._deployment.load_policy)
+        local = BlsTiers(self._deployment)
+        self._generate = AllTiers(local, self._deployment, settings.tiers_url, settings.tiers_tls).generate
         remote = settings.sandbox_url
-        self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox()
+        self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox(self._deployment)
         self._metrics = CascadeMetrics()
         self.count(self._metrics.families)
 
@@ -63,6 +66,7 @@ class TritonPythonModel(ServedModel):
         ]
 
     async def _complete(self, inputs: Inputs) -> tuple[Task, Answer, int, bool]:
+        inputs.check_size(self._deployment.max_request_bytes)
         prompt = inputs.text("prompt", self._deployment.max_prompt_bytes)
         cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
         tests, cases = inputs.texts("tests"), inputs.texts("cases")
