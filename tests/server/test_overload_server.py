@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ PLANS = {
     "two": [{"tier": "small", **SURE}, {"tier": "large", **LAST}],
     "slow": [{"tier": "slow", **SURE}, {"tier": "large", **LAST}],
 }
-MAX_REQUESTS, MAX_REQUEST_BYTES = 12, 4000
+MAX_REQUESTS, MAX_REQUEST_BYTES = 12, 2 << 20
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,29 @@ async def test_a_tier_that_fails_again_and_again_is_not_asked_for_a_while(client
 
 
 async def test_a_request_that_is_too_large_is_refused_with_its_size(client: InferenceServerClient) -> None:
-    tests = "assert add(1, 2) == 3\n" * 200
+    tests = "x" * MAX_REQUEST_BYTES
     size = len(PROMPT) + len("two") + len(tests) + 1
     assert await refusal(client, tests=tests) == (
         "StatusCode.INVALID_ARGUMENT",
         f"the request has {size} bytes, must have {MAX_REQUEST_BYTES} or fewer",
     )
     assert (await ask(client)).tier == "small"
+
+
+async def test_a_request_that_is_worked_on_holds_no_shared_memory_of_its_size(
+    client: InferenceServerClient, server: RunningServer
+) -> None:
+    await ask(client)
+    before = shared_bytes(server)
+    held = []
+    for _ in range(8):
+        held.append(asyncio.ensure_future(ask(client, told("small: stall"), tests="x" * (1 << 20))))
+        await ask(client)
+    assert shared_bytes(server) - before < 4 << 20
+    assert {answer.tier for answer in await asyncio.gather(*held)} == {"small"}
+
+
+def shared_bytes(server: RunningServer) -> int:
+    """Of all memory that Triton shares with its Python models."""
+    mapped = {line.split()[-1] for line in Path(f"/proc/{server.process.pid}/maps").read_text().splitlines()}
+    return sum(path.stat().st_size for path in map(Path, mapped) if path.is_relative_to("/dev/shm") and path.exists())

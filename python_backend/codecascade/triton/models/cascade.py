@@ -48,8 +48,10 @@ class TritonPythonModel(ServedModel):
         self.count(self._metrics.families)
 
     async def answer(self, request: Any) -> list[Any]:
+        inputs = Inputs(request)
+        del request  # gives back its shared memory, which Triton never makes smaller again
         try:
-            task, answer, seed, traced = await self._complete(Inputs(request))
+            task, answer, seed, traced = await self._complete(inputs)
         except BaseException as error:
             self._metrics.failed(error)
             raise

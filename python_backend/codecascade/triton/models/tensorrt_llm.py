@@ -59,7 +59,9 @@ class TritonPythonModel(ServedModel):
 
     async def answer(self, request: Any) -> list[Any]:
         log_probs = not LOG_PROB_OUTPUTS.isdisjoint(request.requested_output_names())
-        return write_response(await self._generate(read_request(Inputs(request), self.name, self._max_tokens), log_probs))
+        asked = read_request(Inputs(request), self.name, self._max_tokens)
+        del request  # gives back its shared memory, which Triton never makes smaller again
+        return write_response(await self._generate(asked, log_probs))
 
     async def _generate(self, request: GenerateRequest, log_probs: bool) -> Generation:
         """Raises InvalidRequest or TierUnavailable, and stops the calls that are still under way."""
