@@ -47,6 +47,6 @@ class LoadPolicy:
         return self._levels[reached - 1].plan if reached else None
 
 
-def load_note(plan: str, requests: int) -> str:
-    """For the trace of a request that got its plan by load."""
-    return f"plan {plan!r} was taken because of load: {requests} requests were under way"
+def load_note(plan: str, note: str | None) -> str:
+    """The note in the trace of a request that got its plan by load. note: what else there is to say."""
+    return "; ".join(filter(None, [f"plan {plan!r} was taken because of load", note]))

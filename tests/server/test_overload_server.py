@@ -31,9 +31,10 @@ SURE, LAST = {"k": 0, "accept_log_prob": -1.0}, {"k": 0}  # one greedy answer, a
 TIERS = [ScriptedTier("small"), ScriptedTier("slow", delay_s=1.0, timeout_s=1.5), ScriptedTier("large", price_per_mtok=10.0)]
 PLANS = {
     "two": [{"tier": "small", **SURE}, {"tier": "large", **LAST}],
+    "cheap": [{"tier": "small", **LAST}],
     "slow": [{"tier": "slow", **SURE}, {"tier": "large", **LAST}],
 }
-MAX_REQUESTS, MAX_REQUEST_BYTES = 12, 2 << 20
+MAX_REQUESTS, MAX_REQUEST_BYTES, SWITCH_SINCE = 12, 2 << 20, 6
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Answer:
     tier: str
     cost_usd: float
     steps: list[dict[str, Any]]
+    plan: str
+    note: str | None
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,10 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
     rendered = render(tmp_path_factory.mktemp("overload"), TIERS, PLANS, default="two")
     document = json.loads(rendered.deployment.read_text())
     document |= {"max_requests": MAX_REQUESTS, "max_request_bytes": MAX_REQUEST_BYTES}
+    document["load_policy"] = [
+        {"plan": "cheap", "since": SWITCH_SINCE, "until": 2},
+        {"plan": "not in the file", "since": MAX_REQUESTS, "until": SWITCH_SINCE},
+    ]
     document["tiers"][1] |= {"max_in_flight": 2, "max_queue": 4}
     rendered.deployment.write_text(json.dumps(document))
     return start_server(rendered.repositories, rendered.deployment)
@@ -60,14 +67,17 @@ async def client(server: RunningServer) -> AsyncIterator[InferenceServerClient]:
 
 
 async def ask(client: InferenceServerClient, prompt: str = PROMPT, plan: str = "two", tests: str = "") -> Answer:
-    texts = {"prompt": prompt, "plan": plan} | ({"tests": tests} if tests else {})
+    """plan: empty for the default one."""
+    texts = {name: text for name, text in {"prompt": prompt, "plan": plan, "tests": tests}.items() if text}
     inputs = [
         InferInput(name, [1], "BYTES").set_data_from_numpy(np.array([text.encode()], np.object_)) for name, text in texts.items()
     ]
     traced = InferInput("return_trace", [1], "BOOL").set_data_from_numpy(np.array([True]))
     result = await client.infer("cascade", [*inputs, traced])
     trace = json.loads(result.as_numpy("trace")[0])
-    return Answer(result.as_numpy("tier")[0].decode(), float(result.as_numpy("cost")[0]), trace["steps"])
+    return Answer(
+        result.as_numpy("tier")[0].decode(), float(result.as_numpy("cost")[0]), trace["steps"], trace["plan"], trace["note"]
+    )
 
 
 def told(*behaviours: str) -> str:
@@ -80,9 +90,9 @@ async def refusal(client: InferenceServerClient, **request: Any) -> tuple[str, s
     return str(refused.value.status()), str(refused.value.message())
 
 
-async def asked_until(holds: Callable[[Answer], bool], client: InferenceServerClient) -> Answer:
+async def asked_until(holds: Callable[[Answer], bool], client: InferenceServerClient, plan: str = "two") -> Answer:
     deadline = time.monotonic() + 20.0
-    while not holds(answer := await ask(client)):
+    while not holds(answer := await ask(client, plan=plan)):
         assert time.monotonic() < deadline
     return answer
 
@@ -128,6 +138,27 @@ async def test_abandoned_requests_stop_their_calls_and_those_that_wait_make_none
     assert metric(server, stopped) == before[0] + 2
     # Two calls that were stopped, one or two messages that stopped them, and the last one; calls of all six would be more.
     await eventually(lambda: metric(server, made) - before[1] in (4, 5), within_s=4.0)
+
+
+async def test_under_load_a_request_without_a_plan_gets_the_cheaper_one_and_its_trace_says_so(
+    client: InferenceServerClient,
+) -> None:
+    assert (await ask(client, plan="")).plan == "two"
+    held = [asyncio.ensure_future(ask(client, told("small: stall"))) for _ in range(SWITCH_SINCE)]
+    answer = await asked_until(lambda answer: answer.plan == "cheap", client, plan="")
+    assert answer.note
+    assert answer.note.startswith("plan 'cheap' was taken because of load")
+    named = await ask(client, plan="two")
+    assert (named.plan, "load" in (named.note or "")) == ("two", False)
+    await asyncio.gather(*held)
+    calm = await asked_until(lambda answer: answer.plan == "two", client, plan="")
+    assert "load" not in (calm.note or "")
+
+
+async def test_a_plan_for_load_that_is_not_in_the_file_leaves_the_default_one(client: InferenceServerClient) -> None:
+    held = [asyncio.ensure_future(ask(client, told("small: stall"), plan="")) for _ in range(MAX_REQUESTS)]
+    answers = await asyncio.gather(*held)
+    assert {answer.plan for answer in answers} <= {"two", "cheap"}
 
 
 GARBLED: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ import pytest_asyncio
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import DeploymentError, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation
-from codecascade.triton.calls.gate import DEFAULT_PRIORITY, Gate
+from codecascade.triton.calls.gate import Gate
 from codecascade.triton.calls.remote import AllTiers, RemoteTiers
 from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient
@@ -160,18 +160,14 @@ class Near:
 
     def __init__(self) -> None:
         self.gates = {"near": Gate("tier near", 1, 0)}
-        self.priorities: list[int] = []
 
-    async def generate(self, request: GenerateRequest, priority: int = DEFAULT_PRIORITY) -> Generation:
-        self.priorities.append(priority)
+    async def generate(self, request: GenerateRequest) -> Generation:
         return self.answer
 
 
 async def test_tiers_without_a_url_stay_where_they_are(deployment_file: Path) -> None:
-    near = Near()
-    tiers = AllTiers(near, load_deployment(deployment_file), None, None)
-    assert await tiers.generate(replace(REQUEST, tier="near"), 7) is near.answer
-    assert near.priorities == [7]
+    tiers = AllTiers(Near(), load_deployment(deployment_file), None, None)
+    assert await tiers.generate(replace(REQUEST, tier="near")) is Near.answer
     assert (await tiers.generate(REQUEST)).samples
     assert set(tiers.gates) == {"near", "far"}
 

@@ -49,6 +49,8 @@ class Tensor:
 MAX_SEQUENCES = 100
 """Of one call: the largest k of a plan."""
 
+MAX_PRIORITY, DEFAULT_PRIORITY = 9, 5
+
 INPUTS = (
     Tensor("text_input", "BYTES", 1, "the prompt, exactly as the model reads it", required=True),
     Tensor(
@@ -109,6 +111,8 @@ class GenerateRequest:
     max_lines: int | None = None
     first_sequence: int | None = None
     literal_ranges: tuple[int, ...] = ()
+    priority: int = DEFAULT_PRIORITY
+    """Of calls that wait, the highest comes first. No tensor: it ends at what waits for a tier."""
 
     @property
     def seeds(self) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -49,8 +50,7 @@ class Serving:
         self._refusal = REFUSAL if nested else ""
         self._calls: dict[str, asyncio.Task[list[Any]]] = {}
         self._given_up: deque[str] = deque(maxlen=_REMEMBERED)
-        self.door: Gate | None = None
-        """Bounds the requests that are worked on, where there is a bound."""
+        self.bound("the model", sys.maxsize)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(threads))
         self._thread = threading.Thread(target=self.loop.run_forever, name="serving", daemon=True)
@@ -61,6 +61,7 @@ class Serving:
     def bound(self, name: str, max_requests: int) -> None:
         """From now on, more requests at a time than this are Overloaded at once. name: of the model, in words."""
         self.door = Gate(name, max_requests, max_queue=0)
+        """Its `in_flight` are the requests that are worked on."""
 
     def submit(self, requests: Sequence[Any]) -> None:
         self.loop.call_soon_threadsafe(self._start, requests)
@@ -86,7 +87,7 @@ class Serving:
                 sender.send(_error("given up", "CANCELLED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 continue
             try:
-                slot = self.door.enter_now() if self.door else None
+                slot = self.door.enter_now()
             except Overloaded as error:
                 sender.send(_error(str(error), _CODES[Overloaded]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 continue
@@ -103,8 +104,7 @@ class Serving:
         done = self._open.pop(work)
         self._calls.pop(done.call, None)
         done.sender.send(_response(work, self._refusal), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        if done.slot:
-            done.slot.leave()
+        done.slot.leave()
 
     def _give_up(self, calls: Sequence[str]) -> None:
         """End these calls. The message may overtake a call, so the names of others are remembered."""
@@ -135,7 +135,7 @@ class _Open:
     """On the loop's clock."""
     call: str
     """Its name, if the caller gave one."""
-    slot: Slot | None
+    slot: Slot
     cancelled: bool = False
 
 

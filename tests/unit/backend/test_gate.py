@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from codecascade.errors import InvalidRequest, Overloaded, TierUnavailable
+from codecascade.tiers.contract import DEFAULT_PRIORITY
 from codecascade.triton.calls.breaker import FAILURES, OPEN_S
 from codecascade.triton.calls.failures import CallFailed
-from codecascade.triton.calls.gate import DEFAULT_PRIORITY, Arrays, Gate, Slot
+from codecascade.triton.calls.gate import Arrays, Gate, Slot
 
 from tests.unit.backend.test_breaker import Clock
 

@@ -18,10 +18,18 @@ from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
 from codecascade.errors import SandboxUnavailable, TierUnavailable
-from codecascade.tiers.contract import INPUTS, OUTPUTS, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.tiers.contract import (
+    DEFAULT_PRIORITY,
+    INPUTS,
+    OUTPUTS,
+    GenerateRequest,
+    Generation,
+    read_generation,
+    request_arrays,
+)
 from codecascade.triton import sandbox_contract
 from codecascade.triton.calls.failures import CallFailed
-from codecascade.triton.calls.gate import DEFAULT_PRIORITY, Gate, Slot
+from codecascade.triton.calls.gate import Gate, Slot
 from codecascade.triton.calls.names import CALL, GIVE_UP
 from codecascade.triton.calls.threads import FOR_CALLS, shares
 from codecascade.triton.tensors import tensor
@@ -246,12 +254,12 @@ class BlsTiers:
         self._models = {name: BlsModel(name, outputs, tier.timeout_s, pulse, share[name][1]) for name, tier in local.items()}
         self.gates = {name: Gate(f"tier {name}", share[name][0], tier.max_queue) for name, tier in local.items()}
 
-    async def generate(self, request: GenerateRequest, priority: int = DEFAULT_PRIORITY) -> Generation:
+    async def generate(self, request: GenerateRequest) -> Generation:
         """Raises TierUnavailable, Overloaded, or InvalidRequest when the tier refuses the request."""
         name = request.tier
         read = functools.partial(read_generation, request)
         try:
-            return await self.gates[name].ask(self._models[name], request_arrays(request), read, priority)
+            return await self.gates[name].ask(self._models[name], request_arrays(request), read, request.priority)
         except CallFailed as error:
             raise error.told_as(f"tier {name}", TierUnavailable) from error
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from codecascade.errors import Overloaded, SandboxUnavailable, TierUnavailable
+from codecascade.tiers.contract import DEFAULT_PRIORITY
 from codecascade.triton.calls.breaker import Breaker
 from codecascade.triton.calls.failures import CallFailed
 
-DEFAULT_PRIORITY = 5
 _LONGEST_RETRY_S = 60.0
 _WEIGHT = 0.1  # of the newest call in the mean time of a call
 

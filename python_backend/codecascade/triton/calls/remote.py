@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from codecascade.deployment import MAX_QUEUE, SANDBOX_MAX_IN_FLIGHT, Deployment
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
-from codecascade.tiers.contract import GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.tiers.contract import DEFAULT_PRIORITY, GenerateRequest, Generation, read_generation, request_arrays
 from codecascade.triton import sandbox_contract
 from codecascade.triton.calls.failures import CallFailed
-from codecascade.triton.calls.gate import DEFAULT_PRIORITY, Gate, Slot
+from codecascade.triton.calls.gate import Gate, Slot
 from codecascade.triton.calls.names import CALL, GIVE_UP
 from codecascade.triton.calls.tls import Tls
 from codecascade.types import Candidate, TestLine, VerdictMatrix
@@ -36,11 +36,11 @@ _GIVE_UP_S = 5.0  # seconds after which a call that does not end is cancelled by
 
 
 class Tiers(Protocol):
-    """Some tiers, and what stands before each. priority: higher goes first."""
+    """Some tiers, and what stands before each."""
 
     gates: dict[str, Gate]
 
-    async def generate(self, request: GenerateRequest, priority: int = DEFAULT_PRIORITY) -> Generation: ...
+    async def generate(self, request: GenerateRequest) -> Generation: ...
 
 
 class RemoteModel:
@@ -139,12 +139,12 @@ class RemoteTiers:
     def __contains__(self, tier: str) -> bool:
         return tier in self._models
 
-    async def generate(self, request: GenerateRequest, priority: int = DEFAULT_PRIORITY) -> Generation:
+    async def generate(self, request: GenerateRequest) -> Generation:
         """Raises TierUnavailable naming the other server, Overloaded, or InvalidRequest when the tier refuses the request."""
         name = request.tier
         read = functools.partial(read_generation, request)
         try:
-            return await self.gates[name].ask(self._models[name], request_arrays(request), read, priority)
+            return await self.gates[name].ask(self._models[name], request_arrays(request), read, request.priority)
         except CallFailed as error:
             raise error.told_as(f"tier {name}", TierUnavailable, self._places[name]) from error
 
@@ -165,8 +165,8 @@ class AllTiers:
         self._remote = RemoteTiers(replace(deployment, tiers=tiers), tls)
         self.gates = {**local.gates, **self._remote.gates}
 
-    async def generate(self, request: GenerateRequest, priority: int = DEFAULT_PRIORITY) -> Generation:
-        return await (self._remote if request.tier in self._remote else self._local).generate(request, priority)
+    async def generate(self, request: GenerateRequest) -> Generation:
+        return await (self._remote if request.tier in self._remote else self._local).generate(request)
 
 
 class RemoteSandbox:

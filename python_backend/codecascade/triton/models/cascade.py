@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import triton_python_backend_utils as pb_utils
 from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import load_deployment
 from codecascade.errors import InvalidSetting
-from codecascade.load_policy import LoadPolicy
+from codecascade.load_policy import LoadPolicy, load_note
 from codecascade.plans import PlanStore
 from codecascade.requests import completion, task_of
 from codecascade.steps import finish_reason
@@ -73,11 +74,15 @@ class TritonPythonModel(ServedModel):
         cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
         tests, cases = inputs.texts("tests"), inputs.texts("cases")
         task = task_of(prompt, inputs.optional_text("entry_point"), cursor, self._deployment.sandbox_modules, tests, cases)
-        plan = self._plans.current().choose(inputs.optional_text("plan"))
+        plans, named = self._plans.current(), inputs.optional_text("plan")
+        by_load = None if named else self._load.plan(self.serving.door.in_flight)
+        plan = plans.choose(named or (by_load if by_load in plans.plans else None))
         self._deployment.check(plan)
         max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
         check_max_tokens(max_tokens, plan, self._deployment)
         seed = inputs.integer("seed", 0, 2**64 - 1, default=0)
         tiers = LiveTiers(self._deployment, self._generate, seed=seed, max_tokens=max_tokens)
         answer = await run_cascade(task, plan, tiers, self._sandbox, self._deployment.prices)
+        if by_load == plan.name:
+            answer = replace(answer, trace=replace(answer.trace, note=load_note(plan.name, answer.trace.note)))
         return task, answer, seed, inputs.flag("return_trace", default=False)
