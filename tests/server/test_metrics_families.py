@@ -24,8 +24,10 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 """
 COUNTING = """
     import numpy as np
-    from types import SimpleNamespace
-    from codecascade.triton.gate_metrics import gate_families
+    from codecascade.load_policy import LoadPolicy
+    from codecascade.errors import Overloaded
+    from codecascade.triton.calls.gate import Gate
+    from codecascade.triton.gate_metrics import Before
     from codecascade.triton.metrics import Counters, Gauges, Histograms
     from codecascade.triton.models.base import ServedModel
     from codecascade.triton.tensors import Inputs, numbers
@@ -34,8 +36,7 @@ COUNTING = """
     class TritonPythonModel(ServedModel):
         def start(self, parameters):
             self.latest = 0.0
-            breaker = SimpleNamespace(state="closed", opened=0)
-            self.gate = SimpleNamespace(in_flight=2, queued=5, refused=0, breaker=breaker)
+            self.gate = Gate("tier", 2, max_queue=0)
             self.sums = Counters("try_things_total", "Things", ["kind"])
             self.sizes = Histograms("try_size_bytes", "Sizes", [], [1.0, 10.0])
             self.count([
@@ -44,17 +45,23 @@ COUNTING = """
                 Gauges("try_latest", "The latest amount", ["kind"], self.read),
                 self.sums,
                 self.sizes,
-                *gate_families({"tier": self.gate}),
+                *Before("counting", {"tier": self.gate}, LoadPolicy([])).families,
             ])
 
         def read(self):
             return {("one",): self.latest} if self.latest else {}
 
+        def enter(self):
+            # as long as there is room, and then once more
+            try:
+                self.gate.enter_now()
+            except Overloaded:
+                self.gate.trip("it hangs")
+
         async def answer(self, request):
             amount = float(Inputs(request).array("amount")[0])
             self.latest = amount if np.isfinite(amount) else 0.0
-            self.gate.refused += 1
-            self.gate.breaker.state, self.gate.breaker.opened = "half-open", 1
+            self.enter()
             self.sums.add(amount, "one")
             self.sums.add(1, 'quoted "kind"')
             self.sizes.observe(amount)
@@ -123,13 +130,15 @@ async def test_what_cannot_be_counted_or_read_is_logged_once(client: InferenceSe
 
 
 async def test_what_stands_before_a_model_is_told(client: InferenceServerClient, server: RunningServer) -> None:
-    before = metric(server, 'codecascade_calls_refused_total{model="tier"}')
-    count(client, 1.0)
-    await eventually(lambda: metric(server, 'codecascade_calls_refused_total{model="tier"}') > before, within_s=5.0)
+    for _ in range(3):
+        count(client, 1.0)
     figures = ("calls_in_flight", "calls_queued", "breaker_open", "breaker_opened_total")
-    await eventually(
-        lambda: [metric(server, f'codecascade_{figure}{{model="tier"}}') for figure in figures] == [2, 5, 1, 1], within_s=5.0
-    )
+
+    def told() -> list[float]:
+        return [metric(server, f'codecascade_{figure}{{caller="counting",model="tier"}}') for figure in figures]
+
+    await eventually(lambda: told() == [2, 0, 1, 1], within_s=5.0, otherwise=told)
+    assert metric(server, 'codecascade_calls_refused_total{caller="counting",model="tier"}') >= 1
 
 
 async def test_a_gauge_falls_to_zero_when_its_value_is_gone(client: InferenceServerClient, server: RunningServer) -> None:

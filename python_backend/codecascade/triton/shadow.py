@@ -14,6 +14,7 @@ from codecascade.plans import PlanFile
 from codecascade.prices import usd
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
+from codecascade.triton.calls.gate import Gate
 from codecascade.triton.metrics import Counters
 from codecascade.triton.settings import PREFIX, ServerSettings
 from codecascade.types import Candidate, Sandbox, Task, TestLine, VerdictMatrix
@@ -35,8 +36,8 @@ class Means:
     generate: Generate
     sandbox: Sandbox
     plans: Callable[[], PlanFile]
-    in_flight: Callable[[], int]
-    """Requests that are being worked on."""
+    door: Gate
+    """Its `in_flight` are the requests that are worked on."""
 
 
 class ShadowMetrics:
@@ -120,7 +121,7 @@ class Shadow:
                 self.metrics.compare(answer, replayed)
 
     def _busy(self) -> bool:
-        return self._means.in_flight() >= self._busy_from
+        return self._means.door.in_flight >= self._busy_from
 
 
 class _Metered:

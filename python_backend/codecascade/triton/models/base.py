@@ -34,7 +34,7 @@ class ServedModel:
             "codecascade_requests_in_flight",
             "Requests that a model is working on",
             ["model"],
-            lambda: {(self.name,): self.serving.in_flight},
+            lambda: {(self.name,): self.serving.door.in_flight},
         )
         self._flushing = asyncio.run_coroutine_threadsafe(flush_forever([*families, in_flight]), self.serving.loop)
 
