@@ -20,6 +20,7 @@ from codecascade_client.client import CascadeClient
 from codecascade_client.errors import RequestFailed
 from typer.testing import CliRunner, Result
 
+from tests.server.collector import Collector, collecting
 from tests.server.metrics import eventually, metric, scraped
 from tests.server.queries import labels_of, missing, queries, read_by
 from tests.server.real_server import StartServer
@@ -65,8 +66,16 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> ScriptedRepository:
 
 
 @pytest.fixture(scope="module")
-def server(start_server: StartServer, repository: ScriptedRepository) -> Iterator[RunningServer]:
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer, repository: ScriptedRepository, collector: Collector) -> Iterator[RunningServer]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         patch.setenv("CODECASCADE_SHADOW_PLAN", "alone")
         patch.setenv("CODECASCADE_SHADOW_SHARE", "1")
         yield start_server(repository.repositories, repository.deployment)
@@ -171,6 +180,13 @@ async def test_the_build_and_the_promise_are_told(client: CascadeClient, server:
     await eventually(lambda: metric(server, 'codecascade_promised_reach_ratio{plan="kept",tier="large"}') == 0.3, within_s=5.0)
     assert metric(server, 'codecascade_promised_request_cost_usd{plan="kept"}') == pytest.approx(1e-3)
     assert re.search(r'^codecascade_build_info\{[^}]*family="scripted"[^}]*\} 1$', scraped(server), re.MULTILINE)
+
+
+async def test_spans_of_a_request_reach_the_collector(client: CascadeClient, collector: Collector) -> None:
+    await client.complete(told("small: wrong"), plan="kept")
+    wanted = {"cascade", "tier small", "tier large", "generation", "sandbox"}
+    await eventually(lambda: wanted <= {span.name for span in collector.spans}, within_s=10.0)
+    assert collector.services == {"codecascade"}
 
 
 def drift(*arguments: object) -> Result:

@@ -27,6 +27,7 @@ from codecascade.triton.parameters import Parameters
 from codecascade.triton.sandbox_contract import CANDIDATE_CPU_S
 from codecascade.triton.settings import read_server_settings
 from codecascade.triton.shadow import LEAST_PRIORITY, Means, Shadow
+from codecascade.triton.spans import spans_from_environment
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 
@@ -48,6 +49,7 @@ class TritonPythonModel(ServedModel):
         self._generate = tiers.generate
         remote = settings.sandbox_url
         self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox(self._deployment)
+        self._spans = spans_from_environment()
         self._metrics = CascadeMetrics(self._plans.current, self.name)
         idle = _Prioritized(self._sandbox, LEAST_PRIORITY)
         self._shadow = Shadow(settings, Means(self._deployment, tiers.generate, idle, self._plans.current, self.serving.door))
@@ -68,6 +70,7 @@ class TritonPythonModel(ServedModel):
             raise
 
         def on_event(event: Event) -> None:
+            span(event)
             if isinstance(event, Abandoned):
                 self._abandoned(asked, event)
             else:
@@ -78,7 +81,8 @@ class TritonPythonModel(ServedModel):
         generate = allowed(self._generate, self._deployment, allowance, asked.priority)
         tiers = LiveTiers(self._deployment, generate, seed=asked.seed, max_tokens=asked.max_tokens)
         sandbox = _Prioritized(self._sandbox, asked.priority)
-        answer = await run_cascade(asked.task, asked.plan, tiers, sandbox, prices, allowance=allowance, on_event=on_event)
+        with self._spans.request(self.name, asked.plan.name, asked.request_id) as span:
+            answer = await run_cascade(asked.task, asked.plan, tiers, sandbox, prices, allowance=allowance, on_event=on_event)
         if asked.by_load:
             answer = replace(answer, trace=replace(answer.trace, note=load_note(asked.plan.name, answer.trace.note)))
         self._metrics.answered(answer)
