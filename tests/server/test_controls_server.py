@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from codecascade_build.server.process import RunningServer
+from hypothesis import HealthCheck, given, settings
+from tritonclient.grpc import InferenceServerClient as SyncClient
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -21,6 +23,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tests.server.metrics import eventually, metric
 from tests.server.real_server import StartServer
 from tests.server.scripted.repository import ScriptedTier, render
+from tests.unit.backend.any_request import REQUESTS
+from tests.unit.backend.any_request import TYPES as TENSOR_TYPES
 
 pytestmark = pytest.mark.triton
 
@@ -247,6 +251,22 @@ async def test_of_requests_that_wait_for_a_tier_the_highest_priority_goes_first(
         await asyncio.wait(requests, timeout=0.3)
     await asyncio.gather(*requests)
     assert ended == ["first", "high", "low"]
+
+
+@given(sent=REQUESTS)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_sent_is_answered_or_refused(server: RunningServer, sent: Any) -> None:
+    inputs = [InferInput(item.name(), list(item.as_numpy().shape), TENSOR_TYPES[item.name()]) for item in sent.inputs()]
+    for made, item in zip(inputs, sent.inputs(), strict=True):
+        made.set_data_from_numpy(item.as_numpy())
+    code = None
+    with SyncClient(server.grpc) as client:
+        try:
+            client.infer("cascade", inputs)
+        except InferenceServerException as error:
+            code = error.status()
+        assert code in (None, "StatusCode.INVALID_ARGUMENT", "StatusCode.CANCELLED")
+        assert client.is_server_ready()
 
 
 # The stream.
