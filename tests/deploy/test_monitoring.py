@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import helm_python
 import pytest
 import yaml
 
@@ -67,3 +68,5 @@ def test_shadow_traffic_is_a_setting_of_the_cascade() -> None:
         "CODECASCADE_SHADOW_IN_FLIGHT": "2",
     }
     assert not [name for name in environment(named(release(), "Deployment", "cascade")) if "SHADOW" in name]
+    with pytest.raises(helm_python.HelmError, match=r"shadow\.plan is chepa, must be a plan of plans"):
+        release(shadow={"plan": "chepa"})
