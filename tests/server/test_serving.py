@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecascade.triton.calls.threads import MANY, VARIABLE
 from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
@@ -98,7 +99,9 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "config.pbtxt").write_text(CONFIG)
         (repository / name / "1" / "model.py").write_text(textwrap.dedent(source))
-    return start_server([repository])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(MANY))
+        return start_server([repository])
 
 
 @pytest.fixture
