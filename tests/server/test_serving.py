@@ -202,6 +202,16 @@ def test_a_cancel_reaches_the_models_that_a_model_has_called(client: InferenceSe
     wait_for(client, 1, cancelled + 1)
 
 
+def test_a_call_that_its_give_up_overtook_is_cancelled_when_it_comes(client: InferenceServerClient) -> None:
+    cancelled = ask(client, 0)[1]
+    with pytest.raises(InferenceServerException, match="given up"):
+        ask(client, 0, parameters={"give_up": "other,overtaken"})
+    with pytest.raises(InferenceServerException, match="cancelled the request"):
+        ask(client, LONG_MS, parameters={"call": "overtaken"})
+    ask(client, 1, parameters={"call": "not given up"})
+    assert ask(client, 0)[1] == cancelled
+
+
 def test_only_the_call_that_is_given_up_is_cancelled(client: InferenceServerClient) -> None:
     begun, cancelled, _ = ask(client, 0)
     with ThreadPoolExecutor(1) as pool:
