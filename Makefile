@@ -25,7 +25,7 @@ DEPLOY = var/venv/.deploy-$(VERSION)
 LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
 FAST := tests/unit tests/cascade tests/sandbox
 # To import torch and transformers takes as long as a third of the fast tests.
-NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py)
+NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py client/test_weights.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
