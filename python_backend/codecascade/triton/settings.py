@@ -8,6 +8,7 @@ from pydantic import Field, FilePath, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from codecascade.errors import InvalidSetting
+from codecascade.triton.calls.threads import FEW, KEPT
 from codecascade.triton.calls.tls import Tls
 
 PREFIX = "CODECASCADE_"
@@ -48,6 +49,12 @@ class ServerSettings(BaseSettings):
     shadow_share: float = Field(default=0.01, ge=0, le=1, description="Share of the requests that are replayed.")
     shadow_in_flight: int = Field(
         default=4, ge=0, description="No replay starts or goes on while so many requests, or more, are in flight."
+    )
+
+    nested_calls: int = Field(
+        default=FEW,
+        ge=2 * KEPT,
+        description="Calls to others that a model may have under way: `thread-pool-size` of Triton's Python backend.",
     )
 
     @property
