@@ -56,6 +56,8 @@ class Task:
 
     infill: bool = False
     """Whether the code between prompt and suffix is asked for as such: by fill-in-the-middle."""
+    language: str = ""
+    """What an infill is written in, as the caller names it; empty: as its text looks."""
     one_line: bool = False
     """Whether an infill ends with its line."""
     program: bool = False

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codecascade.texts.prompts import Prompt, stop_words
+from codecascade.errors import InvalidRequest
+from codecascade.texts.prompts import Prompt, solution_prompt, stop_words
 from codecascade.texts.syntax import clean
 from codecascade.types import Task
 
@@ -39,6 +40,18 @@ FIM_TOKENS = {
     "starcoder": FimTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>", ("<file_sep>", "<|endoftext|>")),
 }
 """By the models that were trained with them. WizardCoder-Python lost Code Llama's in fine-tuning, CodeGen-mono never had any."""
+
+
+def asked_for(style: str, fim: str | None, task: Task, *, once: bool = False) -> Prompt:
+    """What a tier is asked for an answer to the task: the code between two texts, or the rest of it.
+
+    Raises ValueError for an unknown style, InvalidRequest for an infill of a tier that has no tokens for it.
+    """
+    if not task.infill:
+        return solution_prompt(style, task, once=once)
+    if fim is None:
+        raise InvalidRequest("the tier has no tokens for fill-in-the-middle: it cannot be asked for the code between two texts")
+    return fim_prompt(fim, task)
 
 
 def fim_prompt(fim: str, task: Task) -> Prompt:

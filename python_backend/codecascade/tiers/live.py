@@ -10,6 +10,7 @@ from typing import TypeVar
 from codecascade.deployment import Deployment
 from codecascade.errors import NO_ANSWER, CascadeError, InvalidRequest
 from codecascade.texts.holes import filled
+from codecascade.texts.infills import asked_for, max_infill_tokens
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
 from codecascade.texts.stdin import runnable
@@ -104,6 +105,8 @@ class LiveTiers:
     async def _solutions(self, task: Task, wanted: _Sequences) -> Answer:
         tier = self._deployment.tiers[wanted.tier]
         limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
+        if task.infill:
+            return await self._answer(wanted, asked_for(tier.style, tier.fim, task), min(limit, max_infill_tokens(task)))
         prompt, short = solution_prompt(tier.style, task), solution_prompt(tier.style, task, once=True)
         if len(prompt.text) / _CHARS_PER_TOKEN + limit > tier.context_tokens:
             prompt = short
@@ -147,7 +150,7 @@ class LiveTiers:
 
     def _candidate(self, task: Task, prompt: Prompt, sample: Sample) -> Candidate:
         read = candidate(task, prompt, sample.text, cut=sample.finish_reason == "length")
-        whole = filled(task, read, self._deployment.sandbox_modules)
+        whole = read if task.infill else filled(task, read, self._deployment.sandbox_modules)
         return replace(runnable(task, whole), tokens=sample.completion_tokens, log_probs=sample.log_probs)
 
 
