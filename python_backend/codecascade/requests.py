@@ -9,6 +9,7 @@ from codecascade.errors import InvalidRequest
 from codecascade.texts.caller_tests import caller_tests
 from codecascade.texts.cases import Case, caller_cases
 from codecascade.texts.examples import prompt_examples
+from codecascade.texts.fitting import PYTHON
 from codecascade.texts.holes import hole_of
 from codecascade.texts.imports import lacking, missing_modules
 from codecascade.texts.languages import language_of
@@ -49,6 +50,26 @@ def task_of(
     untested = _why_untested(before, after, unit, sandbox_modules)
     task = Task(before, unit.name if unit else None, after, unit.expression if unit else "", untested)
     return _with_tests(task, tests, caller_cases(cases), sandbox_modules)
+
+
+def infill_of(
+    prefix: str,
+    suffix: str,
+    language: str = "",
+    entry_point: str | None = None,
+    sandbox_modules: Collection[str] = (),
+    tests: Sequence[str] = (),
+) -> Task:
+    """The task of the code between two texts. Python in a function is tested with what comes with the request.
+
+    language: what they are written in, as the caller names it; empty: as they look. Raises InvalidRequest.
+    """
+    if language and language.lower() not in PYTHON:
+        untested = f"the prompt is {language}, not Python"
+        return Task(prefix, suffix=suffix, untested=untested, infill=True, language=language)
+    cursor = len(prefix.encode())
+    task = task_of(prefix + suffix, entry_point, cursor, sandbox_modules, tests)
+    return replace(task, infill=True, language=language)
 
 
 def _with_tests(task: Task, tests: Sequence[str], cases: Sequence[Case], sandbox_modules: Collection[str]) -> Task:

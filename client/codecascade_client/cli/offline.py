@@ -48,7 +48,8 @@ Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_def
 Folders = Annotated[list[Path], typer.Argument(help="The folders of one or more recordings.", show_default=False)]
 Deployed = Annotated[Path, typer.Option("--deployment", help="A deployment file: var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
-    str, typer.Option(help="humaneval, mbpp:PATH, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
+    str,
+    typer.Option(help="humaneval, mbpp:PATH, apps:PATH, a JSON Lines file (task_id, prompt, entry_point, test), or infill:ANY."),
 ]
 PricesFile = Annotated[
     Path | None,

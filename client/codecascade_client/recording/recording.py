@@ -186,6 +186,11 @@ class RecordingManifest:
         return prices_of(self.tiers, self.sandbox_price_per_cpu_s)
 
     @property
+    def infill(self) -> bool:
+        """Whether infills were recorded, of which plans have steps of their own."""
+        return str(self.dataset["name"]).startswith("infill:")
+
+    @property
     def published(self) -> bool:
         """Whether test lines are taken as the paper's authors took them."""
         return self.settings.get("lines") == PUBLISHED_LINES

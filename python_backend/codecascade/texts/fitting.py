@@ -8,13 +8,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from codecascade.texts.infills import Following, indentation
 from codecascade.texts.languages import language_of
+from codecascade.texts.names import unresolved_names
 from codecascade.texts.syntax import clean, syntax_fault
 from codecascade.types import Task
 
-_PYTHON = ("python", "python3", "py")
-_TOLD_APART = 4  # characters, blanks left out, by which a line is known again
+PYTHON = ("python", "python3", "py")
+"""Names of the language, as editors have them."""
 _TEXT = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+_JUMP = re.compile(r"\s*(?:return|raise|break|continue)\b")
+_CODE_LINE = re.compile(r"^([ \t]*)[^\s#]", re.MULTILINE)
+_BELOW_BLOCK = re.compile(r"^(?=\S)", re.MULTILINE)
 _BRACKET = re.compile(r"[()\[\]{}]")
 _OPENS = {")": "(", "]": "[", "}": "{"}
 
@@ -25,29 +30,27 @@ class Place:
 
     before: str
     after: str
+    following: Following
     python: bool
 
     @classmethod
     def of(cls, task: Task) -> Place:
         language = task.language.lower()
+        before, after = clean(task.prompt), clean(task.suffix)
         return cls(
-            clean(task.prompt),
-            clean(task.suffix),
-            language in _PYTHON if language else language_of(task.prompt if task.prompt.strip() else task.suffix) == "python",
+            before,
+            after,
+            Following.of(before, after),
+            language in PYTHON if language else language_of(task.prompt if task.prompt.strip() else task.suffix) == "python",
         )
 
     @property
     def rest_of_line(self) -> str:
         return self.after.partition("\n")[0]
 
-    def begins_suffix(self, line: str) -> bool:
-        """Whether a line is the suffix's first line of code."""
-        following = next((line for line in self.after.split("\n") if line.strip()), "").strip()
-        return len("".join(following.split())) >= _TOLD_APART and line.strip() == following
-
 
 def misfit(place: Place, middle: str) -> str | None:
-    """What is wrong with an infill, in words; None: nothing that can be told."""
+    """What an infill is wrong by wherever it stands, in words; None: nothing that can be told."""
     if not middle.strip():
         return "the model writes nothing"
     if repeats_suffix(place, middle):
@@ -55,9 +58,19 @@ def misfit(place: Place, middle: str) -> str | None:
     return does_not_parse(place, middle) if place.python else leaves_brackets_open(place, middle)
 
 
+def doubt(place: Place, middle: str) -> str | None:
+    """What makes an infill that parses unlikely to be right, in words; None: nothing that can be told."""
+    if not place.python:
+        return None
+    if leaves_unreachable(place, middle):
+        return "what follows it is never reached"
+    unbound = binds_too_little(place, middle)
+    return f"nothing binds {', '.join(unbound)}" if unbound else None
+
+
 def repeats_suffix(place: Place, middle: str) -> bool:
     """Whether the middle has, at its end, the line that follows it."""
-    return place.begins_suffix(middle.rstrip().rpartition("\n")[2])
+    return place.following.is_in(middle.rstrip().rpartition("\n")[2])
 
 
 def does_not_parse(place: Place, middle: str) -> str | None:
@@ -65,15 +78,62 @@ def does_not_parse(place: Place, middle: str) -> str | None:
 
     An editor sends a part of its file: the prefix may begin within a block, and the suffix may end anywhere.
     """
-    begun = "if True:\n" if place.before[:1] in (" ", "\t") else ""
-    start = begun + place.before + middle
-    fault = syntax_fault(start + place.after)
+    start = _begun(place.before) + place.before
+    fault = syntax_fault(start + middle + place.after)
     if fault is None:
         return None
-    first = (begun + place.before).count("\n") + 1
-    blank = len(place.after) - len(place.after.lstrip())
-    last = (start + place.after[:blank]).count("\n") + 1
-    return f"it does not parse: {fault.reason}" if first <= fault.line <= last else None
+    below = fault.line - (start + middle).count("\n") - 1
+    following = len(place.after[: len(place.after) - len(place.after.lstrip())].split("\n")) - 1
+    is_in_it = fault.line > start.count("\n") and (below <= 0 or (below <= following and not _is_faulty(place.after, below)))
+    return f"it does not parse: {fault.reason}" if is_in_it else None
+
+
+def _is_faulty(after: str, line: int) -> bool:
+    """Whether a suffix has its first syntax error so many lines below its first, whatever stands before it."""
+    begun, below = _begun(after.partition("\n")[2]), after.partition("\n")[2]
+    fault = syntax_fault(begun + below)
+    return fault is not None and fault.line - begun.count("\n") == line
+
+
+def _begun(text: str) -> str:
+    """The headers of the blocks that a text begins in: it may end one after the other."""
+    if text[:1] not in (" ", "\t", "\n"):
+        return ""
+    margins: list[str] = []
+    for line in _CODE_LINE.finditer(text):
+        if not margins or len(line[1]) < len(margins[-1]):
+            margins.append(line[1])
+        if not line[1]:
+            break
+    outer = {"", *margins[1:]} if margins and margins[0] else ()
+    return "".join(f"{margin}if True:\n" for margin in sorted(outer, key=len))
+
+
+def leaves_unreachable(place: Place, middle: str) -> bool:
+    """Whether the middle ends with a statement below which its block never goes on, and the suffix goes on there."""
+    last = (place.before.rpartition("\n")[2] + middle).rstrip().rpartition("\n")[2]
+    following = next((line for line in place.after.split("\n")[1:] if line.strip() and not line.lstrip().startswith("#")), "")
+    return (
+        not place.rest_of_line.strip()
+        and _JUMP.match(last) is not None
+        and following != ""
+        and indentation(last) == indentation(following)
+    )
+
+
+def binds_too_little(place: Place, middle: str) -> tuple[str, ...]:
+    """The names that the middle, or the block below it, reads and nothing binds.
+
+    Names that the prefix has too are the caller's, and a function may be defined where the suffix no longer shows it.
+    """
+    unbound = unresolved_names(f"{_begun(place.before)}{place.before}{middle}{place.after}")
+    rest = _BELOW_BLOCK.split(place.after, maxsplit=1)[0]
+    return tuple(
+        name
+        for name in unbound
+        if not _mentions(place.before, name)
+        and (_mentions(middle, name) or (_mentions(rest, name) and not re.search(rf"\b{re.escape(name)}\(", rest)))
+    )
 
 
 def leaves_brackets_open(place: Place, middle: str) -> str | None:
@@ -81,6 +141,10 @@ def leaves_brackets_open(place: Place, middle: str) -> str | None:
     without = _unmatched(place.before + place.after)
     more = _unmatched(place.before + middle + place.after) > without
     return "its brackets do not match those around it" if more else None
+
+
+def _mentions(text: str, name: str) -> bool:
+    return name in text and re.search(rf"\b{re.escape(name)}\b", text) is not None
 
 
 def _unmatched(text: str) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codecascade.texts.fitting import Place, misfit
+from codecascade.texts.fitting import Place, doubt, misfit
 from codecascade.texts.infills import ends_with_its_line
 from codecascade.texts.line_ends import line_end
 from codecascade.texts.syntax import MAX_COMPLETION_CHARS, clean
 from codecascade.types import Candidate, Task
 
-_CHARS_TRIED = 300_000
+_CHARS_TRIED = 150_000
 """Of all programs that are read for one answer."""
 _TRIED = 12
 
@@ -38,7 +38,7 @@ def infill_candidate(task: Task, completion: str, *, cut: bool = False) -> Candi
     assert best is not None, "an answer has a reading"
     source = place.before + best.middle + place.after
     inserted = best.middle.replace("\n", line_end(task.prompt + task.suffix))
-    return Candidate(source, inserted, best.problem, cut and best.whole)
+    return Candidate(source, inserted, best.problem or doubt(place, best.middle), cut and best.whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _one_line(place: Place, text: str) -> Iterator[_Reading]:
 def _lines(place: Place, text: str) -> Iterator[_Reading]:
     """As many lines as there are before the suffix begins again, then ever fewer."""
     lines = text.split("\n")
-    again = next((number for number, line in enumerate(lines) if number and place.begins_suffix(line)), len(lines))
+    again = next((number for number, line in enumerate(lines) if number and place.following.is_in(line)), len(lines))
     for count in range(again, 0, -1):
         if count == again or lines[count].strip():  # blank lines at the end say nothing
             yield _Reading("\n".join(lines[:count]).rstrip(), whole=count == len(lines))
