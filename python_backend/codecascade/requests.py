@@ -59,17 +59,20 @@ def infill_of(
     entry_point: str | None = None,
     sandbox_modules: Collection[str] = (),
     tests: Sequence[str] = (),
+    *,
+    one_line: bool = False,
 ) -> Task:
     """The task of the code between two texts. Python in a function is tested with what comes with the request.
 
-    language: what they are written in, as the caller names it; empty: as they look. Raises InvalidRequest.
+    language: what they are written in, as the caller names it; empty: as they look. one_line: whether it ends with its line.
+    Raises InvalidRequest.
     """
     if language and language.lower() not in PYTHON:
         untested = f"the prompt is {language}, not Python"
-        return Task(prefix, suffix=suffix, untested=untested, infill=True, language=language)
+        return Task(prefix, suffix=suffix, untested=untested, infill=True, language=language, one_line=one_line)
     cursor = len(prefix.encode())
     task = task_of(prefix + suffix, entry_point, cursor, sandbox_modules, tests)
-    return replace(task, infill=True, language=language)
+    return replace(task, infill=True, language=language, one_line=one_line)
 
 
 def _with_tests(task: Task, tests: Sequence[str], cases: Sequence[Case], sandbox_modules: Collection[str]) -> Task:
