@@ -49,6 +49,11 @@ async def test_an_infill_is_asked_for_by_the_tiers_own_tokens_and_read_between_t
     assert samples.candidates[0].tokens == 4
 
 
+async def test_an_infill_fits_whatever_the_sandbox_lacks() -> None:
+    samples = await tiers(Writes()).sample(infill_of("import absent\n\n\n" + BEFORE, AFTER), GREEDY)
+    assert samples.candidates[0].problem is None
+
+
 async def test_a_tier_without_such_tokens_refuses() -> None:
     with pytest.raises(InvalidRequest, match="the tier has no tokens for fill-in-the-middle"):
         await tiers(Writes()).sample(TASK, PlanStep("plain", k=0))
