@@ -13,6 +13,7 @@ from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.infills import infills
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RecordingError
+from codecascade_client.evidence.measure import ALL, measure
 from codecascade_client.recording.judge import judge, unjudged
 from codecascade_client.recording.record import RecordSettings, manifest_for, plan_units, record
 from codecascade_client.recording.recording import GREEDY, Recording, Unit
@@ -114,3 +115,9 @@ async def test_a_plan_that_asks_what_was_not_recorded_is_refused(recording: Reco
     plan = Plan("other", PLAN.steps, infill_steps=(PlanStep("medium", k=0),))
     with pytest.raises(RecordingError, match="names tier 'medium', which was not recorded"):
         check_recorded(plan, recording)
+
+
+async def test_what_fits_is_evidence_that_is_measured(recording: Recording) -> None:
+    (small,) = [measured for measured in measure(recording) if measured.tier == "small" and not measured.sampled]
+    told = small.groups[ALL].told["whole, then sum"]
+    assert (told.answers, told.auroc and told.auroc.mean) == (len(INFILLS.tasks), 1.0)
