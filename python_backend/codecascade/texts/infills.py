@@ -74,7 +74,7 @@ FIM_TOKENS = {
         "<|fim_middle|>",
         ("<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<|endoftext|>", "<|im_end|>"),
     ),
-    "starcoder": FimTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>", ("<file_sep>", "<|endoftext|>")),
+    "starcoder": FimTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>", ("<fim_pad>", "<|endoftext|>")),
 }
 """By the models that were trained with them. WizardCoder-Python lost Code Llama's in fine-tuning, CodeGen-mono never had any."""
 
