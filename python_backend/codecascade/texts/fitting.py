@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from codecascade.texts.infills import Following, indentation
 from codecascade.texts.languages import language_of
 from codecascade.texts.names import unresolved_names
-from codecascade.texts.syntax import clean, syntax_fault
+from codecascade.texts.syntax import SyntaxFault, clean, syntax_fault
 from codecascade.types import Task
 
 PYTHON = ("python", "python3", "py")
@@ -19,7 +19,9 @@ PYTHON = ("python", "python3", "py")
 _TEXT = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 _JUMP = re.compile(r"\s*(?:return|raise|break|continue)\b")
 _CODE_LINE = re.compile(r"^([ \t]*)[^\s#]", re.MULTILINE)
-_BELOW_BLOCK = re.compile(r"^(?=\S)", re.MULTILINE)
+_HEADER = re.compile(r"[ \t]*(?:(?:async[ \t]+)?def|class)\b")
+_STAR_IMPORT = re.compile(r"\bimport[ \t]*\*")
+_STATEMENT = re.compile(r"(?<=\n)([ \t]*)[^\s#)\]}]")
 _BRACKET = re.compile(r"[()\[\]{}]")
 _OPENS = {")": "(", "]": "[", "}": "{"}
 
@@ -32,17 +34,16 @@ class Place:
     after: str
     following: Following
     python: bool
+    block: tuple[str, str]
+    """The part of `before` and of `after` that is the function around the hole; all of them where there is none."""
 
     @classmethod
     def of(cls, task: Task) -> Place:
         language = task.language.lower()
         before, after = clean(task.prompt), clean(task.suffix)
-        return cls(
-            before,
-            after,
-            Following.of(before, after),
-            language in PYTHON if language else language_of(task.prompt if task.prompt.strip() else task.suffix) == "python",
-        )
+        python = language in PYTHON if language else language_of(task.prompt if task.prompt.strip() else task.suffix) == "python"
+        block = _function(before, after) if python else (before, after)
+        return cls(before, after, Following.of(before, after), python, block)
 
     @property
     def rest_of_line(self) -> str:
@@ -78,14 +79,41 @@ def does_not_parse(place: Place, middle: str) -> str | None:
 
     An editor sends a part of its file: the prefix may begin within a block, and the suffix may end anywhere.
     """
-    start = _begun(place.before) + place.before
-    fault = syntax_fault(start + middle + place.after)
+    fault, whole = _syntax_fault_around(*place.block, middle), (place.before, place.after)
+    if fault and place.block != whole:
+        fault = _syntax_fault_around(*whole, middle)
     if fault is None:
         return None
+    start = _begun(place.before) + place.before
     below = fault.line - (start + middle).count("\n") - 1
     following = len(place.after[: len(place.after) - len(place.after.lstrip())].split("\n")) - 1
     is_in_it = fault.line > start.count("\n") and (below <= 0 or (below <= following and not _is_faulty(place.after, below)))
     return f"it does not parse: {fault.reason}" if is_in_it else None
+
+
+def _syntax_fault_around(before: str, after: str, middle: str) -> SyntaxFault | None:
+    return syntax_fault(f"{_begun(before)}{before}{middle}{after}")
+
+
+def _function(before: str, after: str) -> tuple[str, str]:
+    """The parts of two texts that are the innermost function or class around what is between them."""
+    lines = before.split("\n")
+    margin = indentation(lines[-1]) or len(lines[-1])
+    for number in range(len(lines) - 1, -1, -1):
+        line = lines[number]
+        if line.strip() and indentation(line) < margin:
+            margin = indentation(line)
+            if _HEADER.match(line):
+                return "\n".join(lines[number:]), _until(after, margin)
+    return before, after
+
+
+def _until(after: str, margin: int) -> str:
+    """The text before its first line that is indented by no more than a margin, if that begins a statement."""
+    for line in _STATEMENT.finditer(after):
+        if len(line[1]) <= margin:
+            return after[: line.start()]
+    return after
 
 
 def _is_faulty(after: str, line: int) -> bool:
@@ -122,18 +150,25 @@ def leaves_unreachable(place: Place, middle: str) -> bool:
 
 
 def binds_too_little(place: Place, middle: str) -> tuple[str, ...]:
-    """The names that the middle, or the block below it, reads and nothing binds.
+    """The names that the middle, or its function below it, reads and nothing binds.
 
-    Names that the prefix has too are the caller's, and a function may be defined where the suffix no longer shows it.
+    Names that the caller's text has outside of that are bound somewhere. What reads like a function, a module, a class or a
+    constant may be bound where the text no longer shows it.
     """
-    unbound = unresolved_names(f"{_begun(place.before)}{place.before}{middle}{place.after}")
-    rest = _BELOW_BLOCK.split(place.after, maxsplit=1)[0]
+    if _STAR_IMPORT.search(place.before):
+        return ()
+    before, rest = place.block
+    unbound = unresolved_names(f"{_begun(before)}{before}{middle}{rest}")
+    known = place.before, place.after[len(rest) :]
     return tuple(
         name
         for name in unbound
-        if not _mentions(place.before, name)
-        and (_mentions(middle, name) or (_mentions(rest, name) and not re.search(rf"\b{re.escape(name)}\(", rest)))
+        if not any(_mentions(text, name) for text in known) and (_mentions(middle, name) or _reads_variable(rest, name))
     )
+
+
+def _reads_variable(text: str, name: str) -> bool:
+    return name[0].islower() and re.search(rf"(?<![.@\w]){re.escape(name)}\b(?![.(])", text) is not None
 
 
 def leaves_brackets_open(place: Place, middle: str) -> str | None:

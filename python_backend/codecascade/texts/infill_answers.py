@@ -26,8 +26,9 @@ def infill_candidate(task: Task, completion: str, *, cut: bool = False) -> Candi
     cut: whether the token limit ended the completion.
     """
     place = Place.of(task)
-    readings = _readings(task, place, clean(completion[:MAX_COMPLETION_CHARS]))
-    tries = min(_TRIED, 1 + _CHARS_TRIED // (len(place.before) + len(place.after) + 1))
+    text = clean(completion[:MAX_COMPLETION_CHARS])
+    readings = _readings(task, place, text)
+    tries = min(_TRIED, 1 + _CHARS_TRIED // (len(place.before) + len(text) + len(place.after) + 1))
     best: _Reading | None = None
     for reading, _ in zip(readings, range(tries), strict=False):
         problem = misfit(place, reading.middle)

@@ -136,3 +136,34 @@ def test_a_doubt_is_told_in_words() -> None:
     assert doubt(BODY, "return n") == "what follows it is never reached"
     assert doubt(BODY, "total = n") is None
     assert doubt(place("function f(a) {\n  ", "\n  return b;\n}\n", "javascript"), "return a;") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "block"),
+    [
+        (
+            "import re\n\n\ndef f(n):\n    x = 1\n    ",
+            "\n    return n\n\n\ndef g():\n    pass\n",
+            ("def f(n):\n    x = 1\n    ", "\n    return n\n\n\n"),
+        ),
+        (
+            "class A:\n    x = 1\n\n    def f(self):\n        ",
+            "\n\n    def g(self):\n        pass\n",
+            ("    def f(self):\n        ", "\n\n"),
+        ),
+        (
+            "def f(n):\n    if n:\n        y = (\n            1,\n        )\n        ",
+            "\n    )\nx = 1\n",
+            ("def f(n):\n    if n:\n        y = (\n            1,\n        )\n        ", "\n    )\n"),
+        ),
+        ("x = 1\ny = ", "\nz = 3\n", ("x = 1\ny = ", "\nz = 3\n")),
+        ("def f():\n    pass\n\n\nif x:\n    ", "\nz = 3\n", ("def f():\n    pass\n\n\nif x:\n    ", "\nz = 3\n")),
+    ],
+)
+def test_what_is_read_first_is_the_function_around_the_hole(before: str, after: str, block: tuple[str, str]) -> None:
+    assert place(before, after).block == block
+
+
+@pytest.mark.parametrize("name", ["heapq.heapify(total)", "LIMIT", "Point", "_cache", "contextmanager(total)"])
+def test_what_a_window_of_a_file_may_not_show_is_no_doubt(name: str) -> None:
+    assert binds_too_little(place("def f(n):\n    ", f"\n    return {name}, total\n"), "total = n") == ()
