@@ -42,7 +42,7 @@ class Place:
         language = task.language.lower()
         before, after = clean(task.prompt), clean(task.suffix)
         python = language in PYTHON if language else language_of(task.prompt if task.prompt.strip() else task.suffix) == "python"
-        block = _function(before, after) if python else (before, after)
+        block = function_around(before, after) if python else (before, after)
         return cls(before, after, Following.of(before, after), python, block)
 
     @property
@@ -95,7 +95,7 @@ def _syntax_fault_around(before: str, after: str, middle: str) -> SyntaxFault | 
     return syntax_fault(f"{_begun(before)}{before}{middle}{after}")
 
 
-def _function(before: str, after: str) -> tuple[str, str]:
+def function_around(before: str, after: str) -> tuple[str, str]:
     """The parts of two texts that are the innermost function or class around what is between them."""
     lines = before.split("\n")
     margin = indentation(lines[-1]) or len(lines[-1])

@@ -101,6 +101,13 @@ def test_python_in_a_function_is_tested_with_what_comes_with_it() -> None:
     ]
 
 
+def test_where_no_test_can_come_from_nothing_is_parsed_to_find_one() -> None:
+    task = infill_of("def add(a, b):\n    ", AFTER)
+    assert (task.testable, task.untested) == (False, "no tests come with it")
+    assert infill_of("def add(a, b):\n    ", AFTER, tests=["assert add(2, 2) == 4"]).testable
+    assert infill_of("def add(a, b):\n    ", AFTER, entry_point="add").entry_point == "add"
+
+
 def test_another_language_is_not_tested() -> None:
     task = infill_of("def add(a, b)\n  ", "\nend\n", "ruby")
     assert (task.infill, task.testable, task.untested, task.language) == (True, False, "the prompt is ruby, not Python", "ruby")
