@@ -99,11 +99,14 @@ class SearchResult:
 
 
 def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
-    """Search the tasks of all recordings together. Each dataset is split on its own.
+    """Search the tasks of all recordings together, but for infills (see search_infills). Each dataset is split on its own.
 
     Raises RecordingError if a side of a split has no recorded task, the recordings differ in family, tiers or prices, or every
     tier is too weak.
     """
+    recordings = [recording for recording in recordings if not recording.manifest.infill]
+    if not recordings:
+        raise RecordingError("the recordings hold infills alone, must hold solutions too")
     manifests = tuple(recording.manifest for recording in recordings)
     for manifest in manifests[1:]:
         _check_alike(manifests[0], manifest)
