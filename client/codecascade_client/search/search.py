@@ -101,11 +101,14 @@ class SearchResult:
 
 
 def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
-    """Search the tasks of all recordings together. Each dataset is split on its own.
+    """Search the tasks of all recordings together, but for infills (see search_infills). Each dataset is split on its own.
 
     Raises RecordingError if a side of a split has no recorded task, the recordings differ in family, tiers or prices, or every
     tier is too weak.
     """
+    recordings = [recording for recording in recordings if not recording.manifest.infill]
+    if not recordings:
+        raise RecordingError("the recordings hold infills alone, must hold solutions too")
     manifests = tuple(recording.manifest for recording in recordings)
     for manifest in manifests[1:]:
         _check_alike(manifests[0], manifest)
@@ -192,8 +195,8 @@ def provenance(result: SearchResult) -> dict[str, Any]:
     manifest, grid = result.manifest, result.rules.grid
     return {
         "method": "searched: exactly, on the validation tasks, replayed from a recording",
-        **_recorded(manifest),
-        **({"also": [_recorded(other) for other in result.manifests[1:]]} if len(result.manifests) > 1 else {}),
+        **recorded_entry(manifest),
+        **({"also": [recorded_entry(other) for other in result.manifests[1:]]} if len(result.manifests) > 1 else {}),
         "prices": {
             "from": result.rules.prices_from or "the recording",
             "ratio": price_ratio(manifest.prices),
@@ -213,7 +216,7 @@ def provenance(result: SearchResult) -> dict[str, Any]:
     }
 
 
-def _recorded(manifest: RecordingManifest) -> dict[str, Any]:
+def recorded_entry(manifest: RecordingManifest) -> dict[str, Any]:
     return {
         "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
         "recording": {"settings": dict(manifest.settings), **manifest.provenance},
@@ -262,10 +265,13 @@ def _entry(evaluated: Evaluated) -> dict[str, Any]:
         **({"given_tests": [asdict(step) for step in plan.given_steps]} if plan.given_steps else {}),
         "steps": steps,
         **({"expected": _promised(expected)} if expected else {}),
-        "validation": _measured(evaluated.validation),
-        "held_out": {**_measured(evaluated.held_out), "tiers": {tier: _tier(did) for tier, did in evaluated.tiers.items()}},
+        "validation": measured_entry(evaluated.validation),
+        "held_out": {
+            **measured_entry(evaluated.held_out),
+            "tiers": {tier: _tier(did) for tier, did in evaluated.tiers.items()},
+        },
         "certified": dict(evaluated.certified),
-        **({"by_dataset": {name: _measured(part) for name, part in apart.items()}} if apart else {}),
+        **({"by_dataset": {name: measured_entry(part) for name, part in apart.items()}} if apart else {}),
     }
 
 
@@ -273,7 +279,7 @@ def _promised(expected: Expected) -> dict[str, Any]:
     return {"usd_per_correct": round(expected.value_usd, 9), **_figures(expected.cost_usd, expected.accuracy)}
 
 
-def _measured(measured: Measured) -> dict[str, Any]:
+def measured_entry(measured: Measured) -> dict[str, Any]:
     return {**_figures(measured.cost_usd, measured.accuracy), "reach": _rounded(measured.reach)}
 
 

@@ -14,7 +14,7 @@ from codecascade.cascade import Answer
 from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest
 from codecascade.plans import PlanFile, Wish
-from codecascade.requests import completion, task_of
+from codecascade.requests import completion, infill_of, task_of
 from codecascade.tiers.contract import DEFAULT_PRIORITY, MAX_PRIORITY
 from codecascade.tiers.live import check_max_tokens
 from codecascade.trace import cost_of
@@ -93,7 +93,38 @@ def _check_parameters(parameters: Mapping[str, Any], known: Sequence[str]) -> No
         raise InvalidRequest(f"{min(unknown)} is no input, inputs are {', '.join(known)}")
 
 
+_OF_INFILLS = ("language", "one_line")
+_NOT_OF_INFILLS = ("cursor", "cases")
+
+
 def _task(inputs: Inputs, deployment: Deployment) -> Task:
+    suffix = inputs.optional_text("suffix", deployment.max_prompt_bytes, empty=True)
+    for name in _OF_INFILLS if suffix is None else _NOT_OF_INFILLS:
+        if inputs.has(name):
+            what = (
+                "is of infills, which have a suffix"
+                if suffix is None
+                else "is not taken with a suffix, whose start is the cursor"
+            )
+            raise InvalidRequest(f"{name} {what}")
+    return _rest_of(inputs, deployment) if suffix is None else _infill(inputs, deployment, suffix)
+
+
+def _infill(inputs: Inputs, deployment: Deployment, suffix: str) -> Task:
+    """What stands between two texts, of which each may be empty."""
+    prefix = inputs.text("prompt", deployment.max_prompt_bytes, empty=True)
+    return infill_of(
+        prefix,
+        suffix,
+        inputs.optional_text("language") or "",
+        inputs.optional_text("entry_point"),
+        deployment.sandbox_modules,
+        inputs.texts("tests"),
+        one_line=inputs.flag("one_line", default=False),
+    )
+
+
+def _rest_of(inputs: Inputs, deployment: Deployment) -> Task:
     prompt = inputs.text("prompt", deployment.max_prompt_bytes)
     cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
     tests, cases = inputs.texts("tests"), inputs.texts("cases")

@@ -52,6 +52,8 @@ class ScriptedTier:
     prompt_price_per_mtok: float = 0.0
     timeout_s: float = 60.0
     """The cascade waits no longer for an answer."""
+    fim: str | None = None
+    """Whose tokens it is asked with for what stands between two texts."""
     max_in_flight: int | None = None
     """Calls at a time; None: as many as the server has threads for."""
 
@@ -126,6 +128,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "price_per_mtok": tier.price_per_mtok,
                 "prompt_price_per_mtok": tier.prompt_price_per_mtok,
                 "timeout_s": tier.timeout_s,
+                "fim": tier.fim,
                 "max_in_flight": tier.max_in_flight,
             }
             for tier in tiers
