@@ -59,10 +59,11 @@ check: environment ## Lint, format and types
 	$(BIN)/mypy
 
 lock: environment ## Bring the locks up to date with pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev --group build $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra gateway --extra cpu --extra dev --group build $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
+	$(BIN)/uv pip compile --group clients $(LOCK) -o requirements-clients.lock
 	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
 
 eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 15 right and as promised (PLAN=name, default balanced)

@@ -59,6 +59,12 @@ class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
             return context.abort(answer.code, answer.sentence)
         return _response(answer)
 
+    def ServerLive(self, request: Any, context: Any) -> Any:
+        return service_pb2.ServerLiveResponse(live=True)
+
+    def ServerReady(self, request: Any, context: Any) -> Any:
+        return service_pb2.ServerReadyResponse(ready=True)
+
     def RepositoryIndex(self, request: Any, context: Any) -> Any:
         models = (("cascade", "READY"), ("small", "UNAVAILABLE"))
         index = service_pb2.RepositoryIndexResponse
