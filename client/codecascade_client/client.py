@@ -240,8 +240,9 @@ class Events:
 
 
 def _event(reply: service_pb2.ModelStreamInferResponse) -> Event:
-    if reply.error_message:  # of a server that does not know _STREAM_ERRORS
-        raise RequestFailed(grpc.StatusCode.UNKNOWN, reply.error_message)
+    if reply.error_message:  # Triton gives no status where it refuses a request before a model sees it
+        absent = reply.error_message.startswith("Request for unknown model")
+        raise RequestFailed(grpc.StatusCode.NOT_FOUND if absent else grpc.StatusCode.INVALID_ARGUMENT, reply.error_message)
     return read_event(reply.infer_response)
 
 

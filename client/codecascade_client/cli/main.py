@@ -204,6 +204,11 @@ async def _print_recorded(results: Sequence[Result], plan: Plan, path: Path, see
 
 app.add_typer(datasets, name="datasets")
 
+if find_spec("fastapi"):  # the extra `gateway`
+    from codecascade_client.cli.gateway import gateway
+
+    app.command()(gateway)
+
 if find_spec("pyarrow"):  # the extra `offline`
     from codecascade_client.cli import offline
 

@@ -1,0 +1,132 @@
+"""What clients send → what the cascade is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from codecascade_client.answers import Completion
+from codecascade_client.gateway.bodies import ChatBody, CompletionBody, Controls, InfillBody, Message, controls_of, ignored
+from codecascade_client.gateway.errors import refused
+from codecascade_client.request import Options
+
+MODEL = "codecascade"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request to the cascade, and how its answer is to be told."""
+
+    prompt: str
+    options: Options
+    model: str = MODEL
+    stops: tuple[str, ...] = ()
+    """Texts at which the answer ends."""
+    before: str = ""
+    """What stands before the answer: the prompt, for a client that wants it back."""
+    whole: bool = False
+    """Whether the answer is the whole code, not only what was inserted."""
+    fence: str | None = None
+    """What follows the opening fence, for an answer in one."""
+    ignored: tuple[str, ...] = ()
+    """Fields that the client sent and nothing reads."""
+    traced: bool = False
+
+    def text_of(self, completion: Completion) -> str:
+        """The answer as the client gets it."""
+        text = completion.text if self.whole else completion.inserted
+        text = self.before + text[: min((at for stop in self.stops if (at := text.find(stop)) >= 0), default=len(text))]
+        return text if self.fence is None else f"```{self.fence}\n{text.rstrip()}\n```\n"
+
+
+def model_of(plan: str | None) -> str:
+    return f"{MODEL}/{plan}" if plan else MODEL
+
+
+def asked_completion(body: CompletionBody, headers: Any) -> Asked:
+    """Raises ApiError."""
+    if body.segments:
+        prefix, suffix = body.segments.prefix, body.segments.suffix or ""
+    else:
+        prefix, suffix = _one_prompt(body.prompt), body.suffix or ""
+    prompt, place = _between(prefix, suffix)
+    options = _options(body, headers, body.max_tokens, body.seed, body.model, place)
+    return _asked(body, prompt, options, body.model, body.stop, before=prefix if body.echo else "")
+
+
+def asked_chat(body: ChatBody, headers: Any) -> Asked:
+    """The last user message is the code to complete: its last fenced block if it has one, else all of it. Raises ApiError."""
+    text = next((_text_of(message) for message in reversed(body.messages) if message.role == "user"), "")
+    if not text:
+        raise refused("messages has no text of the role user, one must be there: the code to complete", "messages")
+    fences = [token for token in MarkdownIt().parse(text) if token.type == "fence"]
+    options = _options(body, headers, body.max_completion_tokens or body.max_tokens, body.seed, body.model, {})
+    prompt, fence = (fences[-1].content, fences[-1].info.strip()) if fences else (text, None)
+    return _asked(body, prompt, options, body.model, body.stop, whole=True, fence=fence)
+
+
+def asked_infill(body: InfillBody, headers: Any) -> Asked:
+    """Raises ApiError."""
+    prompt, place = _between(body.input_prefix + body.prompt, body.input_suffix)
+    max_tokens = body.n_predict if body.n_predict > 0 else None
+    seed = None if body.seed == -1 else body.seed  # llama.cpp's word for any seed
+    return _asked(body, prompt, _options(body, headers, max_tokens, seed, None, place), None, body.stop)
+
+
+def _asked(
+    body: Controls,
+    prompt: str,
+    options: Options,
+    model: str | None,
+    stops: list[str] | None,
+    *,
+    before: str = "",
+    whole: bool = False,
+    fence: str | None = None,
+) -> Asked:
+    traced = bool(options.get("return_trace"))
+    options["return_trace"] = True  # tells tokens and the plan
+    told = tuple(stop for stop in stops or () if stop)
+    return Asked(prompt, options, model or MODEL, told, before, whole, fence, tuple(ignored(body)), traced)
+
+
+def _between(prefix: str, suffix: str) -> tuple[str, dict[str, Any]]:
+    """The prompt whose answer goes between the two, and what says where."""
+    return prefix + suffix, {"cursor": len(prefix.encode("utf-8", "surrogatepass"))}
+
+
+def _options(
+    body: Controls, headers: Any, max_tokens: int | None, seed: int | None, model: str | None, place: Mapping[str, Any]
+) -> Options:
+    controls = controls_of(body, headers)
+    if "request_id" not in controls and (named := headers.get("x-request-id")):
+        controls["request_id"] = named[:256]
+    if plan := _plan_of(model):
+        controls.setdefault("plan", plan)
+    options: Options = {**place, **controls}  # type: ignore[typeddict-item]
+    if max_tokens is not None:
+        options["max_tokens"] = max_tokens
+    if seed is not None:
+        options["seed"] = seed % 2**64
+    return options
+
+
+def _plan_of(model: str | None) -> str | None:
+    """The plan that a model's name stands for; None: the default one."""
+    return None if model in (None, "", MODEL) else str(model).removeprefix(f"{MODEL}/")
+
+
+def _one_prompt(prompt: str | list[str] | None) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    if prompt is None or len(prompt) != 1:
+        raise refused("prompt must be one text, or a list with one", "prompt")
+    return prompt[0]
+
+
+def _text_of(message: Message) -> str:
+    content = message.content or ""
+    return content if isinstance(content, str) else "".join(part.text for part in content)
