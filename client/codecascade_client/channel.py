@@ -65,9 +65,9 @@ def check_addresses(url: str) -> None:
     """Raises ValueError unless url is host:port, or several IP:port of one kind with commas between."""
     addresses = url.split(",")
     if not all(map(_is_address, addresses)):
-        raise ValueError(f"the server's address is {url!r}, it must be host:port")
+        raise ValueError(f"the server's address is {url!r}, must be host:port")
     if len(addresses) > 1 and len({_ip_version(address) for address in addresses}) > 1:
-        raise ValueError(f"the servers' addresses are {url!r}, they must all be IPv4 or all be IPv6")
+        raise ValueError(f"the servers' addresses are {url!r}, must all be IPv4 or all be IPv6")
 
 
 def _is_address(address: str) -> bool:
@@ -81,6 +81,4 @@ def _ip_version(address: str) -> int:
     try:
         return ipaddress.ip_address(host).version
     except ValueError:
-        raise ValueError(
-            f"one of several servers is {address!r}, it must be IP:port; or give one name that has all of them"
-        ) from None
+        raise ValueError(f"one of several servers is {address!r}, must be IP:port; one name may have all addresses") from None

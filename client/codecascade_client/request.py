@@ -45,6 +45,10 @@ class Options(TypedDict, total=False):
     """0 to 9, higher first; default 5."""
     request_id: str | None
     """Stands in the trace and in the server's logs."""
+    suffix: str | None
+    """What follows the code that is to be written."""
+    language: str | None
+    """What the prompt is written in; default: what it looks like."""
 
 
 _DATATYPES: Mapping[str, str] = {
@@ -62,6 +66,8 @@ _DATATYPES: Mapping[str, str] = {
     "value_per_correct": "FP64",
     "priority": "INT32",
     "request_id": "BYTES",
+    "suffix": "BYTES",
+    "language": "BYTES",
 }
 # How struct writes a number, and what the datatype can hold.
 _NUMBERS: Mapping[str, tuple[str, str]] = {

@@ -20,6 +20,11 @@ def metric(server: RunningServer, name: str) -> float:
     return sum(float(value) for written, value in series if _labels(written) == _labels(name))
 
 
+def begun_calls(server: RunningServer, model: str) -> float:
+    """Calls of a model that have begun, whether they have ended or not."""
+    return metric(server, f'nv_inference_count{{model="{model}",version="1"}}')
+
+
 async def eventually(holds: Callable[[], bool], within_s: float) -> None:
     """Wait until it holds: a server updates its metrics a few times a second. Fails after `within_s`."""
     deadline = time.monotonic() + within_s

@@ -17,7 +17,7 @@ import pytest
 from codecascade_build.server.process import RunningServer
 
 from tests.server.gateway import Gateway, running_gateway
-from tests.server.metrics import eventually, metric
+from tests.server.metrics import begun_calls, eventually, metric
 from tests.server.real_server import StartServer
 from tests.server.scripted.repository import ScriptedTier, render
 
@@ -258,10 +258,11 @@ def test_other_paths_and_methods_have_it_too(gateway: Gateway) -> None:
 def test_a_closed_connection_ends_the_tiers_calls(gateway: Gateway, server: RunningServer, stream: bool) -> None:
     """The tier's call lasts longer than the wait for its end."""
     stopped = 'scripted_stopped_calls{tier="small"}'
-    before = metric(server, stopped)
-    cut_off(gateway, {"prompt": STALL, "stream": stream})
+    before, begun = metric(server, stopped), begun_calls(server, "small")
+    with sent(gateway, {"prompt": STALL, "stream": stream}):
+        asyncio.run(eventually(lambda: begun_calls(server, "small") == begun + 2, within_s=4.0))
     asyncio.run(eventually(lambda: metric(server, stopped) == before + 2, within_s=4.0))
-    assert "codecascade_gateway_cancelled_total" in gateway.get("/metrics").text
+    assert re.search(r"codecascade_gateway_cancelled_total [1-9]", gateway.get("/metrics").text)
 
 
 def test_without_a_key_nothing_but_health_is_told(guarded: Gateway) -> None:
@@ -311,7 +312,7 @@ def test_its_own_metrics_count_requests_by_route_and_status(gateway: Gateway) ->
 
 def test_no_input_makes_it_fail(gateway: Gateway, tmp_path: Path) -> None:
     """schemathesis, against the gateway's own description."""
-    argv = [Path(sys.prefix) / "bin" / "schemathesis", "run", f"{gateway.url}/openapi.json"]
+    argv = [str(Path(sys.prefix) / "bin" / "schemathesis"), "run", f"{gateway.url}/openapi.json"]
     argv += ["--checks", "not_a_server_error", "--max-examples", "40", "--seed", "1", "--no-color"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
@@ -319,10 +320,11 @@ def test_no_input_makes_it_fail(gateway: Gateway, tmp_path: Path) -> None:
     assert gateway.get("/healthz").status == 200
 
 
-def cut_off(gateway: Gateway, body: dict[str, Any]) -> None:
-    """Send a completion request, see that it is under way, and close the connection."""
+@contextlib.contextmanager
+def sent(gateway: Gateway, body: dict[str, Any]) -> Iterator[None]:
+    """Send a completion request, and close its connection at the end without reading the answer."""
     data = json.dumps(body).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     with contextlib.closing(socket.create_connection(("127.0.0.1", gateway.port))) as connection:
         connection.sendall(head.encode() + data)
-        asyncio.run(eventually(lambda: "codecascade_gateway_in_flight 1.0" in gateway.get("/metrics").text, within_s=4.0))
+        yield
