@@ -27,7 +27,7 @@ class Completion:
     inserted: str = ""
     """What was inserted alone: at the prompt's end, its hole, or the cursor."""
     finish_reason: str = "stop"
-    """stop, or length: the token limit cut the answer."""
+    """stop; length: the token limit cut the answer; deadline, max_cost or overloaded: one of these ended the search for it."""
 
 
 @dataclass(frozen=True, slots=True)

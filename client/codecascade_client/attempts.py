@@ -19,6 +19,8 @@ _NOT_CONNECTED = re.compile(
 _NOT_LOADED = re.compile(r"Request for unknown model: .* (?:has no available versions|is not ready)")
 _OVERLOADED = re.compile(r"overloaded: .*retry after (?P<seconds>[\d.]+) s", re.DOTALL)
 
+_DEADLINE = re.compile(r"deadline exceeded: .*", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class Retries:
@@ -61,6 +63,8 @@ class Attempts:
 def failure(code: grpc.StatusCode, words: str, address: str, timeout_s: float) -> RequestFailed:
     """What a status of gRPC means, in one sentence."""
     sentence = words.strip() or code.name
+    if deadline := _DEADLINE.search(sentence):  # a Python model has no status for it
+        return RequestFailed(grpc.StatusCode.DEADLINE_EXCEEDED, deadline[0])
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return RequestFailed(code, f"{address} gave no answer within {timeout_s:g} s")
     if overloaded := _OVERLOADED.search(sentence):

@@ -29,7 +29,7 @@ STEPS = [{"tier": "small", "k": 3, "lines_per_sample": 2, "threshold": 1.0}]
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    plans = {"one": STEPS, "undeployed": [{"tier": "absent", "k": 0}]}
+    plans = {"one": STEPS}
     here = render(tmp_path_factory.mktemp("scripted"), [ScriptedTier("small")], plans, default="one", stream=True)
     return start_server(here.repositories, here.deployment)
 
@@ -104,7 +104,7 @@ def test_an_interrupt_ends_a_synchronous_call_on_the_server_too(server: RunningS
         assert b"KeyboardInterrupt" in asking.communicate(timeout=30)[1]
 
 
-def test_plans_are_those_that_can_run(client: CascadeClient) -> None:
+def test_plans_are_told(client: CascadeClient) -> None:
     plans = client.plans()
     assert (plans.default, dict(plans.plans)) == ("one", {"one": {"tiers": ["small"], "held_out": None}})
 

@@ -122,6 +122,19 @@ def test_a_plan_is_named_by_model_body_or_header(gateway: Gateway, where: str) -
     assert answer.json["codecascade"]["trace"]["plan"] == "quick"
 
 
+def test_request_controls_reach_the_cascade(gateway: Gateway) -> None:
+    traced = {"prompt": PREFIX, "return_trace": True}
+    named = gateway.post("/v1/completions", traced, {"X-Request-Id": "editor-7"})
+    assert named.json["codecascade"]["trace"]["request_id"] == "editor-7"
+    late = gateway.post("/v1/completions", {**traced, "prompt": STALL}, {"X-Codecascade-Deadline-Ms": "200"})
+    assert late.error == (504, "deadline exceeded: 200 ms have passed")
+    dear = gateway.post("/v1/completions", {**traced, "prompt": f"# small: wrong\n{PREFIX}", "max_cost": 1e-3})
+    assert dear.json["codecascade"]["tier"] == "small"
+    assert dear.json["choices"][0]["finish_reason"] == "length"
+    assert dear.json["codecascade"]["finish_reason"] == "max_cost"
+    assert gateway.post("/v1/completions", traced, {"X-Codecascade-Priority": "12"}).status == 400
+
+
 def test_tests_and_an_entry_point_reach_the_cascade(gateway: Gateway) -> None:
     body = {"prompt": PREFIX, "entry_point": "add", "tests": ["assert add(1, 1) == 2"], "return_trace": True}
     (step,) = gateway.post("/v1/completions", body).json["codecascade"]["trace"]["steps"]
@@ -192,6 +205,11 @@ def test_infill_answers_llama_vscode(gateway: Gateway) -> None:
         body["tokens_predicted"],
         "small",
     )
+
+
+def test_infill_has_the_time_that_the_editor_gives(gateway: Gateway) -> None:
+    body = {**LLAMA_VSCODE, "input_prefix": STALL, "t_max_prompt_ms": 0, "t_max_predict_ms": 300}
+    assert gateway.post("/infill", body).json["content"] == ""
 
 
 def test_infill_streams(gateway: Gateway) -> None:

@@ -22,7 +22,7 @@ class Reply:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self, completion: Completion) -> dict[str, Any]:
-        text, reason = self.asked.text_of(completion), completion.finish_reason
+        text, reason = self.asked.text_of(completion), finish_reason(completion)
         message = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
         choice = {"index": 0, **message, "logprobs": None, "finish_reason": reason}
         return {**self._head(), "choices": [choice], "usage": usage(completion), "codecascade": extension(self.asked, completion)}
@@ -30,7 +30,7 @@ class Reply:
     def chunks(self, completion: Completion, with_usage: bool) -> list[dict[str, Any]]:
         """What a stream says of an answer: its text, why it ended, and what it cost."""
         last = {"codecascade": extension(self.asked, completion)}
-        told = [self._chunk(self.asked.text_of(completion), None), {**self._chunk("", completion.finish_reason), **last}]
+        told = [self._chunk(self.asked.text_of(completion), None), {**self._chunk("", finish_reason(completion)), **last}]
         return [*told, {**self._head(".chunk"), "choices": [], "usage": usage(completion)}] if with_usage else told
 
     def _chunk(self, text: str, reason: str | None) -> dict[str, Any]:
@@ -51,6 +51,11 @@ def headers(completion: Completion) -> dict[str, str]:
     }
 
 
+def finish_reason(completion: Completion) -> str:
+    """In OpenAI's words, which know no limit but length. The extension has ours."""
+    return "stop" if completion.finish_reason == "stop" else "length"
+
+
 def usage(completion: Completion) -> dict[str, int]:
     """Tokens that all tiers read and wrote: what is paid for."""
     read, written = (sum(_tokens(completion)[kind].values()) for kind in ("prompt_tokens", "completion_tokens"))
@@ -66,6 +71,7 @@ def extension(asked: Asked, completion: Completion) -> dict[str, Any]:
         "score": completion.score,
         "cost_usd": completion.cost_usd,
         "tokens": _tokens(completion),
+        "finish_reason": completion.finish_reason,
         "note": trace.get("note"),
         "ignored": list(asked.ignored),
     }
@@ -80,7 +86,7 @@ def infilled(asked: Asked, completion: Completion) -> dict[str, Any]:
     return {
         "content": asked.text_of(completion),
         "stop": True,
-        "stop_type": "limit" if completion.finish_reason == "length" else "eos",
+        "stop_type": "eos" if completion.finish_reason == "stop" else "limit",
         "model": asked.model,
         "tokens_evaluated": tokens["prompt_tokens"],
         "tokens_predicted": written,
@@ -100,7 +106,7 @@ def infilled(asked: Asked, completion: Completion) -> dict[str, Any]:
 
 
 def nothing_infilled() -> dict[str, Any]:
-    """llama.cpp's answer to a request for no token, by which llama.vscode only fills its cache."""
+    """llama.cpp's answer without a token: to a request that only fills its cache, or where the time was over."""
     return {"content": "", "stop": True, "stop_type": "limit", "model": MODEL, "tokens_predicted": 0, "truncated": False}
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from grpc import StatusCode  # type: ignore[import-untyped]
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -141,7 +142,12 @@ def _add_completions(app: FastAPI, cascade: _Cascade) -> None:
         asked = asked_infill(body, request.headers)
         if body.stream:
             return await cascade.stream(request, asked, lambda done: [data(answers.infilled(asked, done))])
-        done = await cascade.complete(request, asked)
+        try:
+            done = await cascade.complete(request, asked)
+        except RequestFailed as error:
+            if error.code is not StatusCode.DEADLINE_EXCEEDED:
+                raise
+            return JSONResponse(answers.nothing_infilled())  # an editor asks again as soon as somebody types
         return JSONResponse(answers.infilled(asked, done), headers=answers.headers(done))
 
 

@@ -73,7 +73,10 @@ def asked_infill(body: InfillBody, headers: Any) -> Asked:
     prompt, place = _between(body.input_prefix + body.prompt, body.input_suffix)
     max_tokens = body.n_predict if body.n_predict > 0 else None
     seed = None if body.seed == -1 else body.seed  # llama.cpp's word for any seed
-    return _asked(body, prompt, _options(body, headers, max_tokens, seed, None, place), None, body.stop)
+    options = _options(body, headers, max_tokens, seed, None, place)
+    if patience_ms := (body.t_max_prompt_ms or 0) + (body.t_max_predict_ms or 0):
+        options.setdefault("deadline_ms", patience_ms)
+    return _asked(body, prompt, options, None, body.stop)
 
 
 def _asked(

@@ -92,8 +92,8 @@ class InfillBody(Controls):
     stop: Stops | None = None
     seed: Seed | None = None
     stream: bool = False
-    t_max_prompt_ms: float | None = None
-    t_max_predict_ms: float | None = None
+    t_max_prompt_ms: int | None = Field(default=None, ge=0, le=2**30)
+    t_max_predict_ms: int | None = Field(default=None, ge=0, le=2**30)
 
 
 def ignored(body: BaseModel) -> list[str]:

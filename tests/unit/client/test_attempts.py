@@ -67,6 +67,12 @@ def test_an_overload_says_when_there_may_be_room() -> None:
     assert (failed.value.retry_after_s, failed.value.sentence) == (2.0, OVERLOADED)
 
 
+def test_the_requests_own_deadline_has_its_status() -> None:
+    with pytest.raises(RequestFailed) as failed:
+        attempts().pause_s(Failed(CODES.CANCELLED, "[request id: 1] deadline exceeded: 100 ms have passed"))
+    assert (failed.value.code, failed.value.sentence) == (CODES.DEADLINE_EXCEEDED, "deadline exceeded: 100 ms have passed")
+
+
 def test_nothing_is_tried_again_that_would_end_after_the_deadline() -> None:
     with pytest.raises(Overloaded):
         attempts(timeout_s=2.0).pause_s(Failed(CODES.UNAVAILABLE, OVERLOADED))

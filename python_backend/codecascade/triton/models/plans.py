@@ -7,14 +7,13 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from codecascade.deployment import Deployment, load_deployment
-from codecascade.errors import InvalidRequest, InvalidSetting
-from codecascade.plans import PlanFile, PlanStore
+from codecascade.deployment import load_deployment
+from codecascade.errors import InvalidSetting
+from codecascade.plans import PlanStore
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.settings import read_server_settings
 from codecascade.triton.tensors import texts
-from codecascade.types import Plan
 
 
 class TritonPythonModel(ServedModel):
@@ -26,22 +25,12 @@ class TritonPythonModel(ServedModel):
         path = read_server_settings().deployment
         if path is None:
             raise InvalidSetting("CODECASCADE_DEPLOYMENT is not set, it must be the path of the deployment file")
-        self._deployment = load_deployment(path)
-        self._plans = PlanStore(self._deployment.plans, report=pb_utils.Logger.log_error)
+        deployment = load_deployment(path)
+        self._plans = PlanStore(deployment.plans, report=pb_utils.Logger.log_error, check=deployment.check_plans)
 
     async def answer(self, request: Any) -> list[Any]:
         file = self._plans.current()
-        plans = {name: _entry(file, plan) for name, plan in file.plans.items() if _deployed(plan, self._deployment)}
+        plans = {
+            name: {"tiers": plan.tiers, "held_out": file.promises.get(name, {}).get("held_out")} for name, plan in file.plans.items()
+        }
         return [texts("plans", [json.dumps({"default": file.default, "plans": plans})])]
-
-
-def _entry(file: PlanFile, plan: Plan) -> dict[str, Any]:
-    return {"tiers": plan.tiers, "held_out": file.promises.get(plan.name, {}).get("held_out")}
-
-
-def _deployed(plan: Plan, deployment: Deployment) -> bool:
-    try:
-        deployment.check(plan)
-    except InvalidRequest:
-        return False
-    return True
