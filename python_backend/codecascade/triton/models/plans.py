@@ -30,7 +30,6 @@ class TritonPythonModel(ServedModel):
 
     async def answer(self, request: Any) -> list[Any]:
         file = self._plans.current()
-        plans = {
-            name: {"tiers": plan.tiers, "held_out": file.promises.get(name, {}).get("held_out")} for name, plan in file.plans.items()
-        }
+        promised = {name: promise["held_out"] for name, promise in file.promises.items()}
+        plans = {name: {"tiers": plan.tiers, "held_out": promised.get(name)} for name, plan in file.plans.items()}
         return [texts("plans", [json.dumps({"default": file.default, "plans": plans})])]
