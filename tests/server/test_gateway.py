@@ -114,6 +114,22 @@ def test_the_seed_and_the_token_limit_reach_the_cascade(gateway: Gateway) -> Non
     assert cut["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_more_tokens_than_the_tiers_have_are_as_many_as_they_have(gateway: Gateway, stream: bool) -> None:
+    """Clients send thousands by default, and max_tokens is at most."""
+    answer = gateway.post("/v1/completions", {"prompt": PREFIX, "max_tokens": 4096, "stream": stream})
+    assert (answer.status, "return a + b" in answer.text) == (200, True)
+
+
+def test_mistrals_completions_answer_continue(gateway: Gateway) -> None:
+    body = {"model": "codecascade", "prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 1024, "temperature": 0.01, "stop": []}
+    (choice,) = gateway.post("/v1/fim/completions", body).json["choices"]
+    assert choice["message"]["content"].endswith("    return a + b\n")
+    assert not choice["message"]["content"].startswith(PREFIX)
+    (text, _), _ = streamed(gateway.post("/v1/fim/completions", {**body, "stream": True}).text)
+    assert text["choices"][0]["delta"]["content"] == choice["message"]["content"]
+
+
 @pytest.mark.parametrize("where", ["model", "body", "header"])
 def test_a_plan_is_named_by_model_body_or_header(gateway: Gateway, where: str) -> None:
     body = {"model": {"model": "codecascade/quick"}, "body": {"plan": "quick"}, "header": {}}[where]
@@ -252,7 +268,7 @@ def test_there_is_a_model_for_every_plan_and_one_for_the_default(gateway: Gatewa
         ({"prompt": PREFIX, "n": 2}, 400, "n: input should be 1"),
         ({"prompt": PREFIX, "logprobs": 1}, 400, "logprobs: input should be None"),
         ({"prompt": PREFIX, "model": "gpt-4"}, 404, "plan 'gpt-4' is unknown, allowed are quick, two"),
-        ({"prompt": PREFIX, "max_tokens": 513}, 400, "max_tokens is 513, must be 1 to 512"),
+        ({"prompt": PREFIX, "max_tokens": 0}, 400, "max_tokens: input should be greater than or equal to 1"),
         ({"prompt": "x\ud800"}, 400, "prompt has half a surrogate pair at character 1, must be valid Unicode"),
         ({"prompt": PREFIX, "priority": 10}, 400, "priority: input should be less than or equal to 9"),
         (b"{", 400, "the body is not JSON: Expecting property name enclosed in double quotes at character 1"),

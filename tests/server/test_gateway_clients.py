@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import openai
 import pytest
 from codecascade_build.paths import ROOT
 from codecascade_build.server.process import RunningServer
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 from tests.server.gateway import Gateway, running_gateway
 from tests.server.real_server import StartServer
@@ -109,9 +112,9 @@ def run(argv: list[Any], folder: Path, **environ: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def litellm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment of LiteLLM alone: it holds an older version of OpenAI's SDK."""
-    folder = tmp_path_factory.mktemp("litellm")
+def clients_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python in an environment of these clients alone: LiteLLM holds an older version of OpenAI's SDK."""
+    folder = tmp_path_factory.mktemp("clients")
     run([sys.executable, "-m", "venv", "--without-pip", folder], folder)
     python = folder / "bin" / "python"
     lock = ROOT / "requirements-clients.lock"
@@ -120,20 +123,80 @@ def litellm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_litellm_completes_streams_and_chats(gateway: Gateway, litellm_python: Path, tmp_path: Path) -> None:
-    said = json.loads(run([litellm_python, HERE / "ask_litellm.py", f"{gateway.url}/v1", KEY, PREFIX, SUFFIX], tmp_path))
+def test_litellm_completes_streams_and_chats(gateway: Gateway, clients_python: Path, tmp_path: Path) -> None:
+    said = json.loads(run([clients_python, HERE / "ask_litellm.py", f"{gateway.url}/v1", KEY, PREFIX, SUFFIX], tmp_path))
     assert said["completed"].endswith(BODY)
     assert said["streamed"].endswith(BODY)
     assert said["chatted"].endswith(f"{BODY}```\n")
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="this machine has no Node.js")
-def test_openai_for_node_completes_and_streams(gateway: Gateway, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages that the programs for Node.js need, and Triton's protocol as proto-loader reads it."""
+    if shutil.which("npm") is None:
+        pytest.skip("this machine has no Node.js")
+    folder = tmp_path_factory.mktemp("node")
     for name in ("ask_openai.mjs", "package.json", "package-lock.json"):
-        shutil.copy(HERE / name, tmp_path)
-    run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], tmp_path)
-    said = json.loads(run(["node", "ask_openai.mjs", f"{gateway.url}/v1", KEY, PREFIX, SUFFIX], tmp_path))
+        shutil.copy(HERE / name, folder)
+    run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+    protocol = FileDescriptorSet()
+    for module in (model_config_pb2, service_pb2):
+        module.DESCRIPTOR.CopyToProto(protocol.file.add())
+    (folder / "grpc_service.bin").write_bytes(protocol.SerializeToString())
+    return folder
+
+
+def test_openai_for_node_completes_and_streams(gateway: Gateway, node_folder: Path) -> None:
+    said = json.loads(run(["node", "ask_openai.mjs", f"{gateway.url}/v1", KEY, PREFIX, SUFFIX], node_folder))
     assert said["completed"].endswith(BODY)
     assert said["streamed"].endswith(BODY)
     assert said["chatted"].endswith(f"{BODY}```\n")
     assert said["refused"] == 404
+
+
+@pytest.fixture(scope="module")
+def open_gateway(server: RunningServer) -> Iterator[Gateway]:
+    """As `make serve` starts it: without keys."""
+    with running_gateway(server.grpc) as running:
+        yield running
+
+
+def examples(language: str) -> list[Any]:
+    """The blocks of docs/clients.md in a language, by their number."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "docs/clients.md").read_text(), re.DOTALL | re.MULTILINE)
+    return [pytest.param(block, id=f"{language}-{number}") for number, block in enumerate(blocks)]
+
+
+@pytest.mark.parametrize("example", examples("sh"))
+def test_an_example_for_the_shell_prints_the_code(
+    example: str, open_gateway: Gateway, server: RunningServer, tmp_path: Path
+) -> None:
+    assert "return a + b" in run(["sh", "-c", here(example, open_gateway, server)], tmp_path)
+
+
+@pytest.mark.parametrize("example", examples("python"))
+def test_an_example_in_python_prints_the_code(
+    example: str, open_gateway: Gateway, server: RunningServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    python = request.getfixturevalue("clients_python") if "tritonclient.http" in example else sys.executable
+    assert "return a + b" in run([python, "-c", here(example, open_gateway, server)], tmp_path)
+
+
+@pytest.mark.parametrize("example", examples("js"))
+def test_an_example_for_node_prints_the_code(
+    example: str, open_gateway: Gateway, server: RunningServer, node_folder: Path
+) -> None:
+    """tritonclient has Triton's protocol compiled, not its .proto."""
+    compiled = example.replace(
+        'loadSync("grpc_service.proto",', 'loadFileDescriptorSetFromBuffer(fs.readFileSync("grpc_service.bin"),'
+    )
+    (node_folder / "example.mjs").write_text('import fs from "node:fs";\n' + here(compiled, open_gateway, server))
+    assert "return a + b" in run(["node", "example.mjs"], node_folder)
+
+
+def here(example: str, gateway: Gateway, server: RunningServer) -> str:
+    """The example with the addresses of this test's servers."""
+    addresses = {"localhost:8080": f"127.0.0.1:{gateway.port}", "localhost:8001": server.grpc, "localhost:8000": server.http}
+    for written, real in addresses.items():
+        example = example.replace(written, real)
+    return example

@@ -74,15 +74,21 @@ class _Cascade:
 
     async def complete(self, request: Request, asked: Asked) -> Completion:
         """Raises RequestFailed, ClientGone."""
-        work = self._client.complete(asked.prompt, timeout_s=self._timeout_s, **asked.options)
-        return await self._until_gone(request, work)
+        try:
+            return await self._until_gone(
+                request, self._client.complete(asked.prompt, timeout_s=self._timeout_s, **asked.options)
+            )
+        except RequestFailed as refusal:
+            return await self.complete(request, asked.for_fewer_tokens(refusal))
 
     async def stream(self, request: Request, asked: Asked, chunks: Chunks) -> EventStream:
         """What happens as comments, and the answer's chunks. Raises RequestFailed if nothing happens, ClientGone."""
         events = self._client.stream(asked.prompt, timeout_s=self._timeout_s, **asked.options)
         try:
             first = await self._until_gone(request, events.__anext__())
-        except BaseException:
+        except RequestFailed as refusal:
+            return await self.stream(request, asked.for_fewer_tokens(refusal), chunks)
+        except ClientGone:
             events.close()
             raise
         return _Stream(never_quiet(_said(first, events, chunks)), self._metrics)
@@ -128,6 +134,11 @@ def _add_completions(app: FastAPI, cascade: _Cascade) -> None:
         if body.segments:
             return JSONResponse(answers.tabby_completion(reply, await cascade.complete(request, reply.asked)))
         return await _replied(cascade, request, reply, body)
+
+    @app.post("/v1/fim/completions")
+    async def fim(body: CompletionBody, request: Request) -> Response:
+        """Mistral's completions between `prompt` and `suffix`, which Continue asks for."""
+        return await _replied(cascade, request, Reply(asked_completion(body, request.headers), chat=True), body)
 
     @app.post("/v1/chat/completions")
     async def chat(body: ChatBody, request: Request) -> Response:

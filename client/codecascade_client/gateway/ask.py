@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markdown_it import MarkdownIt
 
 from codecascade_client.answers import Completion
+from codecascade_client.errors import RequestFailed
 from codecascade_client.gateway.bodies import ChatBody, CompletionBody, Controls, InfillBody, Message, controls_of, ignored
 from codecascade_client.gateway.errors import refused
 from codecascade_client.request import Options
 
 MODEL = "codecascade"
+_TOO_MANY_TOKENS = re.compile(r"max_tokens is \d+, must be 1 to (?P<most>\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,13 @@ class Asked:
         text = completion.text if self.whole else completion.inserted
         text = self.before + text[: min((at for stop in self.stops if (at := text.find(stop)) >= 0), default=len(text))]
         return text if self.fence is None else f"```{self.fence}\n{text.rstrip()}\n```\n"
+
+    def for_fewer_tokens(self, refusal: RequestFailed) -> Asked:
+        """The same for as many tokens as the tiers have. Raises the refusal if it is about anything else."""
+        limit = _TOO_MANY_TOKENS.match(refusal.sentence)
+        if limit is None or int(limit["most"]) >= (self.options.get("max_tokens") or 0):
+            raise refusal
+        return replace(self, options={**self.options, "max_tokens": int(limit["most"])})
 
 
 def model_of(plan: str | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from codecascade.deployment import Deployment, Tier
 from codecascade.errors import InvalidRequest, PlanFileError
-from codecascade.plans import LOOK_S, PlanFile, PlanStore, load_plans
+from codecascade.plans import LOOK_S, PlanFile, PlanStore, Wish, load_plans
 from codecascade.types import Plan, PlanStep
 
 GOOD: dict[str, Any] = {
