@@ -20,7 +20,7 @@ def gateway(
     port: Annotated[int | None, typer.Option(help=f"The port to listen on, 0 for a free one; default {DEFAULT_PORT}.")] = None,
     url: Annotated[str | None, typer.Option(help="host:port of the cascade's gRPC service [env CODECASCADE_URL].")] = None,
 ) -> None:
-    """Serve the HTTP APIs that editors and OpenAI's SDKs speak, in front of a cascade. Settings: CODECASCADE_GATEWAY_… (README)."""
+    """Serve OpenAI's and editors' HTTP APIs for a cascade. Settings: CODECASCADE_GATEWAY_… (README)."""
     import uvicorn  # here: these take half a second, which no other command should wait for
 
     from codecascade_client.gateway.app import gateway_app

@@ -88,7 +88,7 @@ class _Cascade:
             first = await self._until_gone(request, events.__anext__())
         except RequestFailed as refusal:
             return await self.stream(request, asked.for_fewer_tokens(refusal), chunks)
-        except ClientGone:
+        except BaseException:
             events.close()
             raise
         return _Stream(never_quiet(_said(first, events, chunks)), self._metrics)
