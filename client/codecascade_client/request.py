@@ -46,9 +46,11 @@ class Options(TypedDict, total=False):
     request_id: str | None
     """Stands in the trace and in the server's logs."""
     suffix: str | None
-    """What follows the code that is to be written."""
+    """What follows the code that is asked for, or nothing: then just what stands between the two is written."""
     language: str | None
-    """What the prompt is written in; default: what it looks like."""
+    """What prompt and suffix are written in, as an editor names it; default: as they look."""
+    one_line: bool | None
+    """Whether the code before the suffix ends with its line."""
 
 
 _DATATYPES: Mapping[str, str] = {
@@ -68,6 +70,7 @@ _DATATYPES: Mapping[str, str] = {
     "request_id": "BYTES",
     "suffix": "BYTES",
     "language": "BYTES",
+    "one_line": "BOOL",
 }
 # How struct writes a number, and what the datatype can hold.
 _NUMBERS: Mapping[str, tuple[str, str]] = {

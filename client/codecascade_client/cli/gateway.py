@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated, Any
 
@@ -39,10 +40,12 @@ def gateway(
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # anybody could name another address and so pass the limit of requests
         timeout_graceful_shutdown=_DRAIN_S,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
     scheme = "https" if settings.tls_certificate else "http"
     print(f"Gateway {scheme}://{settings.host}:{settings.port}/v1 for the cascade at {cascade.url}", file=sys.stderr, flush=True)
-    uvicorn.Server(config).run()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended by then, in order
+        uvicorn.Server(config).run()

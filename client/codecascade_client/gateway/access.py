@@ -81,7 +81,8 @@ class Access:
             raise ApiError(
                 401, "the API key is missing or unknown, must be sent as `Authorization: Bearer KEY`", "authentication_error"
             )
-        if int(length) > self._settings.max_body_bytes if (length := headers.get("content-length", "0")).isdecimal() else False:
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._settings.max_body_bytes:
             raise ApiError(413, _too_large(self._settings.max_body_bytes), "invalid_request_error")
         if scope["path"] in COMPLETIONS:
             self._make_room(key if self._keys else (scope.get("client") or ("",))[0])
