@@ -8,8 +8,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 FAMILY ?= qwen2.5-coder
 PROMPT ?= build/example.prompt
-RECORDING ?= plans/recordings/$(FAMILY)
-RECORDINGS ?= $(wildcard plans/recordings/$(FAMILY) plans/recordings/$(FAMILY)-*)
+RECORDING ?= plans/recordings/$(FAMILY)$(addprefix -,$(KIND))
+RECORDINGS ?= $(filter-out %-infill,$(wildcard plans/recordings/$(FAMILY) plans/recordings/$(FAMILY)-*))
+DATASET ?= humaneval
 TRACES ?= ../shared/traces/wizardcoder_python_humaneval
 HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
@@ -26,7 +27,7 @@ DEPLOY = var/venv/.deploy-$(VERSION)
 LOCK := --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
 FAST := tests/unit tests/cascade tests/sandbox
 # To import torch and transformers takes as long as a third of the fast tests.
-NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py)
+NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py client/test_weights.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-gateway bench-sandbox soak-sandbox \
@@ -83,10 +84,10 @@ bench-sandbox: environment ## How many candidates the sandbox judges per second
 soak-sandbox: environment ## The sandbox under hostile candidates for a while
 	@$(BIN)/python -m tests.bench.soak_sandbox
 
-record: environment ## Record every tier on HumanEval and judge it: hours on 2 cores, resumes (RECORDING=folder, ARGS)
-	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
-		codecascade record $(RECORDING) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
-	@$(BIN)/codecascade verdicts $(RECORDING)
+record: environment ## Record every tier on a dataset and judge it: hours on 2 cores, resumes (DATASET, KIND=infill, RECORDING=folder, ARGS)
+	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade record $(RECORDING) \
+		--dataset $(addsuffix :,$(KIND))$(DATASET) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
+	@$(BIN)/codecascade verdicts $(RECORDING) --dataset $(addsuffix :,$(KIND))$(DATASET)
 
 evidence: environment ## How far each kind of evidence in a recording can be trusted (RECORDING=folder)
 	@$(BIN)/codecascade evidence $(RECORDING)

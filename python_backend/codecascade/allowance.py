@@ -170,8 +170,6 @@ class Allowance:
             raise self.limit
         if self._deadline and self._deadline.left_s <= 0:
             raise _passed(self._deadline)
-        if not self._under_way:
-            self._affordable(worst)
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives. At the deadline it is cancelled. (asyncio.wait_for of Python 3.10 may lose a cancellation.)"""

@@ -110,7 +110,7 @@ async def _best_of(task: Task, planned: Sequence[PlanStep | GivenStep], means: M
         else:
             if unknown := means.allowance.take().unknown_calls:
                 traced = replace(traced, unknown_calls=unknown)
-            if best is None or step_best.score >= best.score or traced.decision == Decision.ACCEPT.value:
+            if best is None or _stands(task, step_best, best) or traced.decision == Decision.ACCEPT.value:
                 best = step_best
         traces.append(traced)
         means.tell(Decided(traced))
@@ -123,15 +123,30 @@ async def _best_of(task: Task, planned: Sequence[PlanStep | GivenStep], means: M
 
 def steps_for(task: Task, plan: Plan) -> tuple[PlanStep, ...] | tuple[GivenStep, ...]:
     """The plan's steps for this request; where tests would say nothing, its last tier alone, greedily."""
+    if task.infill:
+        return _infill_steps_for(task, plan)
     if not task.testable or (task.program and not plan.given_steps):
         return (PlanStep(plan.steps[-1].tier, k=0),)
     return plan.given_steps if task.given_tests and plan.given_steps else plan.steps
+
+
+def _infill_steps_for(task: Task, plan: Plan) -> tuple[PlanStep, ...] | tuple[GivenStep, ...]:
+    """One greedy answer of each tier, held against the tests that come with the request, where there are any."""
+    steps = plan.infill_steps or (PlanStep(plan.steps[-1].tier, k=0),)
+    return tuple(GivenStep(step.tier, draws=1) for step in steps) if task.testable and task.given_tests else steps
 
 
 async def _run(task: Task, step: PlanStep | GivenStep, last: bool, means: Means) -> tuple[Best, StepTrace]:
     if isinstance(step, GivenStep):
         return await run_given_step(task, step, last, means)
     return await run_step(task, step, last, means)
+
+
+def _stands(task: Task, later: Best, best: Best) -> bool:
+    """Whether a later answer is as good as the best so far. An infill that fits its place is better than one that does not."""
+    if task.infill and (later.candidate.problem is None) != (best.candidate.problem is None):
+        return later.candidate.problem is None
+    return later.score >= best.score
 
 
 def _unfinished(step: PlanStep | GivenStep, decision: str, error: BaseException, means: Means) -> StepTrace:
@@ -159,7 +174,7 @@ def _convinced(traces: Sequence[StepTrace], planned: Sequence[PlanStep | GivenSt
 
 
 def _note(task: Task, traces: list[StepTrace], best: Best, limit: LimitReached | None, *, shortened: bool) -> str | None:
-    notes = [] if task.testable else [f"no tests were run: {task.untested or NOTHING_TO_TEST}"]
+    notes = [] if task.testable or task.infill else [f"no tests were run: {task.untested or NOTHING_TO_TEST}"]
     if task.program and not any(step.n_given_tests for step in traces):
         notes = [f"no tests were run: {UNPLANNED}"]
     notes += task.unusable_tests
@@ -171,6 +186,8 @@ def _note(task: Task, traces: list[StepTrace], best: Best, limit: LimitReached |
     passed = round(best.score * last.n_given_tests)
     if last.decision == Decision.KEEP.value and passed < last.n_given_tests:
         notes.append(f"no answer passes all given tests: the best one is returned, it passes {passed} of {last.n_given_tests}")
+    if task.infill and best.candidate.problem:
+        notes.append(f"the answer does not fit where it stands: {best.candidate.problem}")
     if best.candidate.cut:
         notes.append(cut_in_words(best.candidate) + (", which max_cost has lowered" if shortened else ""))
     return "; ".join(notes) or None

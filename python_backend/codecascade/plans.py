@@ -193,7 +193,8 @@ def _step(entry: Mapping[str, Any]) -> PlanStep:
 
 def _plan(name: str, entry: Mapping[str, Any]) -> Plan:
     given = tuple(GivenStep(**step) for step in entry.get("given_tests", ()))
-    return Plan(name, tuple(_step(step) for step in entry["steps"]), given)
+    infill = tuple(PlanStep(**{"k": 0, **step}) for step in entry.get("infill", ()))
+    return Plan(name, tuple(_step(step) for step in entry["steps"]), given, infill)
 
 
 def _parse(data: Any) -> PlanFile:

@@ -52,7 +52,7 @@ async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tupl
     n_test_lines = score.pairs // len(samples.candidates)
     means.tell(Judged(step.tier, n_test_lines, score.best, score.value))
     best = samples.candidates[score.best]
-    decision = Decision.ACCEPT if last else sure or decide(score, step)
+    decision = _last(task, best) if last else sure or decide(score, step)
     by_tests = problem or samples.problem or _reason(samples, score, step, decision, last)
     reason = _log_prob_reason(best, step, sure) if sure else by_tests
     trace = StepTrace(
@@ -76,6 +76,11 @@ async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tupl
         wall_ms=(judged - started) * 1e3,
     )
     return Best(best, step.tier, score.value), trace
+
+
+def _last(task: Task, answer: Candidate) -> Decision:
+    """The last step accepts whatever comes of it, except for an infill that does not fit where it stands."""
+    return Decision.KEEP if task.infill and answer.problem else Decision.ACCEPT
 
 
 async def _ask(task: Task, step: PlanStep, last: bool, tiers: Tiers) -> tuple[TierSamples, Decision | None]:
@@ -215,7 +220,8 @@ def _log_prob_reason(answer: Candidate, step: PlanStep, decision: Decision) -> s
 
 def _reason(samples: TierSamples, score: Score, step: PlanStep, decision: Decision, last: bool) -> str:
     if step.k == 0:
-        return "greedy, not tested"
+        problem = samples.candidates[score.best].problem
+        return f"greedy, not tested; {problem}" if decision is Decision.KEEP and problem else "greedy, not tested"
     if score.pairs == 0:
         return "the tier wrote no usable test line"
     if last:

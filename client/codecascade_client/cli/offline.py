@@ -48,7 +48,8 @@ Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_def
 Folders = Annotated[list[Path], typer.Argument(help="The folders of one or more recordings.", show_default=False)]
 Deployed = Annotated[Path, typer.Option("--deployment", help="A deployment file: var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
-    str, typer.Option(help="humaneval, mbpp:PATH, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
+    str,
+    typer.Option(help="humaneval, mbpp:PATH, apps:PATH, a JSON Lines file (task_id, prompt, entry_point, test), or infill:ANY."),
 ]
 PricesFile = Annotated[
     Path | None,
@@ -82,9 +83,8 @@ def record(
     tiers = _tiers(deployed, tier)
     tasks = _tasks(dataset)
     settings = RecordSettings(k, lines_asked, seed)
-    runtime = f"transformers, {device}" if weights else None
+    servers, runtime = _weights(weights, deployed, tiers, device) if weights else (endpoints_from_settings(url), None)
     store = resume_recording(folder, manifest_for(deployment, tasks, settings, runtime))
-    servers = _weights(weights, deployed, tiers, device) if weights else endpoints_from_settings(url)
     wanted = plan_units(tasks, tiers, runs=runs, split_seed=split_seed, limit=limit)
     refusals: list[Refused] = []
 
@@ -113,11 +113,12 @@ def record(
         raise RecordingError(f"{len(refusals)} units were refused by their tier and are not recorded, they are named above")
 
 
-def _weights(folder: Path, deployed: Deployment, tiers: Sequence[str], device: str) -> WeightsTiers:
-    from codecascade_client.live.weights import WeightsTiers, weights_of  # transformers, which is no part of the extra `offline`
+def _weights(folder: Path, deployed: Deployment, tiers: Sequence[str], device: str) -> tuple[WeightsTiers, str]:
+    """The tiers, and what runs them."""
+    from codecascade_client.live.weights import WeightsTiers, runtime_on, weights_of  # needs the extra `conversion`
 
     found = weights_of(folder, {tier: deployed.tiers[tier].weights_sha256 for tier in tiers})
-    return WeightsTiers(found, {tier: deployed.tiers[tier].context_tokens for tier in tiers}, device)
+    return WeightsTiers(found, {tier: deployed.tiers[tier].context_tokens for tier in tiers}, device), runtime_on(device)
 
 
 def _tiers(deployed: Deployment, wanted: list[str] | None) -> list[str]:

@@ -39,12 +39,19 @@ def weights_of(folder: Path, hashes: Mapping[str, str | None]) -> dict[str, Path
     return {tier: files[wanted] for tier, wanted in hashes.items()}
 
 
+def runtime_on(device: str) -> str:
+    """What a recording's provenance says of these tiers."""
+    import torch
+
+    return f"transformers, {torch.cuda.get_device_name(device) if device.startswith('cuda') else device}"
+
+
 class WeightsTiers:
     """`generate` of tiers whose GGUF weights are here. Everything that waits for a tier is written together."""
 
     def __init__(self, weights: Mapping[str, Path], context_tokens: Mapping[str, int], device: str) -> None:
         """weights, context_tokens: by tier. device: as torch names it. Raises TierUnavailable."""
-        self._tiers = {tier: _Tier(tier, path, context_tokens[tier], device) for tier, path in weights.items()}
+        self._tiers = {tier: Batches(tier, *_load(tier, path, device), context_tokens[tier]) for tier, path in weights.items()}
 
     async def __aenter__(self) -> WeightsTiers:
         return self
@@ -74,14 +81,14 @@ class _Row:
     stopped: bool = False
 
 
-class _Tier:
-    def __init__(self, name: str, weights: Path, context_tokens: int, device: str) -> None:
+class Batches:
+    """One model of transformers (`AutoModelForCausalLM`), on its device. A batch that its memory does not hold is halved."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Tokenizer, context_tokens: int) -> None:
         self._name, self._context_tokens = name, context_tokens
-        self._model, self._tokenizer = _load(name, weights, device)
-        self._device = device
+        self._model, self._tokenizer, self._device = model, tokenizer, model.device
         self._waiting: list[_Row] = []
         self._writing: asyncio.Task[None] | None = None
-        self._ends = np.isin(np.arange(len(self._tokenizer.pieces)), self._tokenizer.end_ids)
         self._line_ends = lru_cache(None)(lambda token: len(line_ends(self._tokenizer, [token])))
 
     async def generate(self, request: GenerateRequest) -> Generation:
@@ -100,7 +107,7 @@ class _Tier:
             self._waiting.sort(key=lambda row: row.limit)  # short ones together
             rows, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
             try:
-                await asyncio.to_thread(self._write, rows)
+                await asyncio.to_thread(self._write_halved, rows)
             except Exception as error:
                 failure = TierUnavailable(f"tier {self._name}: {type(error).__name__}: {str(error).splitlines()[0]}")
                 for row in rows:
@@ -109,6 +116,22 @@ class _Tier:
             for row in rows:
                 row.done.set_result(self._sample(row))
             await asyncio.sleep(0)
+
+    def _write_halved(self, rows: list[_Row]) -> None:
+        import torch
+
+        try:
+            self._write(rows)
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        else:
+            return
+        torch.cuda.empty_cache()
+        for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            for row in half:
+                row.ids, row.log_probs, row.stopped = [], [], False
+            self._write_halved(half)
 
     def _write(self, rows: list[_Row]) -> None:
         """Write all rows to their ends, token by token."""

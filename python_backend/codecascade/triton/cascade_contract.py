@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from codecascade.cascade import Answer
 from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest
 from codecascade.plans import PlanFile, Wish
-from codecascade.requests import completion, task_of
+from codecascade.requests import completion, infill_of, task_of
 from codecascade.tiers.contract import DEFAULT_PRIORITY, MAX_PRIORITY
 from codecascade.tiers.live import check_max_tokens
 from codecascade.trace import cost_of
@@ -43,10 +44,20 @@ class Asked:
     return_trace: bool
 
 
-def read_asked(request: Any, known: Sequence[str], plans: PlanFile, deployment: Deployment, arrived_s: float) -> Asked:
-    """known: the model's inputs. arrived_s: on the clock of time.monotonic. Raises InvalidRequest."""
-    _check_parameters(request, known)
-    inputs = Inputs(request)
+class Received:
+    """What came with a request. It does not hold the request itself."""
+
+    def __init__(self, request: Any) -> None:
+        self.arrived_s = time.monotonic()
+        self.inputs = Inputs(request)
+        self.parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+        self.tritons_id: str = request.request_id()
+
+
+def read_asked(received: Received, known: Sequence[str], plans: PlanFile, deployment: Deployment) -> Asked:
+    """known: the model's inputs. Raises InvalidRequest."""
+    _check_parameters(received.parameters, known)
+    inputs = received.inputs
     plan = plans.wished(_wish(inputs))
     max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
     check_max_tokens(max_tokens, plan, deployment)
@@ -56,22 +67,53 @@ def read_asked(request: Any, known: Sequence[str], plans: PlanFile, deployment: 
         plan,
         max_tokens,
         seed=inputs.integer("seed", 0, 2**64 - 1, default=0),
-        deadline=None if deadline_ms is None else Deadline.after(deadline_ms, arrived_s),
+        deadline=None if deadline_ms is None else Deadline.after(deadline_ms, received.arrived_s),
         max_cost_usd=inputs.real("max_cost", 0, _MAX_USD, default=None),
         priority=inputs.integer("priority", 0, MAX_PRIORITY, default=DEFAULT_PRIORITY),
-        request_id=inputs.optional_text("request_id", _MAX_ID_BYTES) or request.request_id(),
+        request_id=inputs.optional_text("request_id", _MAX_ID_BYTES) or received.tritons_id,
         return_trace=inputs.flag("return_trace", default=False),
     )
 
 
-def _check_parameters(request: Any, known: Sequence[str]) -> None:
+def _check_parameters(parameters: Mapping[str, Any], known: Sequence[str]) -> None:
     """Triton refuses a tensor that the model has no input for. A field of a JSON request (`generate`) it makes a parameter."""
-    unknown = json.loads(request.parameters() or "{}").keys() - _PARAMETERS
+    unknown = parameters.keys() - _PARAMETERS
     if unknown:
         raise InvalidRequest(f"{min(unknown)} is no input, inputs are {', '.join(known)}")
 
 
+_OF_INFILLS = ("language", "one_line")
+_NOT_OF_INFILLS = ("cursor", "cases")
+
+
 def _task(inputs: Inputs, deployment: Deployment) -> Task:
+    suffix = inputs.optional_text("suffix", deployment.max_prompt_bytes, empty=True)
+    for name in _OF_INFILLS if suffix is None else _NOT_OF_INFILLS:
+        if inputs.has(name):
+            what = (
+                "is of infills, which have a suffix"
+                if suffix is None
+                else "is not taken with a suffix, whose start is the cursor"
+            )
+            raise InvalidRequest(f"{name} {what}")
+    return _rest_of(inputs, deployment) if suffix is None else _infill(inputs, deployment, suffix)
+
+
+def _infill(inputs: Inputs, deployment: Deployment, suffix: str) -> Task:
+    """What stands between two texts, of which each may be empty."""
+    prefix = inputs.text("prompt", deployment.max_prompt_bytes, empty=True)
+    return infill_of(
+        prefix,
+        suffix,
+        inputs.optional_text("language") or "",
+        inputs.optional_text("entry_point"),
+        deployment.sandbox_modules,
+        inputs.texts("tests"),
+        one_line=inputs.flag("one_line", default=False),
+    )
+
+
+def _rest_of(inputs: Inputs, deployment: Deployment) -> Task:
     prompt = inputs.text("prompt", deployment.max_prompt_bytes)
     cursor = inputs.integer("cursor", 0, 2**31 - 1, default=None)
     tests, cases = inputs.texts("tests"), inputs.texts("cases")

@@ -52,6 +52,8 @@ class ScriptedTier:
     prompt_price_per_mtok: float = 0.0
     timeout_s: float = 60.0
     """The cascade waits no longer for an answer."""
+    fim: str | None = None
+    """Whose tokens it is asked with for what stands between two texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "price_per_mtok": tier.price_per_mtok,
                 "prompt_price_per_mtok": tier.prompt_price_per_mtok,
                 "timeout_s": tier.timeout_s,
+                "fim": tier.fim,
             }
             for tier in tiers
         ],

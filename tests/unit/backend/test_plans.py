@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from codecascade.deployment import Deployment, Tier
 from codecascade.errors import InvalidRequest, PlanFileError
-from codecascade.plans import LOOK_S, PlanFile, PlanStore, Wish, load_plans
+from codecascade.plans import LOOK_S, PlanFile, PlanStore, Wish, load_plans, step_entry
 from codecascade.types import Plan, PlanStep
 
 GOOD: dict[str, Any] = {
@@ -44,6 +44,17 @@ def test_a_plan_file_gives_its_plans_by_name(tmp_path: Path) -> None:
     plans = load_plans(write(tmp_path / "p.json", GOOD))
     assert plans.choose(None) == Plan("balanced", (PlanStep("small", 3, 2, 0.7), PlanStep("large", 0)))
     assert plans.choose("cheap").name == "cheap"
+
+
+def test_a_plan_has_steps_for_infills(tmp_path: Path) -> None:
+    infill = [{"tier": "small", "accept_log_prob": -1.5}, {"tier": "large", "k": 0}]
+    data = {**GOOD, "plans": {"balanced": {**GOOD["plans"]["balanced"], "infill": infill}}}
+    plan = load_plans(write(tmp_path / "p.json", data)).choose(None)
+    assert plan.infill_steps == (PlanStep("small", 0, accept_log_prob=-1.5), PlanStep("large", 0))
+    assert [step_entry(step, last=last) for step, last in zip(plan.infill_steps, (False, True), strict=True)] == [
+        {"tier": "small", "k": 0, "accept_log_prob": -1.5},
+        {"tier": "large", "k": 0},
+    ]
 
 
 def test_an_unknown_plan_is_named_with_those_there_are(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -17,7 +16,7 @@ from codecascade.tiers.allowed import allowed
 from codecascade.tiers.live import LiveTiers
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
 from codecascade.triton.calls.remote import RemoteSandbox, with_remote_tiers
-from codecascade.triton.cascade_contract import Answered, Asked, read_asked
+from codecascade.triton.cascade_contract import Answered, Asked, Received, read_asked
 from codecascade.triton.cascade_metrics import CascadeMetrics, outcome_of
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
@@ -45,13 +44,12 @@ class TritonPythonModel(ServedModel):
         self.count(self._metrics.families)
 
     async def answer(self, request: Any) -> list[Any]:
-        return (await self.complete(request)).tensors()
+        return (await self.complete(Received(request))).tensors()
 
-    async def complete(self, request: Any, tell: Tell = nobody) -> Answered:
+    async def complete(self, received: Received, tell: Tell = nobody) -> Answered:
         """tell: is told of everything but the end. Raises CascadeError."""
-        arrived_s = time.monotonic()
         try:
-            asked = read_asked(request, self._inputs, self._plans.current(), self._deployment, arrived_s)
+            asked = read_asked(received, self._inputs, self._plans.current(), self._deployment)
         except BaseException as error:
             self._metrics.failed(error)
             raise

@@ -7,7 +7,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from codecascade.events import Event, as_dict
-from codecascade.triton.cascade_contract import as_json
+from codecascade.triton.cascade_contract import Received, as_json
 from codecascade.triton.models import cascade
 from codecascade.triton.tensors import texts
 
@@ -22,7 +22,7 @@ class TritonPythonModel(cascade.TritonPythonModel):
         def tell(event: Event) -> None:
             sender.send(pb_utils.InferenceResponse(_event(as_dict(event))))
 
-        return _event((await self.complete(request, tell)).event())
+        return _event((await self.complete(Received(request), tell)).event())
 
 
 def _event(event: dict[str, Any]) -> list[Any]:
