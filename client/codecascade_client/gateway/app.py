@@ -79,19 +79,47 @@ class _Cascade:
                 request, self._client.complete(asked.prompt, timeout_s=self._timeout_s, **asked.options)
             )
         except RequestFailed as refusal:
-            return await self.complete(request, asked.for_fewer_tokens(refusal))
+            return await self.complete(request, asked.as_the_tiers_can(refusal))
 
     async def stream(self, request: Request, asked: Asked, chunks: Chunks) -> EventStream:
         """What happens as comments, and the answer's chunks. Raises RequestFailed if nothing happens, ClientGone."""
-        events = self._client.stream(asked.prompt, timeout_s=self._timeout_s, **asked.options)
+        events = self._events(asked)
         try:
             first = await self._until_gone(request, events.__anext__())
         except RequestFailed as refusal:
-            return await self.stream(request, asked.for_fewer_tokens(refusal), chunks)
+            return await self.stream(request, asked.as_the_tiers_can(refusal), chunks)
         except BaseException:
             events.close()
             raise
-        return _Stream(never_quiet(_said(first, events, chunks)), self._metrics)
+        return _Stream(never_quiet(self._said(asked, first, events, chunks)), self._metrics)
+
+    async def _said(self, asked: Asked, first: Event, events: AsyncEvents, chunks: Chunks) -> AsyncGenerator[bytes]:
+        event: Event | None = first
+        try:
+            async with events:
+                while event:
+                    for chunk in (
+                        chunks(event.completion) if event.completion else [comment({"event": event.name, **event.fields})]
+                    ):
+                        yield chunk
+                    event = await anext(events, None)
+        except RequestFailed as refusal:
+            async for chunk in self._said_instead(asked, refusal, chunks):
+                yield chunk
+
+    async def _said_instead(self, asked: Asked, refusal: RequestFailed, chunks: Chunks) -> AsyncGenerator[bytes]:
+        try:
+            other = asked.as_the_tiers_can(refusal)
+            events = self._events(other)
+            first = await anext(events)
+        except RequestFailed as error:
+            yield data(api_error(error).body)
+            return
+        async for chunk in self._said(other, first, events, chunks):
+            yield chunk
+
+    def _events(self, asked: Asked) -> AsyncEvents:
+        return self._client.stream(asked.prompt, timeout_s=self._timeout_s, **asked.options)
 
     async def _until_gone(self, request: Request, work: Coroutine[Any, Any, _T]) -> _T:
         try:
@@ -111,19 +139,6 @@ class _Stream(EventStream):
             await super().__call__(*connection)
         except ClientGone:
             self._metrics.gone.inc()
-
-
-async def _said(first: Event, events: AsyncEvents, chunks: Chunks) -> AsyncGenerator[bytes]:
-    try:
-        async with events:
-            event: Event | None = first
-            while event:
-                said = chunks(event.completion) if event.completion else [comment({"event": event.name, **event.fields})]
-                for chunk in said:
-                    yield chunk
-                event = await anext(events, None)
-    except RequestFailed as error:
-        yield data(api_error(error).body)
 
 
 def _add_completions(app: FastAPI, cascade: _Cascade) -> None:

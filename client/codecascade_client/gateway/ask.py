@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from markdown_it import MarkdownIt
 
@@ -16,6 +16,8 @@ from codecascade_client.gateway.errors import refused
 from codecascade_client.request import Options
 
 MODEL = "codecascade"
+_OF_INFILLS = ("suffix", "language", "one_line")
+_NO_INFILLS = "no tokens for fill-in-the-middle"
 _TOO_MANY_TOKENS = re.compile(r"max_tokens is \d+, must be 1 to (?P<most>\d+)")
 
 
@@ -44,12 +46,19 @@ class Asked:
         text = self.before + text[: min((at for stop in self.stops if (at := text.find(stop)) >= 0), default=len(text))]
         return text if self.fence is None else f"```{self.fence}\n{text.rstrip()}\n```\n"
 
-    def for_fewer_tokens(self, refusal: RequestFailed) -> Asked:
-        """The same for as many tokens as the tiers have. Raises the refusal if it is about anything else."""
-        limit = _TOO_MANY_TOKENS.match(refusal.sentence)
-        if limit is None or int(limit["most"]) >= (self.options.get("max_tokens") or 0):
-            raise refusal
-        return replace(self, options={**self.options, "max_tokens": int(limit["most"])})
+    def as_the_tiers_can(self, refusal: RequestFailed) -> Asked:
+        """The same, as a refusal says that it can be had. Raises the refusal if it says nothing of the kind."""
+        if limit := _TOO_MANY_TOKENS.match(refusal.sentence):
+            return replace(self, options={**self.options, "max_tokens": int(limit["most"])})
+        if _NO_INFILLS in refusal.sentence and "suffix" in self.options:
+            return self._without_a_suffix()
+        raise refusal
+
+    def _without_a_suffix(self) -> Asked:
+        """The same as one text with a cursor in it: Python alone has that."""
+        rest = {name: value for name, value in self.options.items() if name not in _OF_INFILLS}
+        options = cast(Options, {**rest, **_at_the_end(self.prompt)})
+        return replace(self, prompt=self.prompt + (self.options["suffix"] or ""), options=options)
 
 
 def model_of(plan: str | None) -> str:
@@ -58,13 +67,10 @@ def model_of(plan: str | None) -> str:
 
 def asked_completion(body: CompletionBody, headers: Any) -> Asked:
     """Raises ApiError."""
-    if body.segments:
-        prefix, suffix = body.segments.prefix, body.segments.suffix or ""
-    else:
-        prefix, suffix = _one_prompt(body.prompt), body.suffix or ""
-    prompt, place = _between(prefix, suffix)
+    prompt, suffix = _texts(body)
+    place = _at_the_end(prompt) if suffix is None else _before(suffix, body.language)
     options = _options(body, headers, body.max_tokens, body.seed, body.model, place)
-    return _asked(body, prompt, options, body.model, body.stop, before=prefix if body.echo else "")
+    return _asked(body, prompt, options, body.model, body.stop, before=prompt if body.echo else "")
 
 
 def asked_chat(body: ChatBody, headers: Any) -> Asked:
@@ -80,7 +86,7 @@ def asked_chat(body: ChatBody, headers: Any) -> Asked:
 
 def asked_infill(body: InfillBody, headers: Any) -> Asked:
     """Raises ApiError."""
-    prompt, place = _between(body.input_prefix + body.prompt, body.input_suffix)
+    prompt, place = body.input_prefix + body.prompt, _before(body.input_suffix, None)
     max_tokens = body.n_predict if body.n_predict > 0 else None
     seed = None if body.seed == -1 else body.seed  # llama.cpp's word for any seed
     options = _options(body, headers, max_tokens, seed, None, place)
@@ -106,9 +112,13 @@ def _asked(
     return Asked(prompt, options, model or MODEL, told, before, whole, fence, tuple(ignored(body)), traced)
 
 
-def _between(prefix: str, suffix: str) -> tuple[str, dict[str, Any]]:
-    """The prompt whose answer goes between the two, and what says where."""
-    return prefix + suffix, {"cursor": len(prefix.encode("utf-8", "surrogatepass"))}
+def _at_the_end(prompt: str) -> dict[str, Any]:
+    """Clients put the answer there. The cascade by itself would fill what is unfinished before it."""
+    return {"cursor": len(prompt.encode("utf-8", "surrogatepass"))}
+
+
+def _before(suffix: str, language: str | None) -> dict[str, Any]:
+    return {"suffix": suffix, **({"language": language} if language else {})}
 
 
 def _options(
@@ -130,6 +140,13 @@ def _options(
 def _plan_of(model: str | None) -> str | None:
     """The plan that a model's name stands for; None: the default one."""
     return None if model in (None, "", MODEL) else str(model).removeprefix(f"{MODEL}/")
+
+
+def _texts(body: CompletionBody) -> tuple[str, str | None]:
+    """What is before the answer, and what is after it, if the client says."""
+    if body.segments:
+        return body.segments.prefix, body.segments.suffix or ""
+    return _one_prompt(body.prompt), body.suffix
 
 
 def _one_prompt(prompt: str | list[str] | None) -> str:
