@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from codecascade.errors import DeadlineReached, InvalidRequest, LimitReached, Overloaded, TooDear
+from codecascade.errors import CascadeError, DeadlineReached, LimitReached, Overloaded, TooDear
 from codecascade.prices import PICODOLLARS, Prices, usd
 from codecascade.types import Candidate, Sandbox, TestLine, VerdictMatrix
 
@@ -197,11 +197,11 @@ class Allowance:
         self._under_way.add(ended)
         try:
             answer = await make(tokens)
-        except (InvalidRequest, Overloaded):  # nothing was done
-            self._free += reserved
-            raise
-        except BaseException:
-            self._spent.unknown_calls += 1
+        except BaseException as error:
+            if isinstance(error, CascadeError) and error.cost_nothing:
+                self._free += reserved
+            else:
+                self._spent.unknown_calls += 1
             raise
         else:
             paid = spent(answer)

@@ -26,9 +26,14 @@ from typing import ClassVar
 class CascadeError(Exception):
     """A part of the system failed. The message is one sentence that a caller may read."""
 
+    cost_nothing = False
+    """Whether it is certain that nothing was spent."""
+
 
 class InvalidRequest(CascadeError):
     """The request names something impossible: the field, its value and what is allowed."""
+
+    cost_nothing = True
 
 
 class TierUnavailable(CascadeError):
@@ -59,6 +64,7 @@ class Overloaded(LimitReached):
     """
 
     finish_reason = "overloaded"
+    cost_nothing = True
     _SENTENCE = re.compile(r"overloaded: (.+); retry after (\d+) s", re.DOTALL)
 
     def __init__(self, what: str, retry_after_s: float) -> None:

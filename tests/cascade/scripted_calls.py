@@ -13,7 +13,7 @@ from codecascade.cascade import Answer, run_cascade
 from codecascade.deployment import Deployment, Tier
 from codecascade.events import Abandoned, Event
 from codecascade.tiers.allowed import allowed
-from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.contract import DEFAULT_PRIORITY, GenerateRequest, Generation
 from codecascade.tiers.live import LiveTiers
 from codecascade.types import Candidate, Plan, Sample, Task, TestLine, Verdict, VerdictMatrix
 
@@ -80,11 +80,11 @@ class Served:
     deployment: Deployment = DEPLOYMENT
     events: list[Event] = field(default_factory=list)
 
-    async def answer(self, allowance: Allowance | None = None, max_tokens: int | None = None) -> Answer:
+    async def answer(self, allowance: Allowance | None = None, priority: int = DEFAULT_PRIORITY) -> Answer:
         prices = self.deployment.prices
         allowance = allowance or Allowance(prices)
-        generate = allowed(self.calls.generate, self.deployment, allowance)
-        tiers = LiveTiers(self.deployment, generate, seed=0, max_tokens=max_tokens)
+        generate = allowed(self.calls.generate, self.deployment, allowance, priority)
+        tiers = LiveTiers(self.deployment, generate, seed=0)
         return await run_cascade(
             self.task, self.plan, tiers, self.calls, prices, allowance=allowance, on_event=self.events.append
         )

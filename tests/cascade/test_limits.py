@@ -15,6 +15,7 @@ from codecascade.errors import DeadlineReached, InvalidRequest, Overloaded, Tier
 from codecascade.events import Decided, Drawn, Judged, Started
 from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.trace import StepTrace, cost_of
+from codecascade.triton.calls.failures import CallFailed
 from codecascade.types import GivenStep, Plan, PlanStep, Sample, Task
 
 from tests.cascade.scripted_calls import CPU_S, DEPLOYMENT, HANGS, PROMPT_TOKENS, TASK, TOKENS, Calls, Served, given
@@ -333,10 +334,21 @@ async def test_what_a_failed_call_may_have_cost_stays_reserved() -> None:
         await served.answer(ceiling(1_100e-6))
 
 
-async def test_a_call_that_was_refused_has_cost_nothing() -> None:
+NOT_ASKED = CallFailed("it is not asked for a moment", asked=False).told_as("tier small", TierUnavailable)
+
+
+@pytest.mark.parametrize("error", [InvalidRequest("tier small: the prompt has 9 tokens too many"), NOT_ASKED])
+async def test_a_call_that_was_refused_or_not_made_has_cost_nothing(error: Exception) -> None:
     """max_cost pays for one answer of either tier, not for both."""
-    served = Served(Calls({"small": InvalidRequest("tier small: the prompt has 9 tokens too many")}), PLAN)
-    assert (await served.answer(ceiling(1_100e-6))).tier == "large"
+    served = Served(Calls({"small": error}), PLAN)
+    answered = await served.answer(ceiling(1_100e-6))
+    assert [costs(step) for step in answered.trace.steps] == [("small", "skipped", 0, 0), ("large", "accept", TOKENS, 0)]
+
+
+async def test_every_call_of_a_request_has_its_priority() -> None:
+    served = Served(Calls(passes=False), PLAN)
+    await served.answer(priority=9)
+    assert [request.priority for request in served.calls.requests] == [9, 9, 9]
 
 
 # Events.

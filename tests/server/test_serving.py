@@ -1,4 +1,4 @@
-"""What `Serving` gives every Python model, on a real Triton with two small models: `nap`, and `caller`, which calls `nap`."""
+"""What `Serving` gives every Python model, on a real Triton: the models `nap` and `doze`, and `caller`, which calls them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 # A negative `ms` asks for an error. counts: naps begun, naps cancelled, clean-ups finished.
 NAP = """
     import asyncio
+    import threading
+    import time
     import numpy as np
+    from codecascade.triton.arrival import ARRIVED_S
     from codecascade.triton.serving import Serving
     from codecascade.triton.tensors import Inputs, numbers
     from codecascade.errors import SandboxUnavailable, TierUnavailable
@@ -36,11 +39,15 @@ NAP = """
 
     class TritonPythonModel:
         def initialize(self, args):
-            self.begun = self.cancelled = self.cleaned = 0
-            self.serving = Serving(self.answer, nested=args["model_name"] == "nap")
+            self.begun = self.cancelled = self.cleaned = self.received = self.free_s = 0
+            self.second = threading.Event()
+            self.serving = Serving(self.answer, nested=args["model_name"] != "caller")
 
         def execute(self, requests):
             self.serving.submit(requests)
+            self.received += len(requests)
+            if self.received == 2:
+                self.second.set()
 
         async def answer(self, request):
             ms = Inputs(request).integer("ms", -9, 10**6, default=0)
@@ -52,6 +59,11 @@ NAP = """
                 raise KeyError("a secret of the server")
             if ms == -4:
                 return ["no tensor"]
+            if ms == -5 and not self.free_s:  # the loop does nothing else until another request has come
+                self.second.wait(30)
+                self.free_s = time.monotonic()
+            if ms == -5:
+                return [numbers("counts", [ARRIVED_S.get() < self.free_s, 0, 0], np.int32)]
             if ms:
                 self.begun += 1
                 await self.nap(ms)
@@ -75,15 +87,17 @@ CALLER = """
 
     class TritonPythonModel:
         def initialize(self, args):
-            self.nap = BlsModel("nap", ["counts"], timeout_s=3600.0, pulse=lambda: [numbers("ms", [-10], np.int32)])
+            threads = {"nap": 1100, "doze": 100}
+            pulse = {"ms": np.array([-10], np.int32)}
+            self.models = {name: BlsModel(name, ["counts"], 3600.0, pulse, size) for name, size in threads.items()}
             self.serving = Serving(self.answer)
 
         def execute(self, requests):
             self.serving.submit(requests)
 
         async def answer(self, request):
-            ms = Inputs(request).integer("ms", 0, 10**6, default=0)
-            outputs = await self.nap(lambda: [numbers("ms", [ms], np.int32)])
+            ms = Inputs(request).integer("ms", -1, 10**6, default=0)
+            outputs = await self.models["doze" if ms < 0 else "nap"]({"ms": np.array([max(ms, 0)], np.int32)})
             return [numbers("counts", outputs["counts"], np.int32)]
 """
 LONG_MS = 600_000  # ten minutes: nobody waits for its end
@@ -92,7 +106,7 @@ LONG_MS = 600_000  # ten minutes: nobody waits for its end
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     repository = tmp_path_factory.mktemp("serving")
-    for name, source in {"nap": NAP, "caller": CALLER}.items():
+    for name, source in {"nap": NAP, "doze": NAP, "blocks": NAP, "caller": CALLER}.items():
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "config.pbtxt").write_text(CONFIG)
         (repository / name / "1" / "model.py").write_text(textwrap.dedent(source))
@@ -206,3 +220,36 @@ def test_only_the_call_that_is_given_up_is_cancelled(client: InferenceServerClie
         call.cancel()
         wait_for(client, 1, cancelled + 1)
         assert kept.result()[1] == cancelled + 1
+
+
+def hold(client: InferenceServerClient, calls: int) -> list[Any]:
+    """Nested calls that are under way in `nap`, each of a request of its own."""
+    begun = ask(client, 0)[0]
+    requests = [client.async_infer("caller", inputs(LONG_MS), lambda result, error: None) for _ in range(calls)]
+    wait_for(client, 0, begun + calls)
+    return requests
+
+
+def test_over_a_thousand_nested_calls_are_under_way_and_every_give_up_gets_through(client: InferenceServerClient) -> None:
+    cancelled = ask(client, 0)[1]
+    for request in hold(client, 1100):
+        request.cancel()
+    wait_for(client, 1, cancelled + 1100)
+    assert ask(client, 0, "caller")[1] == cancelled + 1100
+
+
+def test_a_model_that_hangs_with_all_its_calls_does_not_delay_another(client: InferenceServerClient) -> None:
+    cancelled = ask(client, 0)[1]
+    requests = hold(client, 600)
+    for _ in range(100):
+        ask(client, -1, "caller")
+    assert ask(client, 0)[1] == cancelled
+    for request in requests:
+        request.cancel()
+    wait_for(client, 1, cancelled + 600)
+
+
+def test_a_request_has_arrived_before_the_loop_is_free_for_it(client: InferenceServerClient) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(ask, client, -5, model="blocks") for _ in range(2)]
+        assert [answer.result()[0] for answer in answers] == [1, 1]

@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codecascade.triton.calls.threads import NESTED_CALLS
+
 from codecascade_build.errors import BuildError
 from codecascade_build.server.install import TritonInstall, python_library_dir
 
@@ -26,8 +28,6 @@ LOOPBACK = "127.0.0.1"
 _EXIT_TIMEOUT_S = 10
 _KILL_AFTER_S = _EXIT_TIMEOUT_S + 3
 _POLL_S = 0.1
-# The calls that one Python model may have under way. Triton's default is 32; further calls wait.
-_NESTED_CALLS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str,
         *(f"--model-repository={repository}" for repository in repositories),
         f"--backend-directory={install.backends}",
         "--disable-auto-complete-config",
-        f"--backend-config=python,thread-pool-size={_NESTED_CALLS}",
+        f"--backend-config=python,thread-pool-size={NESTED_CALLS}",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         f"--http-address={host}",
         f"--http-port={ports.http}",

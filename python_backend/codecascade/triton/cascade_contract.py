@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from codecascade.requests import completion, infill_of, task_of
 from codecascade.tiers.contract import DEFAULT_PRIORITY, MAX_PRIORITY
 from codecascade.tiers.live import check_max_tokens
 from codecascade.trace import cost_of
+from codecascade.triton.arrival import ARRIVED_S
 from codecascade.triton.calls.names import CALL
 from codecascade.triton.tensors import Inputs, numbers, texts
 from codecascade.types import Plan, Task
@@ -42,23 +42,33 @@ class Asked:
     request_id: str
     """The caller's, else Triton's own; empty if neither is set."""
     return_trace: bool
+    by_load: bool
+    """Whether the load decided on its plan."""
 
 
 class Received:
     """What came with a request. It does not hold the request itself."""
 
     def __init__(self, request: Any) -> None:
-        self.arrived_s = time.monotonic()
+        self.arrived_s = ARRIVED_S.get()
         self.inputs = Inputs(request)
         self.parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
         self.tritons_id: str = request.request_id()
 
 
-def read_asked(received: Received, known: Sequence[str], plans: PlanFile, deployment: Deployment) -> Asked:
-    """known: the model's inputs. Raises InvalidRequest."""
-    _check_parameters(received.parameters, known)
+def read_asked(
+    received: Received, known: Sequence[str], plans: PlanFile, deployment: Deployment, by_load: Callable[[], str | None]
+) -> Asked:
+    """known: the model's inputs. by_load: the plan for a request that wishes for none; None: the default.
+
+    Raises InvalidRequest.
+    """
     inputs = received.inputs
-    plan = plans.wished(_wish(inputs))
+    inputs.check_size(deployment.max_request_bytes)
+    _check_parameters(received.parameters, known)
+    wish = _wish(inputs)
+    loaded = by_load() if wish == Wish() else None
+    plan = plans.choose(loaded) if loaded in plans.plans else plans.wished(wish)
     max_tokens = inputs.integer("max_tokens", -(2**31), 2**31 - 1, default=None)
     check_max_tokens(max_tokens, plan, deployment)
     deadline_ms = inputs.integer("deadline_ms", 1, 2**31 - 1, default=None)
@@ -72,6 +82,7 @@ def read_asked(received: Received, known: Sequence[str], plans: PlanFile, deploy
         priority=inputs.integer("priority", 0, MAX_PRIORITY, default=DEFAULT_PRIORITY),
         request_id=inputs.optional_text("request_id", _MAX_ID_BYTES) or received.tritons_id,
         return_trace=inputs.flag("return_trace", default=False),
+        by_load=plan.name == loaded,
     )
 
 

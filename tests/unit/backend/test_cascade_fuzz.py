@@ -13,6 +13,7 @@ import pytest
 from codecascade.deployment import Deployment, Tier
 from codecascade.errors import InvalidRequest, PlanFileError
 from codecascade.plans import PlanFile, PlanStore, Wish, load_plans
+from codecascade.triton.arrival import context_of_now
 from codecascade.triton.cascade_contract import Received, read_asked
 from codecascade_build.paths import PLANS, WRITTEN_MODELS
 from google.protobuf import text_format
@@ -91,7 +92,8 @@ REQUESTS = st.builds(
 def test_a_request_is_read_or_refused(request: Any) -> None:
     sentence, asked = "", None
     try:
-        asked = read_asked(Received(request), tuple(TYPES), load_plans(FILE), DEPLOYMENT)
+        received = context_of_now().run(Received, request)
+        asked = read_asked(received, tuple(TYPES), load_plans(FILE), DEPLOYMENT, lambda: None)
     except InvalidRequest as error:
         sentence = str(error)
     assert bool(sentence.strip()) == (asked is None)

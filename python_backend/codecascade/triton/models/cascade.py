@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -11,17 +13,19 @@ from codecascade.cascade import run_cascade
 from codecascade.deployment import load_deployment
 from codecascade.errors import InvalidSetting
 from codecascade.events import Abandoned, Event, Tell, nobody
+from codecascade.load_policy import LoadPolicy, load_note
 from codecascade.plans import PlanStore
 from codecascade.tiers.allowed import allowed
 from codecascade.tiers.live import LiveTiers
 from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
-from codecascade.triton.calls.remote import RemoteSandbox, with_remote_tiers
+from codecascade.triton.calls.remote import AllTiers, RemoteSandbox
 from codecascade.triton.cascade_contract import Answered, Asked, Received, read_asked
 from codecascade.triton.cascade_metrics import CascadeMetrics, outcome_of
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.sandbox_contract import CANDIDATE_CPU_S
 from codecascade.triton.settings import read_server_settings
+from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 
 class TritonPythonModel(ServedModel):
@@ -36,20 +40,24 @@ class TritonPythonModel(ServedModel):
             raise InvalidSetting("CODECASCADE_DEPLOYMENT is not set, it must be the path of the deployment file")
         self._deployment = load_deployment(settings.deployment)
         self._plans = PlanStore(self._deployment.plans, pb_utils.Logger.log_error, self._deployment.check_plans)
-        local = BlsTiers(self._deployment).generate
-        self._generate = with_remote_tiers(local, self._deployment, settings.tiers_url, settings.tiers_tls)
+        self.serving.bound("the cascade", self._deployment.max_requests)
+        self._load = LoadPolicy(self._deployment.load_policy)
+        local = BlsTiers(self._deployment)
+        self._generate = AllTiers(local, self._deployment, settings.tiers_url, settings.tiers_tls).generate
         remote = settings.sandbox_url
-        self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox()
+        self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox(self._deployment)
         self._metrics = CascadeMetrics()
         self.count(self._metrics.families)
 
     async def answer(self, request: Any) -> list[Any]:
-        return (await self.complete(Received(request))).tensors()
+        received = Received(request)
+        del request  # gives back its shared memory, which Triton never makes smaller again
+        return (await self.complete(received)).tensors()
 
     async def complete(self, received: Received, tell: Tell = nobody) -> Answered:
         """tell: is told of everything but the end. Raises CascadeError."""
         try:
-            asked = read_asked(received, self._inputs, self._plans.current(), self._deployment)
+            asked = read_asked(received, self._inputs, self._plans.current(), self._deployment, self._plan_by_load)
         except BaseException as error:
             self._metrics.failed(error)
             raise
@@ -64,11 +72,29 @@ class TritonPythonModel(ServedModel):
         allowance = Allowance(prices, deadline=asked.deadline, max_cost_usd=asked.max_cost_usd, sandbox_cpu_s=CANDIDATE_CPU_S)
         generate = allowed(self._generate, self._deployment, allowance, asked.priority)
         tiers = LiveTiers(self._deployment, generate, seed=asked.seed, max_tokens=asked.max_tokens)
-        answer = await run_cascade(asked.task, asked.plan, tiers, self._sandbox, prices, allowance=allowance, on_event=on_event)
+        sandbox = _Prioritized(self._sandbox, asked.priority)
+        answer = await run_cascade(asked.task, asked.plan, tiers, sandbox, prices, allowance=allowance, on_event=on_event)
+        if asked.by_load:
+            answer = replace(answer, trace=replace(answer.trace, note=load_note(asked.plan.name, answer.trace.note)))
         self._metrics.answered(answer)
         return Answered.of(asked, answer)
+
+    def _plan_by_load(self) -> str | None:
+        return self._load.plan(self.serving.door.in_flight)
 
     def _abandoned(self, asked: Asked, ended: Abandoned) -> None:
         self._metrics.abandoned(ended.steps, asked.plan.name, outcome_of(ended.error))
         if asked.request_id:
             pb_utils.Logger.log_info(f"request {asked.request_id!r} ended without an answer: {ended.error!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Prioritized:
+    """The sandbox, for a request of some priority."""
+
+    sandbox: BlsSandbox | RemoteSandbox
+    priority: int
+
+    async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
+        """Raises SandboxUnavailable, Overloaded."""
+        return await self.sandbox.run(candidates, test_lines, self.priority)
