@@ -36,6 +36,7 @@ from codecascade_client.replay.plans import replay_plans
 from codecascade_client.report.tables import excluded
 from codecascade_client.search.choose import PROBABILITY
 from codecascade_client.search.frontier import PAPER, WHOLE
+from codecascade_client.search.infills import search_infills, with_infills
 from codecascade_client.search.search import Rules, SearchResult, plan_file
 from codecascade_client.search.search import search as search_plans
 from codecascade_client.settings import read_settings
@@ -219,11 +220,16 @@ def search(
 ) -> None:
     """Search the plans of recordings. Finds the best on the validation tasks, exactly, and measures them on the held-out ones.
 
-    Requests that come with tests and others are searched apart. Several recordings, of different datasets, are searched together.
+    Requests that come with tests, others, and infills are searched apart. Several recordings, of different datasets, are searched
+    together.
     """
-    result = _searched(_all_loaded(folders, prices), paper, probability, split_seed, splits, prices, value_per_correct)
+    recordings = _all_loaded(folders, prices)
+    result = _searched(recordings, paper, probability, split_seed, splits, prices, value_per_correct)
     path = out or Path("plans") / f"{result.manifest.family}.json"
-    write_whole(path, plan_file(result).encode())
+    content = plan_file(result)
+    if infills := [recording for recording in recordings if recording.manifest.infill]:
+        content = with_infills(content, search_infills(infills, split_seed), value_per_correct)
+    write_whole(path, content.encode())
     print_search(result)
     print(
         f"{path}: {len(result.frontier)} plans of the frontier and {', '.join(choice.plan.name for choice, _ in result.choices)}",
@@ -244,7 +250,7 @@ def report(
     """Write the same search as one self-contained HTML page."""
     from codecascade_client.report.page import write_report  # loads matplotlib, which no other command needs
 
-    recordings = _all_loaded(folders, prices)
+    recordings = [recording for recording in _all_loaded(folders, prices) if not recording.manifest.infill]
     result = _searched(recordings, paper, probability, split_seed, splits, prices, value_per_correct)
     held_out = result.held_out
     decided = asyncio.run(decisions(result.default_plan, recordings, held_out.tasks, held_out.runs))
@@ -275,7 +281,10 @@ def _searched(
     value_usd: float | None,
 ) -> SearchResult:
     rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None, value_usd)
-    result = search_plans(recordings, rules)
+    solutions = [recording for recording in recordings if not recording.manifest.infill]
+    if not solutions:
+        raise RecordingError("the recordings hold infills alone, must hold solutions too")
+    result = search_plans(solutions, rules)
     for sentence in excluded(result):
         print(sentence, file=sys.stderr)
     return result

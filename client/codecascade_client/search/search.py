@@ -189,8 +189,8 @@ def provenance(result: SearchResult) -> dict[str, Any]:
     manifest, grid = result.manifest, result.rules.grid
     return {
         "method": "searched: exactly, on the validation tasks, replayed from a recording",
-        **_recorded(manifest),
-        **({"also": [_recorded(other) for other in result.manifests[1:]]} if len(result.manifests) > 1 else {}),
+        **recorded_entry(manifest),
+        **({"also": [recorded_entry(other) for other in result.manifests[1:]]} if len(result.manifests) > 1 else {}),
         "prices": {
             "from": result.rules.prices_from or "the recording",
             "ratio": price_ratio(manifest.prices),
@@ -210,7 +210,7 @@ def provenance(result: SearchResult) -> dict[str, Any]:
     }
 
 
-def _recorded(manifest: RecordingManifest) -> dict[str, Any]:
+def recorded_entry(manifest: RecordingManifest) -> dict[str, Any]:
     return {
         "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
         "recording": {"settings": dict(manifest.settings), **manifest.provenance},
@@ -257,10 +257,10 @@ def _entry(evaluated: Evaluated) -> dict[str, Any]:
         **({"given_tests": [asdict(step) for step in plan.given_steps]} if plan.given_steps else {}),
         "steps": steps,
         **({"expected": _promised(expected)} if expected else {}),
-        "validation": _measured(evaluated.validation),
-        "held_out": _measured(evaluated.held_out),
+        "validation": measured_entry(evaluated.validation),
+        "held_out": measured_entry(evaluated.held_out),
         "certified": dict(evaluated.certified),
-        **({"by_dataset": {name: _measured(part) for name, part in apart.items()}} if apart else {}),
+        **({"by_dataset": {name: measured_entry(part) for name, part in apart.items()}} if apart else {}),
     }
 
 
@@ -268,7 +268,7 @@ def _promised(expected: Expected) -> dict[str, Any]:
     return {"usd_per_correct": round(expected.value_usd, 9), **_figures(expected.cost_usd, expected.accuracy)}
 
 
-def _measured(measured: Measured) -> dict[str, Any]:
+def measured_entry(measured: Measured) -> dict[str, Any]:
     return {**_figures(measured.cost_usd, measured.accuracy), "reach": _rounded(measured.reach)}
 
 
