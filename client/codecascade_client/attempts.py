@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 import grpc  # type: ignore[import-untyped]
+from codecascade import errors
 
 from codecascade_client.errors import Overloaded, RequestFailed
 
@@ -17,9 +18,9 @@ _NOT_CONNECTED = re.compile(
 )
 # What Triton says of a model that it is loading, or loads again.
 _NOT_LOADED = re.compile(r"Request for unknown model: .* (?:has no available versions|is not ready)")
-_OVERLOADED = re.compile(r"overloaded: .*retry after (?P<seconds>[\d.]+) s", re.DOTALL)
+_REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
 
-_DEADLINE = re.compile(r"deadline exceeded: .*", re.DOTALL)
+_DEADLINE = "deadline exceeded: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,13 @@ class Attempts:
 
 def failure(code: grpc.StatusCode, words: str, address: str, timeout_s: float) -> RequestFailed:
     """What a status of gRPC means, in one sentence."""
-    sentence = words.strip() or code.name
-    if deadline := _DEADLINE.search(sentence):  # a Python model has no status for it
-        return RequestFailed(grpc.StatusCode.DEADLINE_EXCEEDED, deadline[0])
+    sentence = _REQUEST_ID.sub("", words.strip()) or code.name
+    if sentence.startswith(_DEADLINE):  # a Python model has no status for it
+        return RequestFailed(grpc.StatusCode.DEADLINE_EXCEEDED, sentence)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return RequestFailed(code, f"{address} gave no answer within {timeout_s:g} s")
-    if overloaded := _OVERLOADED.search(sentence):
-        return Overloaded(code, sentence[overloaded.start() :], float(overloaded["seconds"]))
+    if overloaded := errors.Overloaded.read(sentence):
+        return Overloaded(code, sentence, overloaded.retry_after_s)
     if code is not grpc.StatusCode.UNAVAILABLE:
         return RequestFailed(code, sentence)
     if unreachable := _unreachable(sentence, address):

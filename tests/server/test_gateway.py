@@ -337,6 +337,18 @@ def test_no_page_of_another_origin_may_call_it_unless_allowed(gateway: Gateway, 
     assert guarded.get("/healthz", origin).headers["Access-Control-Allow-Origin"] == "https://editor.example"
 
 
+def test_an_overloaded_cascade_says_when_to_come_back(start_server: StartServer, tmp_path: Path) -> None:
+    here = render(tmp_path, TIERS, PLANS, default="quick")
+    document = {**json.loads(here.deployment.read_text()), "max_requests": 1}
+    here.deployment.write_text(json.dumps(document))
+    server = start_server(here.repositories, here.deployment)
+    with running_gateway(server.grpc) as gateway, sent(gateway, {"prompt": STALL}):
+        asyncio.run(eventually(lambda: begun_calls(server, "small") == 1, within_s=4.0))
+        answer = gateway.post("/v1/completions", {"prompt": PREFIX})
+    assert (answer.status, answer.json["error"]["code"]) == (429, "overloaded")
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
 def test_a_gateway_without_a_cascade_says_so() -> None:
     with running_gateway("127.0.0.1:1") as alone:
         assert alone.get("/healthz").error == (503, "no server answers at 127.0.0.1:1: is it running?")

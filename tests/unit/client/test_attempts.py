@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import grpc  # type: ignore[import-untyped]
 import pytest
+from codecascade import errors
 from codecascade_client.attempts import NO_RETRIES, Attempts, Retries
 from codecascade_client.errors import Overloaded, RequestFailed
 
 REFUSED = "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect: Connection refused"
-OVERLOADED = "overloaded: tier small has no room, retry after 2 s"
+OVERLOADED = str(errors.Overloaded("tier small has no room", 2.0))
 CODES = grpc.StatusCode
 
 

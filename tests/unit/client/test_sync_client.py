@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import pytest
+from codecascade import errors
 from codecascade_build.paths import ROOT
 from codecascade_client.answers import Completion
 from codecascade_client.attempts import Retries
@@ -18,7 +19,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tests.unit.client.fake_cascade import Answer, Failure, serving, trace
 
-OVERLOADED = Failure(grpc.StatusCode.UNAVAILABLE, "overloaded: 4 requests wait, retry after 0.01 s")
+OVERLOADED = Failure(grpc.StatusCode.UNAVAILABLE, str(errors.Overloaded("4 requests wait", 0.0)))
 
 
 def test_both_clients_have_the_same_calls() -> None:
