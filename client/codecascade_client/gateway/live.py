@@ -65,13 +65,13 @@ def comment(value: Any) -> bytes:
     return b": " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
 
 
-async def never_quiet(source: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def never_quiet(source: AsyncGenerator[bytes], quiet_s: float = _QUIET_S) -> AsyncGenerator[bytes]:
     """What `source` says, and a comment whenever it says nothing for long."""
     following: asyncio.Future[bytes] | None = None
     try:
         while True:
             following = following or asyncio.ensure_future(anext(source))
-            done, _ = await asyncio.wait({following}, timeout=_QUIET_S)
+            done, _ = await asyncio.wait({following}, timeout=quiet_s)
             if not done:
                 yield b": working\n\n"
                 continue

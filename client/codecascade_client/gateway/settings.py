@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from pathlib import Path
 
 from codecascade.errors import InvalidSetting
 from codecascade.triton.settings import PREFIX
-from pydantic import Field, SecretStr
+from pydantic import Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GATEWAY_PREFIX = f"{PREFIX}GATEWAY_"
@@ -30,8 +29,8 @@ class GatewaySettings(BaseSettings):
     max_in_flight: int = Field(default=256, ge=1, description="Completions under way; more are refused with 429.")
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Larger requests are refused with 413.")
     cors_origins: str | None = Field(default=None, description="Web origins that may call it, separated by commas.")
-    tls_certificate: Path | None = Field(default=None, description="PEM file; with it the gateway speaks HTTPS.")
-    tls_key: Path | None = Field(default=None, description="PEM file that belongs to it.")
+    tls_certificate: FilePath | None = Field(default=None, description="PEM file; with it the gateway speaks HTTPS.")
+    tls_key: FilePath | None = Field(default=None, description="PEM file that belongs to it.")
 
     @property
     def key_hashes(self) -> frozenset[bytes]:
