@@ -229,7 +229,7 @@ def _render(workload: Object, root: Path, here: Callable[[str], str], environ: d
         names = [path.name for path in folder.iterdir()]
         shutil.rmtree(folder)
         render(root / "scripted", [ScriptedTier(name) for name in names], {"p": []}, default="p")
-        for extra in ("cascade", "sandbox"):
+        for extra in ("cascade", "plans", "sandbox"):
             shutil.rmtree(root / "scripted" / "models" / extra)
         (root / "scripted" / "models").rename(folder)
 
