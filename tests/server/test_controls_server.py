@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from codecascade_build.server.process import RunningServer
+from hypothesis import HealthCheck, given, settings
+from tritonclient.grpc import InferenceServerClient as SyncClient
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -21,6 +23,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tests.server.metrics import eventually, metric
 from tests.server.real_server import StartServer
 from tests.server.scripted.repository import ScriptedTier, render
+from tests.unit.backend.any_request import REQUESTS
+from tests.unit.backend.any_request import TYPES as TENSOR_TYPES
 
 pytestmark = pytest.mark.triton
 
@@ -36,7 +40,12 @@ def promised(tier: str, accuracy: float, usd_per_1000: float) -> dict[str, Any]:
     return {"steps": [{"tier": tier, "k": 0}], "held_out": figures}
 
 
-PLANS = {"two": TWO, "only-small": promised("small", 0.6, 0.1), "only-large": promised("large", 0.8, 0.5)}
+PLANS = {
+    "two": TWO,
+    "narrow": [{"tier": "narrow", "k": 0}],
+    "only-small": promised("small", 0.6, 0.1),
+    "only-large": promised("large", 0.8, 0.5),
+}
 TYPES: dict[str, Any] = {
     "deadline_ms": np.int32,
     "max_cost": np.float64,
@@ -49,8 +58,11 @@ TYPES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
-    tiers = [ScriptedTier("small"), ScriptedTier("large", price_per_mtok=3.0)]
+    tiers = [ScriptedTier("small"), ScriptedTier("large", price_per_mtok=3.0), ScriptedTier("narrow", delay_s=1.5)]
     here = render(tmp_path_factory.mktemp("controls"), tiers, PLANS, default="two", real_sandbox=True, stream=True)
+    deployment = json.loads(here.deployment.read_text())
+    deployment["tiers"][-1]["max_in_flight"] = 1
+    here.deployment.write_text(json.dumps(deployment))
     return start_server(here.repositories, here.deployment)
 
 
@@ -224,6 +236,37 @@ def test_an_unknown_field_of_a_json_request_is_refused_by_name(server: RunningSe
     assert code == 400
     assert "deadlin_ms is no input, inputs are prompt, entry_point, cursor," in answer["error"]
     assert generate(server, {"id": "mine", "prompt": PROMPT, "deadline_ms": 60_000, "max_cost": 1.0})[0] == 200
+
+
+async def test_of_requests_that_wait_for_a_tier_the_highest_priority_goes_first(client: InferenceServerClient) -> None:
+    ended: list[str] = []
+
+    async def one(name: str, **inputs: Any) -> None:
+        await ask(client, plan="narrow", **inputs)
+        ended.append(name)
+
+    requests = []
+    for name, inputs in (("first", {}), ("low", {"priority": 0}), ("high", {"priority": 9})):
+        requests.append(asyncio.ensure_future(one(name, **inputs)))
+        await asyncio.wait(requests, timeout=0.3)
+    await asyncio.gather(*requests)
+    assert ended == ["first", "high", "low"]
+
+
+@given(sent=REQUESTS)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_sent_is_answered_or_refused(server: RunningServer, sent: Any) -> None:
+    inputs = [InferInput(item.name(), list(item.as_numpy().shape), TENSOR_TYPES[item.name()]) for item in sent.inputs()]
+    for made, item in zip(inputs, sent.inputs(), strict=True):
+        made.set_data_from_numpy(item.as_numpy())
+    code = None
+    with SyncClient(server.grpc) as client:
+        try:
+            client.infer("cascade", inputs)
+        except InferenceServerException as error:
+            code = error.status()
+        assert code in (None, "StatusCode.INVALID_ARGUMENT", "StatusCode.CANCELLED")
+        assert client.is_server_ready()
 
 
 # The stream.

@@ -36,7 +36,7 @@ from codecascade_client.replay.plans import replay_plans
 from codecascade_client.report.tables import excluded
 from codecascade_client.search.choose import PROBABILITY
 from codecascade_client.search.frontier import PAPER, WHOLE
-from codecascade_client.search.infills import search_infills, with_infills
+from codecascade_client.search.infills import with_infills
 from codecascade_client.search.search import Rules, SearchResult, plan_file
 from codecascade_client.search.search import search as search_plans
 from codecascade_client.settings import read_settings
@@ -226,10 +226,7 @@ def search(
     recordings = _all_loaded(folders, prices)
     result = _searched(recordings, paper, probability, split_seed, splits, prices, value_per_correct)
     path = out or Path("plans") / f"{result.manifest.family}.json"
-    content = plan_file(result)
-    if infills := [recording for recording in recordings if recording.manifest.infill]:
-        content = with_infills(content, search_infills(infills, split_seed), value_per_correct)
-    write_whole(path, content.encode())
+    write_whole(path, with_infills(plan_file(result), recordings, result.rules).encode())
     print_search(result)
     print(
         f"{path}: {len(result.frontier)} plans of the frontier and {', '.join(choice.plan.name for choice, _ in result.choices)}",
@@ -281,10 +278,7 @@ def _searched(
     value_usd: float | None,
 ) -> SearchResult:
     rules = Rules(PAPER if paper else WHOLE, probability, split_seed, splits, prices.name if prices else None, value_usd)
-    solutions = [recording for recording in recordings if not recording.manifest.infill]
-    if not solutions:
-        raise RecordingError("the recordings hold infills alone, must hold solutions too")
-    result = search_plans(solutions, rules)
+    result = search_plans(recordings, rules)
     for sentence in excluded(result):
         print(sentence, file=sys.stderr)
     return result

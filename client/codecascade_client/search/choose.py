@@ -19,6 +19,8 @@ RESAMPLES = 2000
 PROBABILITY = 0.9  # how probable it must be that a chosen plan is not worse than its reference
 CHEAP_LOSS = 0.05  # accuracy that `cheap` may lose against the largest tier
 NAMED_WORTHS = {"cheap": 3.5, "balanced": 5, "accurate": 50}  # of a correct answer, in greedy answers of the largest tier
+FAST = "fast"
+SLOW = 0.95  # the share of requests that a plan's latency is told for
 LEAST_ACCURACY = 0.10  # greedy; asking a tier below it wastes money
 _ROUNDING = 1e-12
 
@@ -93,18 +95,19 @@ def weak_tiers(table: Table) -> dict[str, float]:
 
 
 def choose(table: Table, offered: Sequence[Offer], probability: float, bootstrap: Bootstrap) -> list[Choice]:
-    """Choose `cheap`, `balanced` and `accurate`. table: the validation tasks.
+    """Choose `cheap`, `balanced`, `accurate` and `fast`. table: the validation tasks.
 
-    Where tests come with tasks, by the value of a correct answer. Else the cheapest plan on offer that is probably not worse than
-    a reference; if no such plan is cheaper than the reference, the reference.
+    Where tests come with tasks, by the value of a correct answer. Else, without `fast`, the cheapest plan on offer that is
+    probably not worse than a reference; if no such plan is cheaper than the reference, the reference.
     """
     largest = single(StepOption(table.tiers[-1], 0, 0))
     by_worth = {offer.worth: offer for offer in offered}
     if by_worth.keys() >= set(NAMED_WORTHS.values()):
-        return [
+        named = [
             valued(name, f"{worth} greedy answers of {table.tiers[-1]}", by_worth[worth], table, bootstrap)
             for name, worth in NAMED_WORTHS.items()
         ]
+        return [*named, _fast(offered, by_worth[NAMED_WORTHS["balanced"]], table, bootstrap)]
     best = _most_accurate(table)
     rules = (
         _Rule("cheap", f"at most {100 * CHEAP_LOSS:g} points less accurate than {in_words(largest)}", largest, CHEAP_LOSS),
@@ -120,6 +123,30 @@ def valued(name: str, value: str, offer: Offer, table: Table, bootstrap: Bootstr
     probability = bootstrap.not_worse(offer.right, outcome(table, largest).right_per_task)
     words = f"worth most where a correct answer is worth {value}; not less accurate than {in_words(largest)}"
     return Choice(replace(offer.plan, name=name), words, largest, probability, offer)
+
+
+def _fast(offered: Sequence[Offer], balanced: Offer, table: Table, bootstrap: Bootstrap) -> Choice:
+    """Worth most at the value of `balanced` among the plans whose slow requests are no slower than the largest tier's.
+
+    Where a token's price is the time that it takes, which `codecascade price` measures, latencies compare as costs do: answers
+    are drawn one after another. The largest tier alone is such a plan.
+    """
+    largest = single(StepOption(table.tiers[-1], 0, 0))
+    alone = outcome(table, largest)
+    limit = np.quantile(alone.usd_per_task, SLOW) + _ROUNDING
+    words = f"worth most at balanced's value of plans with a p{100 * SLOW:.0f} latency of {in_words(largest)} at most"
+
+    def worth(right: NDArray[np.float64], cost_usd: NDArray[np.float64]) -> float:
+        return float((balanced.value_usd or 0.0) * right.mean() - cost_usd.mean())
+
+    best, reached = None, worth(alone.right_per_task, alone.usd_per_task)
+    for offer in offered:
+        quick = np.quantile(outcome(table, offer.plan).usd_per_task, SLOW) <= limit
+        if quick and worth(offer.right, offer.cost_usd) > reached:
+            best, reached = offer, worth(offer.right, offer.cost_usd)
+    if best is None:
+        return Choice(replace(largest, name=FAST), words, largest, 1.0)
+    return Choice(replace(best.plan, name=FAST), words, largest, bootstrap.not_worse(best.right, alone.right_per_task), best)
 
 
 @dataclass(frozen=True, slots=True)

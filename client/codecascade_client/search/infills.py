@@ -24,7 +24,7 @@ from codecascade_client.search.choose import NAMED_WORTHS, Bootstrap, measure
 from codecascade_client.search.dial import Hull, hull
 from codecascade_client.search.frontier import Grid, pareto_frontier
 from codecascade_client.search.offers import WORTHS, greedy_answer
-from codecascade_client.search.search import VALUED_PLAN, measured_entry, recorded_entry
+from codecascade_client.search.search import VALUED_PLAN, Rules, measured_entry, recorded_entry
 
 LOG_PROBS = (-12, -8, -6, -5, -4, -3.5, -3, -2.5, -2, -1.75, -1.5, -1.25, -1, -0.8, -0.6, -0.5, -0.4, -0.3, -0.2, -0.1, -0.05)
 """Limits that are tried. A line that is surely right has about -0.1, one of ten unsure tokens -10."""
@@ -72,12 +72,16 @@ def split_sources(tasks: Sequence[str], seed: int) -> Split:
     )
 
 
-def with_infills(content: str, search: InfillSearch, value_usd: float | None = None) -> str:
-    """A plan file whose plans with a value of a correct answer have steps for infills too.
+def with_infills(content: str, recordings: Sequence[Recording], rules: Rules) -> str:
+    """A plan file whose plans with a value of a correct answer have steps for infills too, where infills were recorded.
 
-    content: of the file without them. value_usd: the value of the plan `valued`.
+    content: of the file without them.
     """
-    data, values = json.loads(content), _values(search.validation, value_usd)
+    infills = [recording for recording in recordings if recording.manifest.infill]
+    if not infills:
+        return content
+    search = search_infills(infills, rules.split_seed)
+    data, values = json.loads(content), _values(search.validation, rules.value_usd)
     for name, plan in data["plans"].items():
         if name in values:
             steps = search.best.at(values[name])

@@ -62,7 +62,7 @@ def offers(table: Table, grid: Grid) -> list[Offer]:
 
 def at_values(table: Table, grid: Grid, values: Sequence[Fraction]) -> list[Offer]:
     """The best plan at each value. values: picodollars for a correct answer."""
-    patient = patience_pays(table)
+    patient, grid = patience_pays(table), evidence_that_pays(table, grid)
     found = dial(table, grid, patient=patient)
     unseen = zip(*cross_fitted(table, grid, values, patient=patient), strict=True)
     return [_promised(table, found.at(value), value, *figures) for value, figures in zip(values, unseen, strict=True)]
@@ -91,13 +91,26 @@ def patience_pays(table: Table) -> bool:
     if not greedy or not table.given.any():
         return False
     given = table.only(tasks=np.array(table.tasks)[table.given])
-    worth = [_worth_unseen(given, [Fraction(worth) * greedy for worth in WORTHS], patient) for patient in (False, True)]
+    values = [Fraction(worth) * greedy for worth in WORTHS]
+    worth = [_worth_unseen(_given_apart(given, values, patient), values) for patient in (False, True)]
     return worth[1] >= worth[0]
 
 
-def _worth_unseen(given: Table, values: Sequence[Fraction], patient: bool) -> float:
+def evidence_that_pays(table: Table, grid: Grid) -> Grid:
+    """The grid for requests without tests: of the kinds of evidence that do best at WORTHS on tasks that the search did not see.
+
+    The more plans there are, the luckier is the best of them. Of kinds that do equally well, the fewest.
+    """
+    greedy, log_probs, own_tests = replace(grid, ks=(0,), log_probs=()), replace(grid, ks=(0,)), replace(grid, log_probs=())
+    if table.given.all() or not greedy_answer(table):
+        return grid
+    values = [Fraction(worth) * greedy_answer(table) for worth in WORTHS]
+    kinds = dict.fromkeys((greedy, log_probs, own_tests, grid))
+    return max(kinds, key=lambda kind: _worth_unseen(_rest_apart(table, kind, values), values))
+
+
+def _worth_unseen(parts: Sequence[_Part], values: Sequence[Fraction]) -> float:
     """Correct answers less the cost in correct answers, the sum over all values and tasks."""
-    parts = _given_apart(given, values, patient)
     prices = np.array([usd(float(value)) for value in values])[:, None]
     return float(sum((part.right - part.cost_usd / prices).sum() for part in parts))
 

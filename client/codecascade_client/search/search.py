@@ -31,7 +31,7 @@ from codecascade_client.search.choose import (
     weak_tiers,
 )
 from codecascade_client.search.frontier import Grid
-from codecascade_client.search.offers import FOLDS, UNSEEN, Offer, at_values, offers, patience_pays
+from codecascade_client.search.offers import FOLDS, UNSEEN, Offer, at_values, evidence_that_pays, offers, patience_pays
 from codecascade_client.search.savings import MeanSaving, mean_savings
 from codecascade_client.words import price_ratio
 
@@ -99,11 +99,14 @@ class SearchResult:
 
 
 def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
-    """Search the tasks of all recordings together. Each dataset is split on its own.
+    """Search the tasks of all recordings together, but for infills (see search_infills). Each dataset is split on its own.
 
     Raises RecordingError if a side of a split has no recorded task, the recordings differ in family, tiers or prices, or every
     tier is too weak.
     """
+    recordings = [recording for recording in recordings if not recording.manifest.infill]
+    if not recordings:
+        raise RecordingError("the recordings hold infills alone, must hold solutions too")
     manifests = tuple(recording.manifest for recording in recordings)
     for manifest in manifests[1:]:
         _check_alike(manifests[0], manifest)
@@ -222,6 +225,7 @@ def _how_chosen(result: SearchResult) -> dict[str, Any]:
         probability = f"{result.rules.probability:g}"
         return {"rule": f"cheapest frontier plan that by paired bootstrap is not worse with probability ≥ {probability}"}
     tasks = int(result.validation.given.sum())
+    rest = evidence_that_pays(result.validation, result.rules.grid)
     return {
         "given_tests": {
             "validation_tasks_with_tests": tasks,
@@ -229,6 +233,7 @@ def _how_chosen(result: SearchResult) -> dict[str, Any]:
             "plans": result.chains_searched,
             "patient": patience_pays(result.validation),
         },
+        "without_tests": {"log_probabilities": bool(rest.log_probs), "own_tests": rest.ks != (0,)},
         "rule": "worth most at a value of a correct answer, for requests with and without tests apart; "
         "worth-N: N greedy answers of the largest tier",
         "expected": f"{UNSEEN:g} of each task with the plan found without it (in {FOLDS} parts for tasks without tests), "

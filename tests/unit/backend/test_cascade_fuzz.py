@@ -8,82 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from codecascade.deployment import Deployment, Tier
 from codecascade.errors import InvalidRequest, PlanFileError
 from codecascade.plans import PlanFile, PlanStore, Wish, load_plans
 from codecascade.triton.arrival import context_of_now
 from codecascade.triton.cascade_contract import Received, read_asked
-from codecascade_build.paths import PLANS, WRITTEN_MODELS
-from google.protobuf import text_format
+from codecascade_build.paths import PLANS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tritonclient.grpc import model_config_pb2
-from tritonclient.utils import triton_to_np_dtype
 
-CONFIG = text_format.Parse((WRITTEN_MODELS / "cascade" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
-TYPES = {
-    tensor.name: model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_").replace("STRING", "BYTES")
-    for tensor in CONFIG.input
-}
+from tests.unit.backend.any_request import REQUESTS, TYPES
+
 FILE = PLANS / "qwen2.5-coder.json"
 SHIPPED: dict[str, Any] = json.loads(FILE.read_text())
 DEPLOYMENT = Deployment(
     "qwen2.5-coder",
     FILE,
     {name: Tier(name, "chatml", 4096, 512, price_per_mtok=1.0) for name in ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")},
-)
-
-
-class Tensor:
-    def __init__(self, name: str, array: np.ndarray[Any, Any]) -> None:
-        self._name, self._array = name, array
-
-    def name(self) -> str:
-        return self._name
-
-    def as_numpy(self) -> np.ndarray[Any, Any]:
-        return self._array
-
-
-class Request:
-    """As the Python backend hands it over."""
-
-    def __init__(self, arrays: dict[str, np.ndarray[Any, Any]], parameters: str, request_id: str) -> None:
-        self._arrays, self._parameters, self._id = arrays, parameters, request_id
-
-    def inputs(self) -> list[Tensor]:
-        return [Tensor(*item) for item in self._arrays.items()]
-
-    def parameters(self) -> str:
-        return self._parameters
-
-    def request_id(self) -> str:
-        return self._id
-
-
-TEXTS = st.one_of(
-    st.binary(max_size=40),
-    st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")),
-    st.sampled_from([b"def f():\n", b"assert f() == 1", b'{"input": "1", "output": "1"}', b"cheap", b"f"]),
-)
-
-
-def arrays_of(datatype: str) -> st.SearchStrategy[np.ndarray[Any, Any]]:
-    if datatype == "BYTES":
-        return st.lists(TEXTS, max_size=3).map(lambda values: np.array(values, np.object_))
-    dtype = np.dtype(triton_to_np_dtype(datatype))
-    return st.lists(st.binary(min_size=dtype.itemsize, max_size=dtype.itemsize), max_size=2).map(
-        lambda values: np.frombuffer(b"".join(values), dtype)
-    )
-
-
-REQUESTS = st.builds(
-    Request,
-    st.fixed_dictionaries({}, optional={name: arrays_of(datatype) for name, datatype in TYPES.items()}),
-    st.sampled_from(["", "{}", '{"id": "a"}', '{"deadlin_ms": 5}', '{"": null}']),
-    st.text(max_size=5),
 )
 
 

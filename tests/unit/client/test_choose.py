@@ -133,7 +133,8 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path, given_tes
     assert (loaded.family, loaded.default) == ("tiny", "balanced")
     alone = ["small-alone", "medium-alone", "large-alone"]
     frontier = WORTH if given_tests else [f"frontier-{n}" for n in range(1, len(result.frontier) + 1)]
-    assert [name.replace("-0", "-") for name in loaded.plans] == ["cheap", "balanced", "accurate", *alone, *frontier]
+    named = ["cheap", "balanced", "accurate", *(["fast"] if given_tests else [])]
+    assert [name.replace("-0", "-") for name in loaded.plans] == [*named, *alone, *frontier]
     for choice, evaluated in result.choices:
         assert bool(choice.plan.given_steps) == given_tests
         assert loaded.plans[choice.plan.name] == choice.plan
@@ -147,7 +148,7 @@ def test_a_result_is_a_plan_file_that_the_server_loads(tmp_path: Path, given_tes
     }
     promise = json.loads(text)["plans"]["balanced"]["held_out"]["accuracy"]
     assert promise["low"] <= promise["mean"] <= promise["high"]
-    assert set(loaded.provenance["savings"]) == {"cheap", "balanced", "accurate", FRONTIER}
+    assert set(loaded.provenance["savings"]) == {*named, FRONTIER}
 
 
 def test_the_plan_for_a_value_of_a_correct_answer_is_the_default(tmp_path: Path) -> None:
@@ -164,10 +165,27 @@ def test_the_plan_for_a_value_of_a_correct_answer_is_the_default(tmp_path: Path)
 def test_named_plans_are_worth_most_at_their_values_of_a_correct_answer() -> None:
     result = search([synthetic.recording(7, tasks=40)], RULES)
     places = {evaluated.plan.name: evaluated.plan for evaluated in result.frontier}
-    for choice, _ in result.choices:
+    for choice, _ in result.choices[:3]:
         place = places[{"cheap": "worth-2", "balanced": "worth-5", "accurate": "worth-50"}[choice.plan.name]]
         assert (choice.plan.steps, choice.plan.given_steps) == (place.steps, place.given_steps)
         assert in_words(choice.reference) == "large k=0"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fast_plan_has_no_slower_requests_than_the_largest_tier_and_is_worth_as_much(seed: int) -> None:
+    table = tabulate(synthetic.recording(seed, tasks=60))
+    offered = offers(table, GRID)
+    fast = choose(table, offered, 0.9, Bootstrap(60, seed=0))[-1]
+    assert fast.plan.name == "fast"
+    costs, largest = (outcome(table, plan).usd_per_task for plan in (fast.plan, fast.reference))
+    assert np.quantile(costs, 0.95) <= np.quantile(largest, 0.95) + 1e-12
+    (balanced,) = (offer for offer in offered if offer.worth == 5)
+    assert balanced.value_usd is not None
+    right = outcome(table, fast.reference).right_per_task.mean()
+    alone = balanced.value_usd * right - largest.mean()
+    assert (fast.offer is None) == (fast.plan.steps == fast.reference.steps and not fast.plan.given_steps)
+    if fast.offer:
+        assert balanced.value_usd * fast.offer.right.mean() - fast.offer.cost_usd.mean() > alone
 
 
 def test_what_a_recording_lacks_for_given_tests_is_said_in_a_sentence() -> None:

@@ -14,7 +14,15 @@ from codecascade_client.replay.table import Outcome, Table, outcome, tabulate
 from codecascade_client.search.chains import DRAWS, every_chain
 from codecascade_client.search.dial import dial, hull
 from codecascade_client.search.frontier import Grid, pareto_frontier
-from codecascade_client.search.offers import WORTHS, at_values, cross_fitted, greedy_answer, offers, patience_pays
+from codecascade_client.search.offers import (
+    WORTHS,
+    at_values,
+    cross_fitted,
+    evidence_that_pays,
+    greedy_answer,
+    offers,
+    patience_pays,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +98,24 @@ def test_patience_is_chosen_by_tasks_that_the_search_did_not_see(seed: int) -> N
     if sums[0] != pytest.approx(sums[1]):
         assert patience_pays(table) == (sums[1] > sums[0])
     assert not patience_pays(replace(table, draws={}))
+
+
+@given(seed=SEEDS)
+@settings(max_examples=6, deadline=None)
+def test_evidence_is_chosen_by_tasks_that_the_search_did_not_see(seed: int) -> None:
+    table = without_tests(tabulate(synthetic.recording(seed, tasks=12)))
+    values = [Fraction(worth_) * greedy_answer(table) for worth_ in WORTHS]
+    whole = Grid((0.5, 1.0), log_probs=(-6.0, -2.0))
+    kinds = [replace(whole, ks=(0,), log_probs=()), replace(whole, ks=(0,)), replace(whole, log_probs=()), whole]
+    sums = []
+    for kind in kinds:
+        cost, right = cross_fitted(table, kind, values)
+        sums.append(sum(float((right[row] - cost[row] / float(value / PICODOLLARS)).sum()) for row, value in enumerate(values)))
+    best = max(sums)
+    assert evidence_that_pays(table, whole) == next(
+        kind for kind, total in zip(kinds, sums, strict=True) if total == pytest.approx(best)
+    )
+    assert evidence_that_pays(with_tests(tabulate(synthetic.recording(seed, tasks=7))), whole) == whole
 
 
 @given(seed=SEEDS, dollars=st.floats(1e-6, 1e-1))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from codecascade.plans import load_plans
 from codecascade.types import LogProbs, Plan, PlanStep, VerdictMatrix
+from codecascade_client.errors import RecordingError
 from codecascade_client.recording.recording import (
     GREEDY,
     Draw,
@@ -20,9 +21,13 @@ from codecascade_client.recording.recording import (
 )
 from codecascade_client.replay.plans import check_same, replay_plan
 from codecascade_client.replay.table import tabulate
-from codecascade_client.search.infills import search_infills, split_sources, with_infills
+from codecascade_client.search.infills import GRID, search_infills, split_sources, with_infills
+from codecascade_client.search.search import Rules, search
+
+from tests.unit.client import synthetic_recordings
 
 TASKS = [f"t/{source}/{kind}" for source in range(40) for kind in ("single-line", "multi-line", "random-span")]
+RULES = Rules(GRID, 0.9, split_seed=0, splits=2, value_usd=1.0)
 NAMES = {"balanced", "accurate", "fast", "worth-1", "large-alone", "valued"}
 PLANS = {
     "format": 1,
@@ -79,7 +84,7 @@ async def test_a_plan_file_gets_the_steps_and_replays_as_it_promises(tmp_path: P
     recorded: Recording = recording(1)
     found = search_infills([recorded], split_seed=0)
     path = tmp_path / "tiny.json"
-    path.write_text(with_infills(json.dumps(PLANS), found, value_usd=1.0))
+    path.write_text(with_infills(json.dumps(PLANS), [recorded], RULES))
     plans, data = load_plans(path), json.loads(path.read_text())
     assert {name for name, plan in plans.plans.items() if plan.infill_steps} == NAMES - {"large-alone"}
     assert plans.plans["valued"].infill_steps == found.best.steps[-1], "a dollar is worth the most accurate steps"
@@ -100,3 +105,11 @@ def test_an_answer_that_does_not_fit_is_never_accepted() -> None:
         "any", (PlanStep("large", k=0),), infill_steps=(PlanStep("small", k=0, accept_log_prob=-1e3), PlanStep("large", k=0))
     )
     assert found.measured(plan.infill_steps)["reach"]["large"] == 1.0
+
+
+def test_infills_are_not_searched_as_solutions() -> None:
+    with pytest.raises(RecordingError, match="the recordings hold infills alone, must hold solutions too"):
+        search([recording(0)], RULES)
+    solutions = synthetic_recordings.recording(0, tasks=12)
+    assert search([solutions, recording(0)], RULES).manifests == (solutions.manifest,)
+    assert with_infills("{}", [solutions], RULES) == "{}"
