@@ -28,7 +28,11 @@ pytestmark = pytest.mark.triton
 
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
 SURE, LAST = {"k": 0, "accept_log_prob": -1.0}, {"k": 0}  # one greedy answer, accepted by its log-probability; or in any case
-TIERS = [ScriptedTier("small"), ScriptedTier("slow", delay_s=1.0, timeout_s=1.5), ScriptedTier("large", price_per_mtok=10.0)]
+TIERS = [
+    ScriptedTier("small"),
+    ScriptedTier("slow", delay_s=1.0, timeout_s=1.5, max_in_flight=2),
+    ScriptedTier("large", price_per_mtok=10.0),
+]
 PLANS = {
     "two": [{"tier": "small", **SURE}, {"tier": "large", **LAST}],
     "cheap": [{"tier": "small", **LAST}],
@@ -55,7 +59,7 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
         {"plan": "cheap", "since": SWITCH_SINCE, "until": 2},
         {"plan": "not in the file", "since": MAX_REQUESTS, "until": SWITCH_SINCE},
     ]
-    document["tiers"][1] |= {"max_in_flight": 2, "max_queue": 4}
+    document["tiers"][1]["max_queue"] = 4
     rendered.deployment.write_text(json.dumps(document))
     return start_server(rendered.repositories, rendered.deployment)
 

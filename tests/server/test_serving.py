@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecascade.triton.calls.threads import MANY, VARIABLE
 from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
@@ -110,7 +111,9 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "config.pbtxt").write_text(CONFIG)
         (repository / name / "1" / "model.py").write_text(textwrap.dedent(source))
-    return start_server([repository])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(MANY))
+        return start_server([repository])
 
 
 @pytest.fixture
@@ -209,6 +212,16 @@ def test_a_cancel_reaches_the_models_that_a_model_has_called(client: InferenceSe
     wait_for(client, 0, begun + 1)
     call.cancel()
     wait_for(client, 1, cancelled + 1)
+
+
+def test_a_call_that_its_give_up_overtook_is_cancelled_when_it_comes(client: InferenceServerClient) -> None:
+    cancelled = ask(client, 0)[1]
+    with pytest.raises(InferenceServerException, match="given up"):
+        ask(client, 0, parameters={"give_up": "other,overtaken"})
+    with pytest.raises(InferenceServerException, match="cancelled the request"):
+        ask(client, LONG_MS, parameters={"call": "overtaken"})
+    ask(client, 1, parameters={"call": "not given up"})
+    assert ask(client, 0)[1] == cancelled
 
 
 def test_only_the_call_that_is_given_up_is_cancelled(client: InferenceServerClient) -> None:

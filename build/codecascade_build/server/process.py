@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codecascade.triton.calls.threads import NESTED_CALLS
+from codecascade.triton.calls.threads import FEW, VARIABLE, pool_size
 
 from codecascade_build.errors import BuildError
 from codecascade_build.server.install import TritonInstall, python_library_dir
@@ -89,8 +89,9 @@ def running(
     for port in (chosen.http, chosen.grpc, chosen.metrics):
         _check_free(host, port)
     log.parent.mkdir(parents=True, exist_ok=True)
-    argv = server_argv(install, repositories, host, chosen)
-    environ = server_environ(os.environ, python_library_dir(), deployment)
+    threads = pool_size(os.environ, deployment)
+    argv = server_argv(install, repositories, host, chosen, threads)
+    environ = {**server_environ(os.environ, python_library_dir(), deployment), VARIABLE: str(threads)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,
@@ -108,14 +109,16 @@ def running(
         _stop(process)
 
 
-def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports) -> list[str]:
+def server_argv(
+    install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports, nested_calls: int = FEW
+) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "TERM"),  # the server ends with the process that started it, however that ends
         str(install.program),
         *(f"--model-repository={repository}" for repository in repositories),
         f"--backend-directory={install.backends}",
         "--disable-auto-complete-config",
-        f"--backend-config=python,thread-pool-size={NESTED_CALLS}",
+        f"--backend-config=python,thread-pool-size={nested_calls}",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         f"--http-address={host}",
         f"--http-port={ports.http}",

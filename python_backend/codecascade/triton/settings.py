@@ -8,6 +8,7 @@ from pydantic import Field, FilePath, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from codecascade.errors import InvalidSetting
+from codecascade.triton.calls.threads import FEW, KEPT
 from codecascade.triton.calls.tls import Tls
 
 PREFIX = "CODECASCADE_"
@@ -41,6 +42,12 @@ class ServerSettings(BaseSettings):
     sandbox_modules: str | None = Field(
         default=None,
         description="Packages that `sandbox` offers, separated by commas. Without it, `sandbox_modules` of the deployment file.",
+    )
+
+    nested_calls: int = Field(
+        default=FEW,
+        ge=2 * KEPT,
+        description="Calls to others that a model may have under way: `thread-pool-size` of Triton's Python backend.",
     )
 
     @property

@@ -54,6 +54,8 @@ class ScriptedTier:
     """The cascade waits no longer for an answer."""
     fim: str | None = None
     """Whose tokens it is asked with for what stands between two texts."""
+    max_in_flight: int | None = None
+    """Calls at a time; None: as many as the server has threads for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "prompt_price_per_mtok": tier.prompt_price_per_mtok,
                 "timeout_s": tier.timeout_s,
                 "fim": tier.fim,
+                "max_in_flight": tier.max_in_flight,
             }
             for tier in tiers
         ],

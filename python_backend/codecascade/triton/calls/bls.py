@@ -31,7 +31,8 @@ from codecascade.triton import sandbox_contract
 from codecascade.triton.calls.failures import CallFailed
 from codecascade.triton.calls.gate import Gate, Slot
 from codecascade.triton.calls.names import CALL, GIVE_UP
-from codecascade.triton.calls.threads import FOR_CALLS, shares
+from codecascade.triton.calls.threads import KEPT, limits_of, shares
+from codecascade.triton.settings import read_server_settings
 from codecascade.triton.tensors import tensor
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
@@ -65,6 +66,7 @@ class BlsModel:
     models would share, costs more for each call, and cannot be given up.
     A model whose process dies never answers the calls under way, and Triton reports nothing; it only refuses new calls. So
     while calls are under way, `pulse` (inputs that the model refuses at once) checks that it still lives.
+    threads: calls that Triton has not answered, at most; None: all that there are.
     stop: for a model that is not ours, makes the request that stops the call of a given name; its calls carry their name as
     request id. Such a request may overtake the call, so it is repeated until the call has ended.
     """
@@ -75,7 +77,7 @@ class BlsModel:
         outputs: Sequence[str],
         timeout_s: float,
         pulse: Arrays,
-        threads: int = FOR_CALLS,
+        threads: int | None = None,
         stop: Callable[[str], Any] | None = None,
     ) -> None:
         self._name = name
@@ -94,6 +96,7 @@ class BlsModel:
         )  # in the names of its calls; drawn once, because every draw releases the interpreter's lock
         self._numbers = itertools.count()
         self._watch: asyncio.Task[None] | None = None
+        threads = threads or read_server_settings().nested_calls - KEPT
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._messages = ThreadPoolExecutor(_MESSAGES, thread_name_prefix=f"{name}: messages")
 
@@ -287,8 +290,7 @@ class BlsSandbox:
 
 
 def _shares(deployment: Deployment) -> dict[str, tuple[int, int]]:
-    limits = {name: tier.max_in_flight for name, tier in deployment.tiers.items() if tier.url is None}
-    return shares({**limits, sandbox_contract.MODEL: deployment.sandbox_max_in_flight})
+    return shares(limits_of(deployment), read_server_settings().nested_calls)
 
 
 def _failure(error: Any) -> CallFailed:
