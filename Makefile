@@ -61,7 +61,7 @@ check: environment ## Lint, format and types
 	$(BIN)/mypy
 
 lock: environment ## Bring the locks up to date with pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra gateway --extra cpu --extra dev --group build $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra gateway --extra cpu --extra telemetry --extra dev --group build $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock

@@ -172,7 +172,7 @@ async def test_the_request_fails_with_one_sentence_when_no_tier_answers(client: 
 
 
 async def test_a_cancelled_request_ends_on_the_server_too(client: AsyncCascadeClient, server: RunningServer) -> None:
-    cancelled, stopped = 'codecascade_requests{outcome="cancelled",plan="two"}', 'scripted_stopped_calls{tier="small"}'
+    cancelled, stopped = 'codecascade_requests_total{outcome="cancelled",plan="two"}', 'scripted_stopped_calls{tier="small"}'
     before = metric(server, cancelled), metric(server, stopped)
     after = before[0] + 1, before[1] + 2  # the tier was writing solutions and tests
     request = asyncio.ensure_future(client.complete(told("small: stall")))
@@ -298,12 +298,12 @@ async def test_programs_can_be_judged_by_the_sandbox_of_another_server(
 async def test_metrics_tell_of_requests_decisions_tokens_cost_and_time(client: AsyncCascadeClient, server: RunningServer) -> None:
     await client.complete(told("small: wrong"))
     wanted = {
-        'codecascade_requests{outcome="answered",plan="two"}',
-        'codecascade_decisions{decision="escalate",tier="small"}',
-        'codecascade_tokens{kind="completion",tier="large"}',
-        'codecascade_cost_usd{tier="large"}',
-        'codecascade_sandbox_cpu_seconds{tier="small"}',
-        'codecascade_stage_seconds{stage="generate",tier="small"}',
+        'codecascade_requests_total{outcome="answered",plan="two"}',
+        'codecascade_decisions_total{decision="escalate",outcome="answered",plan="two",tier="small"}',
+        'codecascade_tokens_total{kind="completion",tier="large"}',
+        'codecascade_cost_usd_total{outcome="answered",tier="large"}',
+        'codecascade_sandbox_cpu_seconds_total{tier="small"}',
+        'codecascade_stage_duration_seconds_sum{stage="generate",tier="small"}',
     }
     await eventually(lambda: all(metric(server, name) > 0 for name in wanted), within_s=5.0)
 

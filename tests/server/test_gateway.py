@@ -242,10 +242,10 @@ def test_infill_streams(gateway: Gateway) -> None:
 
 
 def test_a_request_that_only_fills_the_cache_is_answered_at_once(gateway: Gateway, server: RunningServer) -> None:
-    before = metric(server, 'codecascade_requests{outcome="answered",plan="two"}')
+    before = metric(server, 'codecascade_requests_total{outcome="answered",plan="two"}')
     sent = {**LLAMA_VSCODE, "input_suffix": "", "prompt": "", "n_predict": 0, "samplers": [], "t_max_predict_ms": 1}
     assert gateway.post("/infill", sent).json["content"] == ""
-    assert metric(server, 'codecascade_requests{outcome="answered",plan="two"}') == before
+    assert metric(server, 'codecascade_requests_total{outcome="answered",plan="two"}') == before
 
 
 def test_tabby_completes_segments(gateway: Gateway) -> None:

@@ -17,6 +17,7 @@ from codecascade_client.errors import RecordingError
 from codecascade_client.estimate import Estimate
 from codecascade_client.recording.recording import Recording, RecordingManifest, StepOption
 from codecascade_client.replay.table import Table, joined, tabulate
+from codecascade_client.search.by_tier import TierMeasured, by_tier
 from codecascade_client.search.certify import certificate
 from codecascade_client.search.chains import every_chain
 from codecascade_client.search.choose import (
@@ -69,6 +70,7 @@ class Evaluated:
     held_out: Measured
     by_dataset: Mapping[str, Measured]  # its held-out tasks apart; empty if there is one dataset
     certified: Mapping[str, Any]  # how much less accurate than the largest tier it is at most (see certify)
+    tiers: Mapping[str, TierMeasured]  # on the held-out tasks
     expected: Expected | None = None  # None for a plan that was not chosen from many
 
 
@@ -132,7 +134,8 @@ def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
     def evaluated(plan: Plan, offer: Offer | None = None) -> Evaluated:
         measured = measure(validation, plan, on_validation), measure(held_out, plan, on_held_out)
         apart = {name: measure(tasks, plan, bootstrap) for name, (tasks, bootstrap) in by_dataset.items()}
-        return Evaluated(plan, *measured, apart, certificate(held_out, plan, largest), _expected(offer, on_validation))
+        tiers = by_tier(recordings, held_out, plan, rules.split_seed)
+        return Evaluated(plan, *measured, apart, certificate(held_out, plan, largest), tiers, _expected(offer, on_validation))
 
     offered = offers(validation, rules.grid)
     choices = choose(validation, offered, rules.probability, on_validation)
@@ -263,7 +266,10 @@ def _entry(evaluated: Evaluated) -> dict[str, Any]:
         "steps": steps,
         **({"expected": _promised(expected)} if expected else {}),
         "validation": measured_entry(evaluated.validation),
-        "held_out": measured_entry(evaluated.held_out),
+        "held_out": {
+            **measured_entry(evaluated.held_out),
+            "tiers": {tier: _tier(did) for tier, did in evaluated.tiers.items()},
+        },
         "certified": dict(evaluated.certified),
         **({"by_dataset": {name: measured_entry(part) for name, part in apart.items()}} if apart else {}),
     }
@@ -277,11 +283,16 @@ def measured_entry(measured: Measured) -> dict[str, Any]:
     return {**_figures(measured.cost_usd, measured.accuracy), "reach": _rounded(measured.reach)}
 
 
+def _tier(measured: TierMeasured) -> dict[str, Any]:
+    return {"asked": round(measured.asked, 6), **_rounded(measured.shares), "usd_per_1000": _per_1000(measured.cost_usd)}
+
+
 def _figures(usd: Estimate, accuracy: Estimate) -> dict[str, Any]:
-    return {
-        "usd_per_1000": _rounded(asdict(Estimate(1e3 * usd.mean, 1e3 * usd.low, 1e3 * usd.high))),
-        "accuracy": _rounded(asdict(accuracy)),
-    }
+    return {"usd_per_1000": _per_1000(usd), "accuracy": _rounded(asdict(accuracy))}
+
+
+def _per_1000(usd: Estimate) -> dict[str, Any]:
+    return _rounded(asdict(Estimate(1e3 * usd.mean, 1e3 * usd.low, 1e3 * usd.high)))
 
 
 def _chosen(choice: Choice) -> dict[str, Any]:

@@ -21,10 +21,13 @@ from codecascade.triton.calls.bls import BlsSandbox, BlsTiers
 from codecascade.triton.calls.remote import AllTiers, RemoteSandbox
 from codecascade.triton.cascade_contract import Answered, Asked, Received, read_asked
 from codecascade.triton.cascade_metrics import CascadeMetrics, outcome_of
+from codecascade.triton.gate_metrics import Before
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.sandbox_contract import CANDIDATE_CPU_S
 from codecascade.triton.settings import read_server_settings
+from codecascade.triton.shadow import LEAST_PRIORITY, Means, Shadow
+from codecascade.triton.spans import spans_from_environment
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 
@@ -42,12 +45,16 @@ class TritonPythonModel(ServedModel):
         self._plans = PlanStore(self._deployment.plans, pb_utils.Logger.log_error, self._deployment.check_plans)
         self.serving.bound("the cascade", self._deployment.max_requests)
         self._load = LoadPolicy(self._deployment.load_policy)
-        local = BlsTiers(self._deployment)
-        self._generate = AllTiers(local, self._deployment, settings.tiers_url, settings.tiers_tls).generate
+        tiers = AllTiers(BlsTiers(self._deployment), self._deployment, settings.tiers_url, settings.tiers_tls)
+        self._generate = tiers.generate
         remote = settings.sandbox_url
         self._sandbox = RemoteSandbox(remote, settings.sandbox_tls) if remote else BlsSandbox(self._deployment)
-        self._metrics = CascadeMetrics()
-        self.count(self._metrics.families)
+        self._spans = spans_from_environment()
+        self._metrics = CascadeMetrics(self._plans.current, self.name)
+        idle = _Prioritized(self._sandbox, LEAST_PRIORITY)
+        self._shadow = Shadow(settings, Means(self._deployment, tiers.generate, idle, self._plans.current, self.serving.door))
+        before = Before(self.name, {**tiers.gates, "sandbox": self._sandbox.gate, self.name: self.serving.door}, self._load)
+        self.count([*self._metrics.families, *self._shadow.metrics.families, *before.families])
 
     async def answer(self, request: Any) -> list[Any]:
         received = Received(request)
@@ -63,6 +70,7 @@ class TritonPythonModel(ServedModel):
             raise
 
         def on_event(event: Event) -> None:
+            span(event)
             if isinstance(event, Abandoned):
                 self._abandoned(asked, event)
             else:
@@ -73,10 +81,12 @@ class TritonPythonModel(ServedModel):
         generate = allowed(self._generate, self._deployment, allowance, asked.priority)
         tiers = LiveTiers(self._deployment, generate, seed=asked.seed, max_tokens=asked.max_tokens)
         sandbox = _Prioritized(self._sandbox, asked.priority)
-        answer = await run_cascade(asked.task, asked.plan, tiers, sandbox, prices, allowance=allowance, on_event=on_event)
+        with self._spans.request(self.name, asked.plan.name, asked.request_id) as span:
+            answer = await run_cascade(asked.task, asked.plan, tiers, sandbox, prices, allowance=allowance, on_event=on_event)
         if asked.by_load:
             answer = replace(answer, trace=replace(answer.trace, note=load_note(asked.plan.name, answer.trace.note)))
         self._metrics.answered(answer)
+        self._shadow.after(asked.task, answer, asked.seed, asked.max_tokens)
         return Answered.of(asked, answer)
 
     def _plan_by_load(self) -> str | None:
