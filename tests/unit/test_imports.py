@@ -53,7 +53,7 @@ CLIENT_FOLDERS: Mapping[str, set[str]] = {
 }
 # What only the extras `offline` and `gateway` install.
 OFFLINE = {"jinja2", "matplotlib", "pyarrow"}
-GATEWAY = {"fastapi", "prometheus_client", "starlette", "uvicorn"}
+GATEWAY = {"fastapi", "starlette", "uvicorn"}
 
 
 def files(root: Path) -> list[Path]:
