@@ -89,6 +89,7 @@ def render(
         _write_model(models / "floor", _FLOOR_CONFIG, "floor.py")
         (models / "floor" / "1" / "calls.json").write_text(json.dumps(floor_calls))
     _copy_written("cascade", models)
+    _copy_written("plans", models)
     if stream:
         _copy_written("cascade_stream", models)
     if real_sandbox:
