@@ -53,7 +53,7 @@ class ScriptedTier:
     timeout_s: float = 60.0
     """The cascade waits no longer for an answer."""
     max_in_flight: int | None = None
-    """Calls at a time; None: as many as the server has threads for."""
+    """Calls at a time; None: an equal part of what the server has threads for."""
 
 
 @dataclass(frozen=True, slots=True)
