@@ -40,7 +40,7 @@ def step(tier: str, k: int = 3, lines_per_sample: int = 2, threshold: float = 1.
 TIERS = [
     ScriptedTier("small", price_per_mtok=1.0),
     ScriptedTier("large", price_per_mtok=3.0, prompt_price_per_mtok=0.5, context_tokens=4096),
-    ScriptedTier("slow", delay_s=1.0),
+    ScriptedTier("slow", delay_s=1.0, max_in_flight=64),
     ScriptedTier("mortal", delay_s=0.5),  # both of its calls are under way when it dies
     ScriptedTier("impatient", timeout_s=0.5),
 ]

@@ -55,7 +55,7 @@ class ScriptedTier:
     fim: str | None = None
     """Whose tokens it is asked with for what stands between two texts."""
     max_in_flight: int | None = None
-    """Calls at a time; None: as many as the server has threads for."""
+    """Calls at a time; None: an equal part of what the server has threads for."""
 
 
 @dataclass(frozen=True, slots=True)
