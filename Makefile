@@ -15,6 +15,7 @@ HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
+HEALTH_PORT ?= 8003
 GPU ?= h100
 
 BIN := var/venv/bin
@@ -41,9 +42,9 @@ setup: environment ## Everything the other targets need: environment, Triton ser
 run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file, PLAN)
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade complete --prompt-file "$(PROMPT)" $(addprefix --plan ,$(PLAN))
 
-serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT)
+serve: environment ## The same server, staying up until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT, HEALTH_PORT)
 	@$(BIN)/python -m codecascade_build.stack serve --family $(FAMILY) --host $(HOST) \
-		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
+		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT)
 
 test: setup ## All tests, on a real server with real weights (ARGS="-k name" for some)
 	@$(MAKE) $(DEPLOY)

@@ -89,16 +89,24 @@ def serve(
     http_port: int = 8000,
     grpc_port: int = 8001,
     metrics_port: int = 8002,
+    health_port: int = 8003,
 ) -> None:
-    """Start Triton and stay up until Ctrl-C."""
+    """Start Triton and stay up until Ctrl-C. If one of its processes is gone it is started again."""
     progress = Progress()
     stack = prepare(family, progress)
     progress.say("Starting Triton …")
-    ports = Ports(http_port, grpc_port, metrics_port)
+    ports = Ports(http_port, grpc_port, metrics_port, health_port)
     with running(
-        stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment, host=host, ports=ports
+        stack.install,
+        stack.repositories,
+        log=_LOG,
+        deployment=stack.rendered.deployment,
+        host=host,
+        ports=ports,
+        report=sys.stderr,
     ) as server:
         progress.say(f"gRPC {server.grpc}   HTTP {server.http}   metrics http://{server.metrics}/metrics   log {server.log}")
+        progress.say(f"Health http://{server.health}/health/ready")
         progress.say(f"Try: var/venv/bin/codecascade complete --url {server.grpc} --prompt-file build/example.prompt")
         progress.say("Ctrl-C stops it.")
         try:

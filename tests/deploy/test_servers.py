@@ -55,7 +55,7 @@ class Pod:
     def status(self, probe: dict[str, Any]) -> int:
         path = probe["httpGet"]["path"]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.http}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.health}{path}", timeout=5) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -180,7 +180,7 @@ def _pod(
     environ |= {"TMPDIR": str(root), "PATH": f"{root}/bin:{root}/usr/local/bin:{environ['PATH']}"}
     environ |= {key: value for key, value in dockerfile.environment(image).items() if key != "HOME"}
     environ |= {key: here(value) for key, value in environment(workload).items()}
-    environ["CODECASCADE_DRAIN_S"] = "2"
+    environ |= {"CODECASCADE_DRAIN_S": "2", "CODECASCADE_HEALTH_PORT": str(ports.health)}
     _render(workload, root, here, environ)
     argv = [*RESTRICTED, "setpriv", "--pdeathsig", "TERM", "--no-new-privs", *map(here, container(workload)["args"])]
     argv += [f"--backend-directory={triton.backends}"]

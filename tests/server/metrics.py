@@ -16,7 +16,12 @@ def metric(server: RunningServer, name: str) -> float:
     ended = server.process.poll()
     assert ended is None, f"the server ended with {ended}:\n{server.log_text()[-4000:]}"
     with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
-        series = [line.rpartition(" ")[::2] for line in answer.read().decode().splitlines()]
+        return value_of(answer.read().decode(), name)
+
+
+def value_of(text: str, name: str) -> float:
+    """The value of a series in the text of a /metrics; 0 if there is none."""
+    series = [line.rpartition(" ")[::2] for line in text.splitlines()]
     return sum(float(value) for written, value in series if _labels(written) == _labels(name))
 
 

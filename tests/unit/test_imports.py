@@ -19,6 +19,7 @@ CLIENT = Path(codecascade_client.__file__).parent
 CORE_PACKAGES: Mapping[str, set[str]] = {
     "": {"numpy"},
     "sandbox": set(),
+    "supervision": set(),
     "texts/answers.py": {"markdown_it"},
     "sandbox/pool.py": {"numpy"},
     "tiers/llama_cpp.py": {"xllamacpp"},
@@ -34,8 +35,9 @@ CORE_FOLDERS: Mapping[str, set[str]] = {
     "texts": {"types.py", "errors.py", "sandbox/modules.py", "sandbox/outputs.py"},
     "sandbox": {"sandbox/zygote", "types.py", "errors.py"},
     "sandbox/zygote": set(),
+    "supervision": set(),
     "tiers": {"", "texts"},
-    "triton": {"", "texts", "sandbox", "tiers"},
+    "triton": {"", "texts", "sandbox", "supervision/questions.py", "tiers"},
 }
 # The same of `codecascade_client`: the order in which data flows. The modules beside the folders import none of them.
 CLIENT_FOLDERS: Mapping[str, set[str]] = {

@@ -17,6 +17,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from codecascade.errors import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.supervision.questions import ALIVE
 from codecascade.triton.calls.names import CALL, GIVE_UP
 from codecascade.triton.tier_contract import REFUSAL
 
@@ -71,6 +72,9 @@ class Serving:
         for request in requests:
             sender = request.get_response_sender()
             named = json.loads(request.parameters() or "{}")
+            if ALIVE in named:
+                sender.send(pb_utils.InferenceResponse([]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
             if GIVE_UP in named:
                 self._give_up(named[GIVE_UP])
                 sender.send(_error("given up", "CANCELLED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -48,6 +48,10 @@ class TritonPythonModel(ServedModel):
             "scripted_stopped_calls", "Stalled calls that were cancelled", pb_utils.MetricFamily.COUNTER
         )
         self._stopped = self._family.Metric(labels={"tier": self.name})
+        self._stalled_family = pb_utils.MetricFamily(
+            "scripted_stalled_calls", "Calls that began to stall", pb_utils.MetricFamily.COUNTER
+        )
+        self._stalled = self._stalled_family.Metric(labels={"tier": self.name})
 
     async def answer(self, request: Any) -> list[Any]:
         asked = read_request(Inputs(request), self.name, _MAX_TOKENS)
@@ -72,6 +76,7 @@ class TritonPythonModel(ServedModel):
         return write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
 
     async def _stall(self) -> None:
+        self._stalled.increment(1)
         try:
             await asyncio.sleep(STALL_S)
         except asyncio.CancelledError:
