@@ -29,7 +29,7 @@ FAST := tests/unit tests/cascade tests/sandbox
 NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py client/test_weights.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-sandbox soak-sandbox \
+.PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-recovery bench-sandbox soak-sandbox \
 	record evidence price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings published-samples search-published clean distclean environment \
 	conversion plan-gpus
 
@@ -72,6 +72,9 @@ eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 
 
 bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
 	@$(BIN)/python -m tests.bench.overhead
+
+bench-recovery: setup ## How long a server takes to recover from the death of one of its processes, and what callers and probes see (ARGS)
+	@$(BIN)/python -m tests.bench.recovery $(ARGS)
 
 bench-sandbox: environment ## How many candidates the sandbox judges per second
 	@$(BIN)/python -m tests.bench.bench_sandbox
