@@ -6,6 +6,7 @@ Progress goes to stderr. stdout is for the finished code.
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from codecascade.triton.calls.names import TOKEN_VARIABLE
 
 from codecascade_build.errors import BuildError
 from codecascade_build.fetch.sources import sources
@@ -76,7 +78,9 @@ def run(
     progress = Progress()
     stack = prepare(family, progress)
     progress.say("Starting Triton …")
-    with running(stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment) as server:
+    with running(
+        stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment, inner_token=inner_token(os.environ)
+    ) as server:
         progress.say(f"Running {shlex.join(command)} …")
         done = subprocess.run(command, env=client_environ(os.environ, server), check=False)
     raise typer.Exit(done.returncode)
@@ -103,6 +107,7 @@ def serve(
         deployment=stack.rendered.deployment,
         host=host,
         ports=ports,
+        inner_token=inner_token(os.environ),
         report=sys.stderr,
     ) as server:
         progress.say(f"gRPC {server.grpc}   HTTP {server.http}   metrics http://{server.metrics}/metrics   log {server.log}")
@@ -118,9 +123,14 @@ def serve(
 
 
 def client_environ(base: Mapping[str, str], server: RunningServer) -> dict[str, str]:
-    """The variables of a program beside the server: CODECASCADE_URL, and this environment's programs first in PATH."""
+    """The variables of a program beside the server: its address and token, and this environment's programs first in PATH."""
     path = os.pathsep.join([str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)])
-    return {**base, "PATH": path, "CODECASCADE_URL": server.grpc}
+    return {**base, "PATH": path, "CODECASCADE_URL": server.grpc, TOKEN_VARIABLE: server.inner_token}
+
+
+def inner_token(environ: Mapping[str, str]) -> str:
+    """What tiers and sandbox want of a caller: as the environment says, or drawn for this start."""
+    return environ.get(TOKEN_VARIABLE) or secrets.token_hex(16)
 
 
 def main() -> None:

@@ -138,7 +138,12 @@ def test_the_flags_are_those_of_the_server_that_the_tests_start(tmp_path: Path) 
     ours = server_argv(install, [Path("/models")], LOOPBACK, Ports(1, 2, 3, 4))
     served = ours[ours.index(str(install.program)) + 1 :]
     elsewhere = re.compile(r"--(backend-directory|\w+-(address|port))=")
-    assert sorted(flags(line)) == sorted(flag for flag in served if not elsewhere.match(flag))
+    assert masked(flags(line)) == masked([flag for flag in served if not elsewhere.match(flag)])
+
+
+def masked(given: list[str]) -> list[str]:
+    """Without the words that are drawn at every start."""
+    return sorted(re.sub(r"(?<=:closed=)[0-9a-f]{32}$", "…", flag) for flag in given)
 
 
 def test_the_time_to_drain_is_a_variable(tmp_path: Path) -> None:

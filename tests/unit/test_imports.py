@@ -35,9 +35,9 @@ CORE_FOLDERS: Mapping[str, set[str]] = {
     "texts": {"types.py", "errors.py", "sandbox/modules.py", "sandbox/outputs.py"},
     "sandbox": {"sandbox/zygote", "types.py", "errors.py"},
     "sandbox/zygote": set(),
-    "supervision": set(),
+    "supervision": {"triton/calls/names.py"},
     "tiers": {"", "texts"},
-    "triton": {"", "texts", "sandbox", "supervision/questions.py", "tiers"},
+    "triton": {"", "texts", "sandbox", "tiers"},
 }
 # The same of `codecascade_client`: the order in which data flows. The modules beside the folders import none of them.
 CLIENT_FOLDERS: Mapping[str, set[str]] = {

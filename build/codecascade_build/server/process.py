@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import IO
 
+from codecascade.triton.calls.names import TOKEN_VARIABLE
+
 from codecascade_build.errors import BuildError
 from codecascade_build.server.install import TritonInstall, python_library_dir
 
@@ -27,6 +30,8 @@ LOOPBACK = "127.0.0.1"
 _EXIT_TIMEOUT_S = 10
 _KILL_AFTER_S = _EXIT_TIMEOUT_S + 3
 _POLL_S = 0.1
+# Triton's interfaces that no client of ours uses: they map this machine's shared memory and change the log.
+_CLOSED = "shared-memory,trace,logging"
 # The calls that one Python model may have under way. Triton's default is 32; further calls wait.
 _NESTED_CALLS = 256
 
@@ -49,6 +54,7 @@ class RunningServer:
     log: Path
     process: subprocess.Popen[bytes]
     """The supervisor, which starts Triton again when one of its processes is gone."""
+    inner_token: str = ""
 
     @property
     def http(self) -> str:
@@ -84,6 +90,7 @@ def running(
     host: str = LOOPBACK,
     ports: Ports | None = None,
     ready_timeout_s: float = 300.0,
+    inner_token: str = "",
     supervision: Sequence[str] = (),
     report: IO[str] | None = None,
 ) -> Iterator[RunningServer]:
@@ -93,6 +100,7 @@ def running(
     log: the file for the server's output. An older one is overwritten.
     deployment: the rendered deployment file, for the cascade.
     ports: free ones unless given.
+    inner_token: what tiers and sandbox want of a caller; empty: nothing.
     supervision: further options of the supervisor.
     report: where the supervisor tells what it does; None: in the log.
     Raises BuildError if the server cannot start. The message names the model and the reason.
@@ -102,7 +110,7 @@ def running(
         _check_free(host, port)
     log.parent.mkdir(parents=True, exist_ok=True)
     argv = [*supervisor_argv(host, chosen, supervision), *server_argv(install, repositories, host, chosen)]
-    environ = server_environ(os.environ, python_library_dir(), deployment)
+    environ = server_environ(os.environ, python_library_dir(), deployment) | {TOKEN_VARIABLE: inner_token}
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,
@@ -113,7 +121,7 @@ def running(
             start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
         )
     try:
-        server = RunningServer(host, chosen, log, process)
+        server = RunningServer(host, chosen, log, process, inner_token)
         _wait_until_ready(server, ready_timeout_s)
         yield server
     finally:
@@ -137,6 +145,8 @@ def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str,
         "--disable-auto-complete-config",
         f"--backend-config=python,thread-pool-size={_NESTED_CALLS}",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        f"--http-restricted-api={_CLOSED}:closed={(closed := secrets.token_hex(16))}",
+        f"--grpc-restricted-protocol={_CLOSED}:closed={closed}",
         f"--http-address={host}",
         f"--http-port={ports.http}",
         f"--grpc-address={host}",

@@ -9,5 +9,5 @@ Why not load the dead model again, through Triton's model control? Measured with
 each nested call to the dead model holds one of the calling model's threads in Triton for good, so that after two deaths under
 200 calls the cascade answers nobody; and model control lets every client of the port upload code.
 
-The standard library is all that this package needs.
+It needs nothing but the standard library.
 """

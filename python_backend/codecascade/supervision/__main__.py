@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import secrets
 import sys
 from collections.abc import Sequence
 
@@ -12,12 +14,14 @@ from codecascade.supervision.probes import answer_probes
 from codecascade.supervision.questions import Triton
 from codecascade.supervision.state import State
 from codecascade.supervision.supervisor import Patience, Supervisor
+from codecascade.triton.calls.names import TOKEN_VARIABLE
 
 _PATIENCE = Patience()
 
 
 def main() -> None:
     options = _options()
+    os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex(16))  # set but empty: tiers and sandbox trust everybody
     try:
         code = asyncio.run(_supervise(options))
     except OSError as error:

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ALIVE = "alive"
-"""The request parameter of the question. Every model of this project answers it at once, with no output."""
+from codecascade.triton.calls.names import ALIVE
 
 _TYPES = {"TYPE_STRING": "BYTES"}  # the others lose TYPE_
 

@@ -17,8 +17,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from codecascade.errors import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
-from codecascade.supervision.questions import ALIVE
-from codecascade.triton.calls.names import CALL, GIVE_UP
+from codecascade.triton.calls.names import ALIVE, CALL, GIVE_UP, TOKEN_VARIABLE, is_trusted
 from codecascade.triton.tier_contract import REFUSAL
 
 _CANCEL_POLL_S = 0.1  # asking Triton about one request takes 0.03 ms
@@ -28,6 +27,7 @@ _CODES = {
     SandboxUnavailable: "UNAVAILABLE",
     Cancelled: "CANCELLED",
 }
+_STRANGER = f"this model answers only the cascade: the request parameter token must be the server's {TOKEN_VARIABLE}"
 
 Answer = Callable[[Any], Coroutine[Any, Any, list[Any]]]
 
@@ -38,13 +38,15 @@ class Serving:
     threads: blocking calls at a time; a nested BLS call holds one thread.
     nested: whether other models call this one. Triton 2.51 makes every error of a nested call INTERNAL; the sentence of an
     InvalidRequest then starts with REFUSAL, so that the calling model can tell it from a failure.
+    guarded: answer only requests with the token of calls/names.py.
     When a caller goes away, or a calling model gives up, `answer` is cancelled, once.
     A CascadeError becomes its gRPC code and sentence. Anything else becomes INTERNAL, with the traceback in Triton's log only.
     """
 
-    def __init__(self, answer: Answer, threads: int = 8, *, nested: bool = False) -> None:
+    def __init__(self, answer: Answer, threads: int = 8, *, nested: bool = False, guarded: bool = False) -> None:
         self._answer = answer
         self._refusal = REFUSAL if nested else ""
+        self._guarded = guarded
         self._calls: dict[str, asyncio.Task[list[Any]]] = {}
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(threads))
@@ -74,6 +76,9 @@ class Serving:
             named = json.loads(request.parameters() or "{}")
             if ALIVE in named:
                 sender.send(pb_utils.InferenceResponse([]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
+            if self._guarded and not is_trusted(named):
+                sender.send(_error(_STRANGER, "UNSUPPORTED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 continue
             if GIVE_UP in named:
                 self._give_up(named[GIVE_UP])

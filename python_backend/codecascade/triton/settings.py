@@ -42,6 +42,11 @@ class ServerSettings(BaseSettings):
         default=None,
         description="Packages that `sandbox` offers, separated by commas. Without it, `sandbox_modules` of the deployment file.",
     )
+    inner_token: str | None = Field(
+        default=None,
+        description="Secret that tiers and `sandbox` want of a caller, and `record` and `price` send; drawn at the start. "
+        "Set it for several servers. Set but empty: they trust everybody.",
+    )
 
     @property
     def tiers_tls(self) -> Tls | None:

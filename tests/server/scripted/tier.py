@@ -41,6 +41,8 @@ _SUMS = ((1, 2), (3, 4), (-1, 5), (10, 20), (7, 7), (2, 100))
 
 
 class TritonPythonModel(ServedModel):
+    guarded = True
+
     def start(self, parameters: Parameters) -> None:
         self._delay_s = float(parameters.text("delay_s"))
         self._context_tokens = parameters.integer("context_tokens")

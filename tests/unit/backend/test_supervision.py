@@ -174,3 +174,16 @@ def test_a_port_in_use_is_one_sentence() -> None:
 
 def test_a_command_is_needed() -> None:
     assert run_supervised().stderr.endswith("error: there is no command, it must follow --\n")
+
+
+def test_the_token_is_drawn_at_every_start_unless_it_is_set_even_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def token() -> str:
+        return run_supervised(f"--port={free_ports().health}", "--", "sh", "-c", "echo $CODECASCADE_INNER_TOKEN").stdout.strip()
+
+    monkeypatch.delenv("CODECASCADE_INNER_TOKEN", raising=False)
+    first, second = token(), token()
+    assert len(first) == len(second) == 32
+    assert first != second
+    for given in ("mine", ""):
+        monkeypatch.setenv("CODECASCADE_INNER_TOKEN", given)
+        assert token() == given

@@ -86,6 +86,9 @@ spec:
           env:
             - {name: CODECASCADE_DRAIN_S, value: {{ $settings.drainSeconds | quote }}}
             - {name: CODECASCADE_START_S, value: {{ $settings.startupSeconds | quote }}}
+            {{- if ne .server "cascade" }}
+            - {name: CODECASCADE_INNER_TOKEN, value: ""} # the network policy and TLS decide who calls this server
+            {{- end }}
             {{- with .env }}
             {{- . | nindent 12 }}
             {{- end }}

@@ -18,7 +18,7 @@ from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.tiers.contract import OUTPUTS, GenerateRequest, Generation, read_generation, request_arrays
 from codecascade.triton import sandbox_contract
-from codecascade.triton.calls.names import CALL, GIVE_UP
+from codecascade.triton.calls.names import CALL, CREDENTIALS, GIVE_UP
 from codecascade.triton.tensors import tensor, texts
 from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
@@ -147,7 +147,7 @@ class BlsModel:
             model_name=self._name,
             inputs=inputs(),
             requested_output_names=self._outputs,
-            parameters=parameters,
+            parameters=parameters if self._stop else {**CREDENTIALS, **parameters},
         )
 
 

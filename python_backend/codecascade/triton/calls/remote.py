@@ -16,7 +16,7 @@ from codecascade.deployment import Deployment
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation, read_generation, request_arrays
 from codecascade.triton import sandbox_contract
-from codecascade.triton.calls.names import CALL, GIVE_UP
+from codecascade.triton.calls.names import CALL, CREDENTIALS, GIVE_UP
 from codecascade.triton.calls.tls import Tls
 from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
@@ -95,7 +95,7 @@ class RemoteModel:
             await asyncio.gather(call, *requests, return_exceptions=True)
 
     async def _infer(self, arrays: Mapping[str, NDArray[Any]], parameters: dict[str, str]) -> Any:
-        return await self._connected().infer(self._model, infer_inputs(arrays), parameters=parameters)
+        return await self._connected().infer(self._model, infer_inputs(arrays), parameters={**CREDENTIALS, **parameters})
 
     def _connected(self) -> Any:
         if self._client is None:
