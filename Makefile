@@ -29,7 +29,7 @@ FAST := tests/unit tests/cascade tests/sandbox
 NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py client/test_weights.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-recovery bench-sandbox soak-sandbox \
+.PHONY: help setup run serve test test-fast check lock audit eval-smoke bench-overhead bench-recovery bench-sandbox soak-sandbox \
 	record evidence price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings published-samples search-published clean distclean environment \
 	conversion plan-gpus
 
@@ -65,6 +65,10 @@ lock: environment ## Bring the locks up to date with pyproject.toml
 		-o requirements-conversion.lock
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
 	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
+
+audit: environment ## Which locked packages have known vulnerabilities; needs the Python Package Index itself, a mirror does not know
+	@for lock in requirements*.lock; do \
+		$(BIN)/uv tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
 
 eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 15 right and as promised (PLAN=name, default balanced)
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \

@@ -79,7 +79,7 @@ from codecascade_client.live.endpoints import TierEndpoints
 
 async def main():
     async with TierEndpoints([sys.argv[1]]) as tiers:
-        print(await tiers.generate(GenerateRequest("small", "def add(a, b):", 8, (), 0.0, 1.0, 0, 1)))
+        print(await tiers.generate(GenerateRequest("small", "def add(a, b):", (), 8, 0.0, 1.0, 0, 1)))
 
 asyncio.run(main())
 """
