@@ -163,6 +163,16 @@ async def test_the_server_does_not_outlive_its_supervisor(
             os.close(process)
 
 
+async def test_a_process_that_hangs_does_not_outlive_its_server(
+    triton_install: TritonInstall, repository: ScriptedRepository, tmp_path: Path
+) -> None:
+    with running(triton_install, repository.repositories, log=tmp_path / "log", deployment=repository.deployment) as server:
+        hanging = os.pidfd_open(stub_pid(server, "small"))
+        kill_stub(server, "small", signal.SIGSTOP)
+    assert select.select([hanging], [], [], 30)[0]
+    os.close(hanging)
+
+
 async def test_zygotes_that_are_killed_are_replaced_without_a_restart(server: RunningServer, client: CascadeClient) -> None:
     sandbox = stub_pid(server, "sandbox")
     for zygote in descendants(sandbox):

@@ -41,15 +41,20 @@ def stubs(server: int) -> list[Stub]:
 
 
 def kill(server: int, models: Iterable[Stub]) -> None:
-    """End a server and all of its processes at once, and remove the shared memory that they then leave behind.
-
-    models: those whose process may have ended already.
-    """
+    """End a server and all of its processes at once. models: those whose process may have ended already."""
     models = {*models, *stubs(server)}
     for pid in (server, *descendants(server)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    sweep(models)
+
+
+def sweep(models: Iterable[Stub]) -> None:
+    """What a server that has ended may leave behind: models' processes that hung, and their shared memory."""
     for stub in models:
+        with contextlib.suppress(ProcessLookupError):
+            if _stub(stub.pid) == stub:  # and not another process of this number
+                os.kill(stub.pid, signal.SIGKILL)
         Path("/dev/shm", stub.region).unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codecascade.supervision.bounds import Bounds
-from codecascade.supervision.processes import Stub, ended, kill, reap_adopted, stubs
+from codecascade.supervision.processes import Stub, ended, kill, reap_adopted, stubs, sweep
 from codecascade.supervision.questions import Question, Triton
 from codecascade.supervision.state import SERVER, State, Trouble
 
@@ -74,8 +74,9 @@ class Supervisor:
             self._server.send_signal(signal.SIGTERM)
 
     async def _exit_code(self) -> int:
-        """Of the server, when it has ended."""
+        """Of the server, when it has ended. Nothing of it is left then."""
         await ended(self._server.pid)
+        sweep(self._stubs)
         return self._server.wait()
 
     async def _start(self, timeout_s: float | None) -> bool:
