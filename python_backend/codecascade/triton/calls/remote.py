@@ -26,6 +26,9 @@ _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
+    # A server that was started again is found within a second; gRPC's own wait grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 _GIVE_UP_AGAIN_S = 0.2  # seconds between two requests to end a call: with several servers, one request reaches one of them
