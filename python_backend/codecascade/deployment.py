@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -10,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from codecascade.errors import DeploymentError, InvalidRequest
+from codecascade.load_policy import LoadLevel
 from codecascade.prices import Prices, TokenPrice
 from codecascade.texts.prompts import STYLES
 from codecascade.types import Plan
 
 FORMAT = 1
 MAX_PROMPT_BYTES = 256 << 10
+MAX_REQUEST_BYTES = 4 << 20
+MAX_REQUESTS = 1_000
+MAX_QUEUE = 2_000
+SANDBOX_MAX_IN_FLIGHT = 64
+_NUMBERS = (  # of a deployment, each of which a file may leave out
+    *("sandbox_price_per_cpu_s", "max_prompt_bytes", "max_request_bytes", "max_requests"),
+    *("sandbox_max_in_flight", "sandbox_max_queue"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,11 @@ class Tier:
     price_per_mtok: float
     """US dollars per 1M generated tokens."""
     timeout_s: float = 300.0
-    """Seconds after which a call counts as failed."""
+    """Seconds after which a call counts as failed. It begins with the call, not while the call waits for its turn."""
+    max_in_flight: int | None = None
+    """Calls at a time, at most as many as the tier works on at once. None: as many as the server has threads for."""
+    max_queue: int = MAX_QUEUE
+    """Calls that may wait for their turn. More are refused at once (Overloaded)."""
     prompt_price_per_mtok: float = 0.0
     """US dollars per 1M prompt tokens."""
     weights_sha256: str | None = None
@@ -46,6 +60,9 @@ class Tier:
                 f"tier {self.name!r} has context_tokens {self.context_tokens}, max_completion_tokens "
                 f"{self.max_completion_tokens}, timeout_s {self.timeout_s}; each must be above 0"
             )
+        if self.max_in_flight is not None:
+            _check_whole(f"max_in_flight of tier {self.name!r}", self.max_in_flight, 1)
+        _check_whole(f"max_queue of tier {self.name!r}", self.max_queue, 0)
         if self.url is not None and not re.fullmatch(r"[^\s]+:\d{1,5}", self.url):
             raise ValueError(f"tier {self.name!r} has url {self.url!r}, must be host:port")
 
@@ -64,10 +81,23 @@ class Deployment:
     """Packages that generated programs and their tests may import, besides the standard library."""
     max_prompt_bytes: int = MAX_PROMPT_BYTES
     """The longest prompt that is taken."""
+    max_request_bytes: int = MAX_REQUEST_BYTES
+    """All inputs of a request together."""
+    max_requests: int = MAX_REQUESTS
+    """Requests that one cascade works on at a time, waiting ones included. More are refused at once (Overloaded)."""
+    sandbox_max_in_flight: int = SANDBOX_MAX_IN_FLIGHT
+    """Matrices that the sandbox is sent at a time."""
+    sandbox_max_queue: int = MAX_QUEUE
+    """Matrices that may wait for that."""
+    load_policy: tuple[LoadLevel, ...] = ()
+    """Plans for times of load, by rising load."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.max_prompt_bytes, int) or self.max_prompt_bytes < 1:
-            raise ValueError(f"max_prompt_bytes is {self.max_prompt_bytes!r}, must be a whole number above 0")
+        for name in ("max_prompt_bytes", "max_request_bytes", "max_requests", "sandbox_max_in_flight"):
+            _check_whole(name, getattr(self, name), 1)
+        _check_whole("sandbox_max_queue", self.sandbox_max_queue, 0)
+        if any(low.since >= high.since or low.until >= high.until for low, high in itertools.pairwise(self.load_policy)):
+            raise ValueError("load_policy must be by rising load: since and until of each level above those of the level before")
         _ = self.prices  # raises ValueError
         if not all(isinstance(name, str) and name.isidentifier() for name in self.sandbox_modules):
             raise ValueError(f"sandbox_modules is {self.sandbox_modules!r}, must be names of packages, without dots")
@@ -105,5 +135,11 @@ def _parse(data: Any) -> Deployment:
     modules = data.get("sandbox_modules", [])
     if not isinstance(modules, list):
         raise ValueError(f"sandbox_modules is {modules!r}, must be a list of names of packages")
-    given = {name: data[name] for name in ("sandbox_price_per_cpu_s", "max_prompt_bytes") if name in data}
-    return Deployment(data["family"], Path(data["plans"]), tiers, sandbox_modules=tuple(modules), **given)
+    levels = tuple(LoadLevel(**level) for level in data.get("load_policy", ()))
+    given = {name: data[name] for name in _NUMBERS if name in data}
+    return Deployment(data["family"], Path(data["plans"]), tiers, sandbox_modules=tuple(modules), load_policy=levels, **given)
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}, must be a whole number, {least} or more")

@@ -4,6 +4,7 @@
     ├─ InvalidRequest      the caller can mend it
     ├─ TierUnavailable     the cascade goes on with the next tier
     ├─ SandboxUnavailable  the cascade goes on without a verdict
+    ├─ Overloaded          the caller can ask again a little later
     ├─ Cancelled           nobody waits for the answer
     ├─ InvalidSetting      ┐
     ├─ DeploymentError     │ the operator can mend it
@@ -14,6 +15,8 @@ Errors of the client are in codecascade_client.errors. What a module raises and 
 """
 
 from __future__ import annotations
+
+import re
 
 
 class CascadeError(Exception):
@@ -30,6 +33,26 @@ class TierUnavailable(CascadeError):
 
 class SandboxUnavailable(CascadeError):
     """The sandbox could not judge. Never confused with a verdict."""
+
+
+class Overloaded(CascadeError):
+    """As much work waits as may wait. Nothing failed and nothing was spent; another tier is never asked instead.
+
+    Triton has no code for it: its sentence, which begins with `overloaded: `, comes as UNAVAILABLE.
+    """
+
+    _SENTENCE = re.compile(r"overloaded: (.+); retry after (\d+) s", re.DOTALL)
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        self.what = what
+        self.retry_after_s = float(round(retry_after_s))
+        super().__init__(f"overloaded: {what}; retry after {self.retry_after_s:.0f} s")
+
+    @classmethod
+    def read(cls, sentence: str) -> Overloaded | None:
+        """The error that a sentence tells of, where it crossed a call; None: another error."""
+        told = cls._SENTENCE.fullmatch(sentence)
+        return cls(told[1], float(told[2])) if told else None
 
 
 class Cancelled(CascadeError):

@@ -103,7 +103,7 @@ def _measured(real_sandbox: bool, models: Sequence[str]) -> Loads:
 @contextmanager
 def _server(folder: Path, real_sandbox: bool) -> Iterator[RunningServer]:
     plan = [{"tier": "small", "k": K, "lines_per_sample": LINES, "threshold": 1.0}]
-    tiers = [ScriptedTier("small")]
+    tiers = [ScriptedTier("small", max_in_flight=2 * max(CONCURRENCIES))]  # rendered tiers have a limit too
     scripted: ScriptedRepository = render(folder / "repository", tiers, {"one": plan}, "one", real_sandbox, _floor_calls())
     install = installed(pinned().version, VAR, sysconfig.get_python_version())
     if install is None:

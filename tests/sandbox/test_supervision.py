@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from codecascade.errors import SandboxUnavailable
+from codecascade.errors import Overloaded, SandboxUnavailable
 from codecascade.sandbox import Limits, SandboxPool
 from codecascade.sandbox.worker import Worker, ZygoteDied
 from codecascade.types import Candidate, TestLine, Verdict
@@ -142,7 +142,7 @@ async def test_a_run_that_waits_can_be_cancelled_too() -> None:
 async def test_a_full_queue_is_a_clear_error() -> None:
     async with SandboxPool(1, queue=2) as pool:
         distinct = [Candidate(f"def f(x):\n    return {n}") for n in range(3)]
-        with pytest.raises(SandboxUnavailable, match="queue is full: 0 candidates wait and 3 came, must be 2 or fewer"):
+        with pytest.raises(Overloaded, match="queue is full: 0 candidates wait and 3 came, must be 2 or fewer"):
             await pool.run(distinct, [LINE])
         assert (await pool.run(distinct[:2], [LINE])).verdicts.shape == (2, 1)
 

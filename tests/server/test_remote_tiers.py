@@ -17,7 +17,8 @@ import pytest_asyncio
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import DeploymentError, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation
-from codecascade.triton.calls.remote import RemoteTiers, with_remote_tiers
+from codecascade.triton.calls.gate import Gate
+from codecascade.triton.calls.remote import AllTiers, RemoteTiers
 from codecascade_build.server.process import RunningServer
 from codecascade_client.client import CascadeClient
 from codecascade_client.errors import RequestFailed
@@ -152,28 +153,34 @@ async def test_a_server_that_is_not_there_or_silent_is_unavailable(deployment_fi
     await tiers.close()
 
 
-async def test_tiers_without_a_url_stay_where_they_are(deployment_file: Path) -> None:
+class Near:
+    """Tiers of this server, with one answer."""
+
     answer = Generation((), prompt_tokens=0)
 
-    async def local(request: GenerateRequest) -> Generation:
-        return answer
+    def __init__(self) -> None:
+        self.gates = {"near": Gate("tier near", 1, 0)}
 
-    generate = with_remote_tiers(local, load_deployment(deployment_file), None, None)
-    assert await generate(replace(REQUEST, tier="near")) is answer
-    assert (await generate(REQUEST)).samples
+    async def generate(self, request: GenerateRequest) -> Generation:
+        return self.answer
+
+
+async def test_tiers_without_a_url_stay_where_they_are(deployment_file: Path) -> None:
+    tiers = AllTiers(Near(), load_deployment(deployment_file), None, None)
+    assert await tiers.generate(replace(REQUEST, tier="near")) is Near.answer
+    assert (await tiers.generate(REQUEST)).samples
+    assert set(tiers.gates) == {"near", "far"}
 
 
 async def test_one_server_can_be_named_for_all_tiers(deployment_file: Path, far: RunningServer) -> None:
-    async def local(request: GenerateRequest) -> Any: ...
-
     deployment = load_deployment(deployment_file)
     without = replace(deployment, tiers={name: replace(tier, url=None) for name, tier in deployment.tiers.items()})
-    generate = with_remote_tiers(local, without, far.grpc, None)
-    assert (await generate(REQUEST)).samples
+    tiers = AllTiers(Near(), without, far.grpc, None)
+    assert (await tiers.generate(REQUEST)).samples
     with pytest.raises(TierUnavailable, match="unknown model: 'near'"):
-        await generate(replace(REQUEST, tier="near"))
+        await tiers.generate(replace(REQUEST, tier="near"))
     with pytest.raises(ValueError, match="must be host:port"):
-        with_remote_tiers(local, without, "http://host", None)
+        AllTiers(Near(), without, "http://host", None)
 
 
 @pytest.mark.parametrize("url", ["host", "host:", "http://host", "host:port", "host: 1", ""])

@@ -1,4 +1,4 @@
-"""What `Serving` gives every Python model, on a real Triton with two small models: `nap`, and `caller`, which calls `nap`."""
+"""What `Serving` gives every Python model, on a real Triton: the models `nap` and `doze`, and `caller`, which calls them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecascade.triton.calls.threads import MANY, VARIABLE
 from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
@@ -37,7 +38,7 @@ NAP = """
     class TritonPythonModel:
         def initialize(self, args):
             self.begun = self.cancelled = self.cleaned = 0
-            self.serving = Serving(self.answer, nested=args["model_name"] == "nap")
+            self.serving = Serving(self.answer, nested=args["model_name"] != "caller")
 
         def execute(self, requests):
             self.serving.submit(requests)
@@ -75,15 +76,17 @@ CALLER = """
 
     class TritonPythonModel:
         def initialize(self, args):
-            self.nap = BlsModel("nap", ["counts"], timeout_s=3600.0, pulse=lambda: [numbers("ms", [-10], np.int32)])
+            threads = {"nap": 1100, "doze": 100}
+            pulse = {"ms": np.array([-10], np.int32)}
+            self.models = {name: BlsModel(name, ["counts"], 3600.0, pulse, size) for name, size in threads.items()}
             self.serving = Serving(self.answer)
 
         def execute(self, requests):
             self.serving.submit(requests)
 
         async def answer(self, request):
-            ms = Inputs(request).integer("ms", 0, 10**6, default=0)
-            outputs = await self.nap(lambda: [numbers("ms", [ms], np.int32)])
+            ms = Inputs(request).integer("ms", -1, 10**6, default=0)
+            outputs = await self.models["doze" if ms < 0 else "nap"]({"ms": np.array([max(ms, 0)], np.int32)})
             return [numbers("counts", outputs["counts"], np.int32)]
 """
 LONG_MS = 600_000  # ten minutes: nobody waits for its end
@@ -92,11 +95,13 @@ LONG_MS = 600_000  # ten minutes: nobody waits for its end
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     repository = tmp_path_factory.mktemp("serving")
-    for name, source in {"nap": NAP, "caller": CALLER}.items():
+    for name, source in {"nap": NAP, "doze": NAP, "caller": CALLER}.items():
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "config.pbtxt").write_text(CONFIG)
         (repository / name / "1" / "model.py").write_text(textwrap.dedent(source))
-    return start_server([repository])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(MANY))
+        return start_server([repository])
 
 
 @pytest.fixture
@@ -197,6 +202,16 @@ def test_a_cancel_reaches_the_models_that_a_model_has_called(client: InferenceSe
     wait_for(client, 1, cancelled + 1)
 
 
+def test_a_call_that_its_give_up_overtook_is_cancelled_when_it_comes(client: InferenceServerClient) -> None:
+    cancelled = ask(client, 0)[1]
+    with pytest.raises(InferenceServerException, match="given up"):
+        ask(client, 0, parameters={"give_up": "other,overtaken"})
+    with pytest.raises(InferenceServerException, match="cancelled the request"):
+        ask(client, LONG_MS, parameters={"call": "overtaken"})
+    ask(client, 1, parameters={"call": "not given up"})
+    assert ask(client, 0)[1] == cancelled
+
+
 def test_only_the_call_that_is_given_up_is_cancelled(client: InferenceServerClient) -> None:
     begun, cancelled, _ = ask(client, 0)
     with ThreadPoolExecutor(1) as pool:
@@ -206,3 +221,30 @@ def test_only_the_call_that_is_given_up_is_cancelled(client: InferenceServerClie
         call.cancel()
         wait_for(client, 1, cancelled + 1)
         assert kept.result()[1] == cancelled + 1
+
+
+def hold(client: InferenceServerClient, calls: int) -> list[Any]:
+    """Nested calls that are under way in `nap`, each of a request of its own."""
+    begun = ask(client, 0)[0]
+    requests = [client.async_infer("caller", inputs(LONG_MS), lambda result, error: None) for _ in range(calls)]
+    wait_for(client, 0, begun + calls)
+    return requests
+
+
+def test_over_a_thousand_nested_calls_are_under_way_and_every_give_up_gets_through(client: InferenceServerClient) -> None:
+    cancelled = ask(client, 0)[1]
+    for request in hold(client, 1100):
+        request.cancel()
+    wait_for(client, 1, cancelled + 1100)
+    assert ask(client, 0, "caller")[1] == cancelled + 1100
+
+
+def test_a_model_that_hangs_with_all_its_calls_does_not_delay_another(client: InferenceServerClient) -> None:
+    cancelled = ask(client, 0)[1]
+    requests = hold(client, 600)
+    for _ in range(100):
+        ask(client, -1, "caller")
+    assert ask(client, 0)[1] == cancelled
+    for request in requests:
+        request.cancel()
+    wait_for(client, 1, cancelled + 600)

@@ -32,6 +32,7 @@ from codecascade_build.render.repository import (
 )
 
 CANCELLATION_CHECK_PERIOD_MS = 100
+_BATCHES_IN_FLIGHT = 2  # calls to a tier at a time, in batches of its engine: one runs, and what follows it is there
 _LLM_API_CLASSES = ("LLaMAForCausalLM", "QWenForCausalLM")
 _WORKER = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
 
@@ -96,6 +97,8 @@ def render_engines(
     for tier in tiers:
         files |= tier_files(tier, engines[tier.name], runtime)
     document = tiers_document(recipe, runtime, {tier.name: tier.settings for tier in tiers})
+    for placed, tier in zip(document["tiers"], tiers, strict=True):
+        placed["max_in_flight"] = _BATCHES_IN_FLIGHT * tier.settings.max_batch_size
     return write(f"{recipe.family}-{runtime}", files, document, into)
 
 

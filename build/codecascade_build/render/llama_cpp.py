@@ -38,6 +38,7 @@ def deployment(recipe: Recipe, runtime: Runtime) -> dict[str, Any]:
     document = tiers_document(recipe, runtime, chosen)
     for tier in document["tiers"]:
         tier["weights_sha256"] = chosen[tier["name"]].weights.sha256
+        tier["max_in_flight"] = chosen[tier["name"]].slots
     return document
 
 

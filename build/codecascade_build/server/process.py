@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from codecascade.triton.calls.names import TOKEN_VARIABLE
+from codecascade.triton.calls.threads import FEW, VARIABLE, pool_size
 
 from codecascade_build.errors import BuildError
 from codecascade_build.server.install import TritonInstall, python_library_dir
@@ -32,8 +33,6 @@ _KILL_AFTER_S = _EXIT_TIMEOUT_S + 3
 _POLL_S = 0.1
 # Triton's interfaces that no client of ours uses: they map this machine's shared memory and change the log.
 _CLOSED = "shared-memory,trace,logging"
-# The calls that one Python model may have under way. Triton's default is 32; further calls wait.
-_NESTED_CALLS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,10 @@ def running(
     for port in astuple(chosen):
         _check_free(host, port)
     log.parent.mkdir(parents=True, exist_ok=True)
-    argv = [*supervisor_argv(host, chosen, supervision), *server_argv(install, repositories, host, chosen)]
-    environ = server_environ(os.environ, python_library_dir(), deployment) | {TOKEN_VARIABLE: inner_token}
+    threads = pool_size(os.environ, deployment)
+    argv = [*supervisor_argv(host, chosen, supervision), *server_argv(install, repositories, host, chosen, threads)]
+    environ = server_environ(os.environ, python_library_dir(), deployment)
+    environ |= {VARIABLE: str(threads), TOKEN_VARIABLE: inner_token}
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,
@@ -137,13 +138,15 @@ def supervisor_argv(host: str, ports: Ports, more: Sequence[str] = ()) -> list[s
     ]
 
 
-def server_argv(install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports) -> list[str]:
+def server_argv(
+    install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports, nested_calls: int = FEW
+) -> list[str]:
     return [
         str(install.program),
         *(f"--model-repository={repository}" for repository in repositories),
         f"--backend-directory={install.backends}",
         "--disable-auto-complete-config",
-        f"--backend-config=python,thread-pool-size={_NESTED_CALLS}",
+        f"--backend-config=python,thread-pool-size={nested_calls}",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         f"--http-restricted-api={_CLOSED}:closed={(closed := secrets.token_hex(16))}",
         f"--grpc-restricted-protocol={_CLOSED}:closed={closed}",

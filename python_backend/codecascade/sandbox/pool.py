@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from codecascade.errors import InvalidRequest, SandboxUnavailable
+from codecascade.errors import InvalidRequest, Overloaded, SandboxUnavailable
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.lines import INVALID, TICK, Line, parse_lines
 from codecascade.sandbox.modules import locate
@@ -67,7 +67,7 @@ class SandboxPool:
         limits: Limits | None = None,
         *,
         blind: bool = True,  # compare values here where a line allows it; False runs every line whole (tick mode)
-        queue: int = 10_000,  # candidates that may wait; more raise SandboxUnavailable
+        queue: int = 10_000,  # candidates that may wait; more raise Overloaded
         modules: Sequence[str] = (),  # packages that programs may import, besides the standard library
     ) -> None:
         if workers < 1:
@@ -126,7 +126,7 @@ class SandboxPool:
         """(candidates, lines) verdicts. A line that is not one assert statement is an ERROR for every candidate.
 
         Equal candidates and equal lines run once; the copies have cpu_s 0. Raises InvalidRequest for more than 2,000
-        of either, SandboxUnavailable if the queue is full or a sandbox process died twice on the same candidates.
+        of either, Overloaded if the queue is full, SandboxUnavailable if a sandbox process died twice on the same candidates.
         """
         _at_most("candidates", len(candidates), MAX_CANDIDATES)
         _at_most("test lines", len(test_lines), MAX_LINES)
@@ -151,9 +151,10 @@ class SandboxPool:
     async def _judge(self, sources: list[str], lines: list[Line], limits: Limits) -> list[_Judged]:
         self._check_started()
         if self._waiting + len(sources) > self._queue:
-            raise SandboxUnavailable(
+            raise Overloaded(
                 f"the sandbox queue is full: {self._waiting} candidates wait and {len(sources)} came, "
-                f"must be {self._queue} or fewer together"
+                f"must be {self._queue} or fewer together",
+                retry_after_s=max(1.0, self._waiting * self.stats.cpu_s / max(1, self.stats.runs) / self._size),
             )
         size = max(1, min(_CHUNK, -(-len(sources) // self._size)))
         chunks = [sources[start : start + size] for start in range(0, len(sources), size)]

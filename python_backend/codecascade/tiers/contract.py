@@ -49,6 +49,8 @@ class Tensor:
 MAX_SEQUENCES = 100
 """Of one call: the largest k of a plan."""
 
+MAX_PRIORITY, DEFAULT_PRIORITY = 9, 5
+
 INPUTS = (
     Tensor("text_input", "BYTES", 1, "the prompt, exactly as the model reads it", required=True),
     Tensor(
@@ -83,6 +85,9 @@ OUTPUTS = (
     Tensor("min_log_prob", "FP32", -1, "per sequence: the lowest of them"),
     Tensor("log_prob_tokens", "INT32", -1, "per sequence: how many these are; 0 where the runtime tells none"),
 )
+_OUTPUT_TYPES = {tensor.name: tensor.datatype for tensor in OUTPUTS}
+FINISH_REASONS = ("stop", "length", "cancelled")
+_MOST_LOG_PROB, _LEAST_LOG_PROB = 0.1, -1e9  # of a sequence: the sum is 0 or less, but for the rounding of an engine
 LOG_PROB_OUTPUTS = frozenset({"cum_log_probs", "min_log_prob", "log_prob_tokens"})
 # What one sequence is asked and answers, behind a tier that runs its sequences one by one (a TensorRT-LLM ensemble).
 _NOT_ASKED_OF_SEQUENCES = ("num_return_sequences", "first_sequence", "max_lines")
@@ -106,6 +111,8 @@ class GenerateRequest:
     max_lines: int | None = None
     first_sequence: int | None = None
     literal_ranges: tuple[int, ...] = ()
+    priority: int = DEFAULT_PRIORITY
+    """Of calls that wait, the highest comes first. No tensor: it ends at what waits for a tier."""
 
     @property
     def seeds(self) -> list[int]:
@@ -153,23 +160,23 @@ def response_arrays(generation: Generation) -> dict[str, NDArray[Any]]:
 
 
 def read_generation(request: GenerateRequest, arrays: Mapping[str, NDArray[Any]]) -> Generation:
-    """The answer that output tensors hold. Without line_tokens a sequence cannot end at a line; without
-    stop_word and log_prob_tokens none are known.
+    """The answer that output tensors hold. Without line_tokens a sequence cannot end at a line; without stop_word none are
+    known, nor log-probabilities without LOG_PROB_OUTPUTS.
 
-    Raises TierUnavailable for another number of sequences than was asked for, or of line_tokens than there are lines.
+    Raises TierUnavailable for what the contract does not allow, so that another tier is asked and no such count is billed.
     """
-    texts = [text.decode("utf-8", "replace") for text in arrays["text_output"].reshape(-1)]
-    if len(texts) != request.num_return_sequences:
-        raise TierUnavailable(f"tier {request.tier}: {len(texts)} sequences, asked for {request.num_return_sequences}")
-    stop_words = arrays["stop_word"].reshape(-1) if "stop_word" in arrays else [b""] * len(texts)
-    rows = zip(texts, arrays["completion_tokens"].reshape(-1), arrays["finish_reason"].reshape(-1), stop_words, strict=True)
-    samples = tuple(
-        Sample(text, int(tokens), reason.decode(), line_tokens, stop_word.decode(), log_probs=log_probs)
-        for (text, tokens, reason, stop_word), line_tokens, log_probs in zip(
-            rows, _by_text(request, texts, arrays), _log_probs(texts, arrays), strict=True
-        )
-    )
-    return Generation(samples, int(arrays["prompt_tokens"].reshape(-1)[0]))
+    output = _Outputs(request, arrays)
+    count = request.num_return_sequences
+    texts = output.read("text_output", count)
+    tokens = output.read("completion_tokens", count, request.max_tokens)
+    reasons = output.read("finish_reason", count)
+    for reason in reasons:
+        if reason not in FINISH_REASONS:
+            raise output.malformed(f"finish_reason is {reason!r}, must be {', '.join(FINISH_REASONS)}")
+    stop_words = output.read("stop_word", count) if "stop_word" in arrays else [""] * count
+    rows = zip(texts, tokens, reasons, _by_text(output, texts, max(tokens, default=0)), stop_words, strict=True)
+    samples = tuple(Sample(*row, log_probs=log_probs) for row, log_probs in zip(rows, _log_probs(output, request), strict=True))
+    return Generation(samples, output.read("prompt_tokens", 1, _most_prompt_tokens(request))[0])
 
 
 def sequence_seed(seed: int, sequence: int) -> int:
@@ -183,21 +190,62 @@ def _line_tokens(sample: Sample) -> Sequence[int]:
     return sample.line_tokens or (sample.completion_tokens,) * _lines(sample.text)
 
 
-def _by_text(request: GenerateRequest, texts: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> list[tuple[int, ...]]:
-    if "line_tokens" not in arrays:
+class _Outputs:
+    """Output tensors, checked against the table as they are read."""
+
+    def __init__(self, request: GenerateRequest, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._tier = request.tier
+        self.arrays = arrays
+
+    def read(self, name: str, count: int, high: float = 0, low: float = 0) -> list[Any]:
+        """The `count` elements of an output; numbers are low…high. Raises TierUnavailable."""
+        datatype, array = _OUTPUT_TYPES[name], self.arrays.get(name)
+        if array is None:
+            raise self.malformed(f"{name} is missing")
+        if array.dtype != _DTYPES[datatype]:
+            raise self.malformed(f"{name} is of type {array.dtype}, must be {datatype}")
+        if array.size != count:
+            raise self.malformed(f"{name} has length {array.size}, must be {count}")
+        values: list[Any] = array.reshape(-1).tolist()
+        if datatype == "BYTES":
+            return [self._text(name, value) for value in values]
+        for value in values:
+            if not low <= value <= high:  # NaN is in no range
+                raise self.malformed(f"{name} is {value:g}, must be {low:g} to {high:g}")
+        return values
+
+    def malformed(self, what: str) -> TierUnavailable:
+        return TierUnavailable(f"tier {self._tier}: its answer is malformed: {what}")
+
+    def _text(self, name: str, value: Any) -> str:
+        try:
+            return bytes.decode(value)
+        except TypeError:
+            raise self.malformed(f"{name} holds {value!r:.40}, must be bytes") from None
+        except UnicodeDecodeError as error:
+            raise self.malformed(f"{name} is not UTF-8 (byte {error.start} of {len(value)})") from None
+
+
+def _most_prompt_tokens(request: GenerateRequest) -> int:
+    """More than any tokenizer makes of the prompt."""
+    return 64 + 16 * len(request.text_input.encode("utf-8", "replace"))
+
+
+def _by_text(output: _Outputs, texts: Sequence[str], most_tokens: int) -> list[tuple[int, ...]]:
+    if "line_tokens" not in output.arrays:
         return [()] * len(texts)
     ends = list(itertools.accumulate(map(_lines, texts), initial=0))
-    line_tokens = arrays["line_tokens"].reshape(-1).tolist()
-    if len(line_tokens) != ends[-1]:
-        raise TierUnavailable(f"tier {request.tier}: {len(line_tokens)} line_tokens for {ends[-1]} lines")
+    line_tokens = output.read("line_tokens", ends[-1], most_tokens)
     return [tuple(line_tokens[start:end]) for start, end in itertools.pairwise(ends)]
 
 
-def _log_probs(texts: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> list[LogProbs | None]:
-    if "log_prob_tokens" not in arrays:
-        return [None] * len(texts)
-    columns = [arrays[name].reshape(-1).tolist() for name in ("cum_log_probs", "min_log_prob", "log_prob_tokens")]
-    return [LogProbs(total, lowest, tokens) if tokens else None for total, lowest, tokens in zip(*columns, strict=True)]
+def _log_probs(output: _Outputs, request: GenerateRequest) -> list[LogProbs | None]:
+    if LOG_PROB_OUTPUTS.isdisjoint(output.arrays):
+        return [None] * request.num_return_sequences
+    count = request.num_return_sequences
+    totals, lowest = (output.read(name, count, _MOST_LOG_PROB, _LEAST_LOG_PROB) for name in ("cum_log_probs", "min_log_prob"))
+    tokens = output.read("log_prob_tokens", count, request.max_tokens)
+    return [LogProbs(*row) if row[2] else None for row in zip(totals, lowest, tokens, strict=True)]
 
 
 def _lines(text: str) -> int:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecascade.errors import SandboxUnavailable
-from codecascade.types import Candidate, TestLine, VerdictMatrix
+from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
 MODEL = "sandbox"
 OUTPUTS = ("verdicts", "cpu_s")
 TIMEOUT_S = 300.0
-"""Seconds that a matrix may take, waiting included. Then the sandbox counts as failed, here or on another server."""
+"""Seconds that a matrix may take, waiting for a worker included. Then the sandbox counts as failed, here or on another server."""
+_MOST_CPU_S = 1e6
 
 
 def program_arrays(candidates: Sequence[str], test_lines: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -33,10 +34,24 @@ def matrix_arrays(matrix: VerdictMatrix) -> dict[str, NDArray[Any]]:
 
 
 def read_matrix(arrays: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> VerdictMatrix:
-    """shape: (candidates, lines) that were sent. Raises SandboxUnavailable for another one."""
-    if arrays["verdicts"].shape != shape:
-        raise SandboxUnavailable(f"verdicts of shape {arrays['verdicts'].shape} instead of {shape}")
-    return VerdictMatrix(arrays["verdicts"], arrays["cpu_s"])
+    """shape: (candidates, lines) that were sent. Raises SandboxUnavailable for output that is none of the contract's."""
+    verdicts = _output(arrays, "verdicts", np.dtype(np.int8), shape, len(Verdict) - 1)
+    return VerdictMatrix(verdicts, _output(arrays, "cpu_s", np.dtype(np.float64), shape[:1], _MOST_CPU_S))
+
+
+def _output(
+    arrays: Mapping[str, NDArray[Any]], name: str, dtype: np.dtype[Any], shape: tuple[int, ...], high: float
+) -> NDArray[Any]:
+    array = arrays.get(name)
+    if array is None:
+        raise SandboxUnavailable(f"it gave no {name}")
+    if array.dtype != dtype:
+        raise SandboxUnavailable(f"it gave {name} of type {array.dtype}, must be {dtype}")
+    if array.shape != shape:
+        raise SandboxUnavailable(f"it gave {name} of shape {array.shape} instead of {shape}")
+    if not ((array >= 0) & (array <= high)).all():
+        raise SandboxUnavailable(f"it gave {name} with values that are not 0 to {high:g}")
+    return array
 
 
 def _texts(values: Sequence[str]) -> NDArray[Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,15 +18,17 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from codecascade.errors import Cancelled, CascadeError, InvalidRequest, SandboxUnavailable, TierUnavailable
-from codecascade.triton.calls.names import ALIVE, CALL, GIVE_UP, TOKEN_VARIABLE, is_trusted
-from codecascade.triton.tier_contract import REFUSAL
+from codecascade.errors import Cancelled, CascadeError, InvalidRequest, Overloaded, SandboxUnavailable, TierUnavailable
+from codecascade.triton.calls.gate import Gate, Slot
+from codecascade.triton.calls.names import ALIVE, CALL, GIVE_UP, REFUSAL, TOKEN_VARIABLE, is_trusted
 
+_REMEMBERED = 4096  # names that were given up before their calls arrived
 _CANCEL_POLL_S = 0.1  # asking Triton about one request takes 0.03 ms
 # Names of pb_utils.TritonError codes: the stub adds TritonError to the module only after it has imported the model.
 _CODES = {
     TierUnavailable: "UNAVAILABLE",
     SandboxUnavailable: "UNAVAILABLE",
+    Overloaded: "UNAVAILABLE",
     Cancelled: "CANCELLED",
 }
 _STRANGER = f"this model answers only the cascade: the request parameter token must be the server's {TOKEN_VARIABLE}"
@@ -48,12 +52,19 @@ class Serving:
         self._refusal = REFUSAL if nested else ""
         self._guarded = guarded
         self._calls: dict[str, asyncio.Task[list[Any]]] = {}
+        self._given_up: deque[str] = deque(maxlen=_REMEMBERED)
+        self.bound("the model", sys.maxsize)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(threads))
         self._thread = threading.Thread(target=self.loop.run_forever, name="serving", daemon=True)
         self._thread.start()
         self._open: dict[asyncio.Task[list[Any]], _Open] = {}
         asyncio.run_coroutine_threadsafe(self._cancel_abandoned(), self.loop)
+
+    def bound(self, name: str, max_requests: int) -> None:
+        """From now on, more requests at a time than this are Overloaded at once. name: of the model, in words."""
+        self.door = Gate(name, max_requests, max_queue=0)
+        """Its `in_flight` are the requests that are worked on."""
 
     def submit(self, requests: Sequence[Any]) -> None:
         self.loop.call_soon_threadsafe(self._start, requests)
@@ -81,34 +92,50 @@ class Serving:
                 sender.send(_error(_STRANGER, "UNSUPPORTED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 continue
             if GIVE_UP in named:
-                self._give_up(named[GIVE_UP])
+                self._give_up(named[GIVE_UP].split(","))
                 sender.send(_error("given up", "CANCELLED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 continue
+            try:
+                slot = self.door.enter_now()
+            except Overloaded as error:
+                sender.send(_error(str(error), _CODES[Overloaded]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
+            call = named.get(CALL, "")
             work = self.loop.create_task(self._answer(request))
-            self._open[work] = _Open(sender, self.loop.time(), named.get(CALL, ""))
-            if CALL in named:
-                self._calls[named[CALL]] = work
+            self._open[work] = _Open(sender, self.loop.time(), call, slot)
             work.add_done_callback(self._send)
+            if call in self._given_up:
+                work.cancel()
+            elif call:
+                self._calls[call] = work
 
     def _send(self, work: asyncio.Task[list[Any]]) -> None:
         done = self._open.pop(work)
         self._calls.pop(done.call, None)
         done.sender.send(_response(work, self._refusal), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        done.slot.leave()
 
-    def _give_up(self, call: str) -> None:
-        work = self._calls.pop(call, None)
-        if work:
-            work.cancel()
+    def _give_up(self, calls: Sequence[str]) -> None:
+        """End these calls. The message may overtake a call, so the names of others are remembered."""
+        for call in calls:
+            work = self._calls.pop(call, None)
+            if work:
+                work.cancel()
+            else:
+                self._given_up.append(call)
 
     async def _cancel_abandoned(self) -> None:
-        """Looks only at requests that take a while: asking Triton is a message to another process."""
+        """Looks only at requests that take a while: it costs a message to another process. A tenth of the time."""
+        asking_s = 0.0
         while True:
-            await asyncio.sleep(_CANCEL_POLL_S)
-            started_before = self.loop.time() - _CANCEL_POLL_S
+            await asyncio.sleep(max(_CANCEL_POLL_S, 9 * asking_s))
+            now_s = self.loop.time()
+            started_before = now_s - _CANCEL_POLL_S
             for work, request in list(self._open.items()):
                 if not request.cancelled and request.started < started_before and request.sender.is_cancelled():
                     request.cancelled = True
                     work.cancel()
+            asking_s = self.loop.time() - now_s
 
 
 @dataclass(slots=True)
@@ -120,6 +147,7 @@ class _Open:
     """On the loop's clock."""
     call: str
     """Its name, if the caller gave one."""
+    slot: Slot
     cancelled: bool = False
 
 

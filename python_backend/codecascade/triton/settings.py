@@ -8,6 +8,7 @@ from pydantic import Field, FilePath, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from codecascade.errors import InvalidSetting
+from codecascade.triton.calls.threads import FEW, KEPT
 from codecascade.triton.calls.tls import Tls
 
 PREFIX = "CODECASCADE_"
@@ -46,6 +47,12 @@ class ServerSettings(BaseSettings):
         default=None,
         description="Secret that tiers and `sandbox` want of a caller, and `record` and `price` send; drawn at the start. "
         "Set it for several servers. Set but empty: they trust everybody.",
+    )
+
+    nested_calls: int = Field(
+        default=FEW,
+        ge=2 * KEPT,
+        description="Calls to others that a model may have under way: `thread-pool-size` of Triton's Python backend.",
     )
 
     @property

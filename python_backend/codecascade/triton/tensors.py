@@ -20,6 +20,12 @@ class Inputs:
     def __init__(self, request: Any) -> None:
         self._arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
+    def check_size(self, max_bytes: int) -> None:
+        """Of all tensors together. Raises InvalidRequest."""
+        size = sum(map(_size, self._arrays.values()))
+        if size > max_bytes:
+            raise InvalidRequest(f"the request has {size} bytes, must have {max_bytes} or fewer")
+
     def value(self, expected: Tensor) -> Any:
         """What a tensor of a contract holds, or its default."""
         if expected.datatype == "BYTES":
@@ -114,6 +120,10 @@ def tensor(name: str, array: NDArray[Any]) -> Any:
     import triton_python_backend_utils as pb_utils  # here, so that Inputs can be tested where no Triton is
 
     return pb_utils.Tensor(name, array)
+
+
+def _size(array: NDArray[Any]) -> int:
+    return sum(map(len, array.flat)) if array.dtype == np.object_ else array.nbytes
 
 
 def _utf8(name: str, value: Any) -> str:

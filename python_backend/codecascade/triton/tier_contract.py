@@ -9,10 +9,6 @@ from codecascade.tiers.contract import INPUTS, GenerateRequest, Generation, resp
 from codecascade.tiers.special_tokens import check_literal_ranges
 from codecascade.triton.tensors import Inputs, tensor
 
-REFUSAL = "invalid request: "
-"""How the sentence of an InvalidRequest starts when a model answers another one. Triton makes every nested error INTERNAL, so
-the code alone cannot tell a refusal from a failure."""
-
 
 def read_request(inputs: Inputs, tier: str, max_completion_tokens: int) -> GenerateRequest:
     """Raises InvalidRequest."""

@@ -52,6 +52,8 @@ class ScriptedTier:
     prompt_price_per_mtok: float = 0.0
     timeout_s: float = 60.0
     """The cascade waits no longer for an answer."""
+    max_in_flight: int | None = None
+    """Calls at a time; None: as many as the server has threads for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "price_per_mtok": tier.price_per_mtok,
                 "prompt_price_per_mtok": tier.prompt_price_per_mtok,
                 "timeout_s": tier.timeout_s,
+                "max_in_flight": tier.max_in_flight,
             }
             for tier in tiers
         ],

@@ -8,7 +8,8 @@ sample (style base) asserts sums. A comment line `# TIER: BEHAVIOUR` in the prom
     fail          the call fails (UNAVAILABLE)
     die           the model's process ends in the middle of the call
     stall         the answer comes STALL_S late
-and `# TIER writes: JSON` or `# TIER tests: JSON`, with a text in JSON, makes it answer with just this text.
+and `# TIER writes: JSON` or `# TIER tests: JSON`, with a text in JSON, makes it answer with just this text;
+`# TIER garbles: JSON`, with an object in JSON, puts other tensors in the place of its outputs, or none for null.
 Sampled texts (temperature > 0) carry a mark that follows from (seed, sequence); greedy ones do not.
 Model parameters: delay_s (how long every call takes), context_tokens. A token is a word; `<|im_end|>` is a special one.
 """
@@ -23,6 +24,7 @@ import re
 import zlib
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation
@@ -75,7 +77,9 @@ class TritonPythonModel(ServedModel):
         marks = bool(asked.temperature) and told is None
         sequences = range(asked.first_sequence or 0, (asked.first_sequence or 0) + asked.num_return_sequences)
         drafts = [_marked(text, asked.seed, sequence) if marks else text for sequence in sequences]
-        return write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
+        outputs = write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
+        garbled = re.search(rf"^# {re.escape(self.name)} garbles: (.*)$", asked.text_input, re.MULTILINE)
+        return _garbled(outputs, json.loads(garbled.group(1))) if garbled else outputs
 
     async def _stall(self) -> None:
         self._stalled.increment(1)
@@ -93,6 +97,18 @@ class TritonPythonModel(ServedModel):
         kind = "tests" if _TESTED.search(prompt) else "writes"
         told = re.search(rf"^# {re.escape(self.name)} {kind}: (.*)$", prompt, re.MULTILINE)
         return str(json.loads(told.group(1))) if told else None
+
+
+def _garbled(outputs: list[Any], others: dict[str, Any]) -> list[Any]:
+    """Texts stand for the bytes of their characters, whole numbers for INT32, others for FP32."""
+    kept = [output for output in outputs if output.name() not in others]
+    return kept + [pb_utils.Tensor(name, _array(values)) for name, values in others.items() if values is not None]
+
+
+def _array(values: list[Any]) -> np.ndarray[Any, Any]:
+    if isinstance(values[0], str):
+        return np.array([value.encode("latin-1") for value in values], np.object_)
+    return np.array(values, np.int32 if isinstance(values[0], int) else np.float32)
 
 
 def _answer_text(prompt: str, behaviour: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+from codecascade.triton.calls.failures import CallFailed
 from codecascade.triton.calls.names import CALL, GIVE_UP
-from codecascade.triton.calls.remote import RemoteFailed, RemoteModel
+from codecascade.triton.calls.remote import RemoteModel
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 ARRAYS = {"number": np.array([1], np.int32)}
@@ -85,7 +86,7 @@ async def test_a_cancelled_call_is_given_up_by_name_and_not_cancelled_by_grpc() 
 async def test_a_call_that_takes_too_long_is_given_up_too() -> None:
     noting = Noting()
     async with model_of(noting, timeout_s=0.2) as model:
-        with pytest.raises(RemoteFailed, match=r"^no answer within 0\.2 s$"):
+        with pytest.raises(CallFailed, match=r"^no answer within 0\.2 s$"):
             await model(ARRAYS)
         await until(lambda: not model._ending)
     assert noting.given_up == noting.begun
@@ -96,7 +97,7 @@ async def test_a_server_that_ignores_it_is_told_by_grpc_in_the_end(monkeypatch: 
     monkeypatch.setattr("codecascade.triton.calls.remote._GIVE_UP_S", 0.5)
     noting = Noting(deaf=True)
     async with model_of(noting, timeout_s=0.2) as model:
-        with pytest.raises(RemoteFailed):
+        with pytest.raises(CallFailed):
             await model(ARRAYS)
         await until(lambda: noting.cancelled)
     assert len(noting.given_up) >= 2

@@ -196,6 +196,7 @@ def test_the_cascade_reads_the_deployment(runtime: Runtime, tmp_path: Path) -> N
         deployed = read.tiers[tier.name]
         assert (deployed.style, deployed.context_tokens) == (tier.style, tier.gpu.context_tokens)
         assert deployed.max_completion_tokens == tier.gpu.max_completion_tokens
+        assert deployed.max_in_flight == 2 * tier.gpu.max_batch_size
         assert deployed.price_per_mtok == tier.gpu.price_per_mtok
         assert deployed.prompt_price_per_mtok == tier.gpu.prompt_price_per_mtok
 

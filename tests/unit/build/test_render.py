@@ -72,6 +72,7 @@ def test_the_cascade_reads_the_deployment(recipe: Recipe, rendered: Rendered) ->
         deployed = read.tiers[tier.name]
         assert (deployed.style, deployed.price_per_mtok) == (tier.style, tier.llama_cpp.price_per_mtok)
         assert deployed.prompt_price_per_mtok == tier.llama_cpp.prompt_price_per_mtok
+        assert deployed.max_in_flight == tier.llama_cpp.slots
         assert deployed.weights_sha256 == tier.llama_cpp.weights.sha256
         assert deployed.context_tokens == tier.llama_cpp.context_tokens
         assert deployed.max_completion_tokens == tier.llama_cpp.max_completion_tokens

@@ -3,44 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from codecascade.deployment import Deployment
-from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
-from codecascade.tiers.contract import OUTPUTS, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.errors import SandboxUnavailable, TierUnavailable
+from codecascade.tiers.contract import (
+    DEFAULT_PRIORITY,
+    INPUTS,
+    OUTPUTS,
+    GenerateRequest,
+    Generation,
+    read_generation,
+    request_arrays,
+)
 from codecascade.triton import sandbox_contract
+from codecascade.triton.calls.failures import CallFailed
+from codecascade.triton.calls.gate import Gate, Slot
 from codecascade.triton.calls.names import CALL, CREDENTIALS, GIVE_UP
-from codecascade.triton.tensors import tensor, texts
-from codecascade.triton.tier_contract import REFUSAL
+from codecascade.triton.calls.threads import KEPT, limits_of, shares
+from codecascade.triton.settings import read_server_settings
+from codecascade.triton.tensors import tensor
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
-CALLS_IN_FLIGHT = 256  # nested calls to one model at a time; each holds a thread while it waits
 PULSE_S = 5.0  # seconds between two checks that a model with calls under way still lives
 WATCH_S = 0.2  # seconds between two looks at the calls under way
 STOP_AGAIN_S = 0.2  # seconds between two stop requests to a model that is stopped by requests
+LOST_S = 60.0  # seconds after which a call that was given up and has not ended never will
+_MESSAGES = 8  # threads for messages besides calls; a model that hangs or dies holds at most two of them
 _DEAD = "its process has ended"
 # What Triton puts before the sentence of an ensemble's step.
 _WRAPPED = re.compile(r"^(\[request id: [^\]]*\] )?(in ensemble '[^']*', )?")
 
-Inputs = Callable[[], list[Any]]  # makes input tensors; a tensor can be sent only once
+Arrays = Mapping[str, NDArray[Any]]
 
 
-class CallFailed(Exception):
-    """A nested call failed. invalid: the request was to blame. dead: the model's process has ended."""
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A nested call that Triton has not answered: it holds a thread."""
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence.removeprefix(REFUSAL))
-        self.invalid = sentence.startswith(REFUSAL)
-        self.dead = sentence == _DEAD
+    answer: asyncio.Future[Any]
+    since_s: float
+    slot: Slot | None
+    lost: bool = False
+    """Whether it will never be answered."""
 
 
 class BlsModel:
@@ -49,7 +65,8 @@ class BlsModel:
     Calls block in threads instead of awaiting `async_exec`: that runs in the loop's one default executor, whose threads all
     models would share, costs more for each call, and cannot be given up.
     A model whose process dies never answers the calls under way, and Triton reports nothing; it only refuses new calls. So
-    while calls are under way, `pulse` (input tensors that the model refuses at once) checks that it still lives.
+    while calls are under way, `pulse` (inputs that the model refuses at once) checks that it still lives.
+    threads: calls that Triton has not answered, at most; None: all that there are.
     stop: for a model that is not ours, makes the request that stops the call of a given name; its calls carry their name as
     request id. Such a request may overtake the call, so it is repeated until the call has ended.
     """
@@ -59,7 +76,8 @@ class BlsModel:
         name: str,
         outputs: Sequence[str],
         timeout_s: float,
-        pulse: Inputs,
+        pulse: Arrays,
+        threads: int | None = None,
         stop: Callable[[str], Any] | None = None,
     ) -> None:
         self._name = name
@@ -68,112 +86,163 @@ class BlsModel:
         self._pulse = pulse
         self._stop = stop
         self._stopping: set[asyncio.Future[None]] = set()
-        self._under_way: dict[asyncio.Future[Any], float] = {}  # since when
+        self._unanswered: dict[str, _Call] = {}  # by name; the oldest first
+        self._abandoned: list[str] = []  # names of calls that are to be given up
+        self._answered_s = 0.0  # when the last call was answered
+        self._pulsing = _Message()
+        self._giving_up = _Message()
         self._secret = secrets.token_hex(
             16
         )  # in the names of its calls; drawn once, because every draw releases the interpreter's lock
         self._numbers = itertools.count()
         self._watch: asyncio.Task[None] | None = None
-        self._threads = ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix=name)
-        self._giving_up = ThreadPoolExecutor(1, thread_name_prefix=f"{name}: giving up")
+        threads = threads or read_server_settings().nested_calls - KEPT
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._messages = ThreadPoolExecutor(_MESSAGES, thread_name_prefix=f"{name}: messages")
 
-    async def __call__(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
-        """Output tensors by name. A caller that is cancelled stops the model's work. Raises CallFailed."""
+    @property
+    def lost(self) -> int:
+        """Calls that will never be answered. Their threads are lost until this model's process starts again."""
+        return sum(call.lost for call in self._unanswered.values())
+
+    async def __call__(self, arrays: Arrays, slot: Slot | None = None) -> dict[str, NDArray[Any]]:
+        """Output tensors by name. A caller that is cancelled stops the model's work. Raises CallFailed.
+
+        slot: left when the model no longer works on the call, which may be long after the caller has gone.
+        """
+        loop = asyncio.get_running_loop()
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watch_calls())
         name = f"{self._secret}-{next(self._numbers)}"
-        call = asyncio.get_running_loop().create_future()
-        ended = self._start(self._request(inputs, {CALL: name}), call)
-        self._under_way[call] = time.monotonic()
+        request = self._request(arrays, {CALL: name})
+        call = self._unanswered[name] = _Call(loop.create_future(), time.monotonic(), slot)
+        # Lighter than run_in_executor, which is most of the overhead.
+        ended = self._threads.submit(_execute, request, loop, functools.partial(self._answered, name))
         try:
-            response = await call
+            response = await call.answer
         except BaseException:
-            self._give_up(name, inputs, ended)
+            self._give_up(name, ended)
             raise
-        finally:
-            del self._under_way[call]
         return _outputs_of(response)
 
-    def _start(self, request: Any, call: asyncio.Future[Any]) -> Future[None]:
-        """Settle `call` with the response or the exception. Lighter than run_in_executor, which is most of the overhead.
+    def _answered(self, name: str, response: Any) -> None:
+        call = self._unanswered.pop(name)
+        self._answered_s = time.monotonic()
+        if call.slot:
+            call.slot.leave()
+        if not call.answer.done():
+            call.answer.set_result(response)
 
-        The returned future is done when the model has answered, whatever became of `call` meanwhile.
-        """
-        return self._threads.submit(_execute, request, asyncio.get_running_loop(), call)
-
-    def _give_up(self, name: str, inputs: Inputs, ended: Future[None]) -> None:
+    def _give_up(self, name: str, ended: Future[None]) -> None:
+        call = self._unanswered.get(name)
+        if call is None or call.lost:
+            return
+        asyncio.get_running_loop().call_later(LOST_S, self._lose, name)
         if self._stop is None:
-            self._giving_up.submit(self._request(inputs, {GIVE_UP: name}).exec)
+            self._abandoned.append(name)
+            self._send_give_ups()
         else:
             stopping = asyncio.ensure_future(self._stop_until(ended, name, self._stop))
             self._stopping.add(stopping)
             stopping.add_done_callback(self._stopping.discard)
 
+    def _send_give_ups(self) -> None:
+        """One message at a time, with the names of all calls that were abandoned meanwhile."""
+        if self._abandoned and self._giving_up.may_go(self._answered_s):
+            names, self._abandoned = self._abandoned, []
+            request = self._request(self._pulse, {GIVE_UP: ",".join(names)})
+            self._giving_up.go(self._send(request), lambda _: self._send_give_ups())
+
     async def _stop_until(self, ended: Future[None], name: str, stop: Callable[[str], Any]) -> None:
-        loop = asyncio.get_running_loop()
         while not ended.done():
-            await loop.run_in_executor(self._giving_up, stop(name).exec)
+            await self._send(stop(name))
             await asyncio.wait({asyncio.wrap_future(ended)}, timeout=STOP_AGAIN_S)
 
+    def _send(self, request: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._messages, _executed, request)
+
+    def _lose(self, name: str) -> None:
+        call = self._unanswered.get(name)
+        if call and not call.lost:
+            call.lost = True
+            if call.slot:
+                call.slot.lose()
+
     async def _watch_calls(self) -> None:
-        pulse_s = time.monotonic()
         while True:
             await asyncio.sleep(WATCH_S)
             now = time.monotonic()
-            for call, since in self._under_way.items():
-                if now - since > self._timeout_s:
-                    _fail(call, f"no answer within {self._timeout_s:g} s")
-            if now - min(self._under_way.values(), default=now) > PULSE_S < now - pulse_s:
-                pulse_s = now
-                if await self._is_dead():
-                    for call in self._under_way:
-                        _fail(call, _DEAD)
+            for call in self._unanswered.values():
+                if now - call.since_s > self._timeout_s:
+                    _fail(call.answer, CallFailed(f"no answer within {self._timeout_s:g} s"))
+            self._send_give_ups()  # those that a message without an answer has held up
+            oldest_s = next((call.since_s for call in self._unanswered.values() if not call.lost), now)
+            if now - oldest_s > PULSE_S < now - self._pulsing.sent_s and self._pulsing.may_go(self._answered_s):
+                self._pulsing.go(self._send(self._request(self._pulse, {})), self._pulsed)
 
-    async def _is_dead(self) -> bool:
-        """False also when the pulse itself is not answered: then the timeout of the calls decides."""
+    def _pulsed(self, pulse: asyncio.Future[Any]) -> None:
         try:
-            answer = asyncio.get_running_loop().create_future()
-            self._start(self._request(self._pulse, {}), answer)
-            _outputs_of(await asyncio.wait_for(answer, PULSE_S))
+            _outputs_of(pulse.result())
         except CallFailed as error:
-            return error.dead
-        except asyncio.TimeoutError:
-            pass
-        return False
+            if error.dead:
+                self._fail_calls_before(self._pulsing.sent_s)
 
-    def _request(self, inputs: Inputs, parameters: dict[str, str]) -> Any:
+    def _fail_calls_before(self, sent_s: float) -> None:
+        for call in self._unanswered.values():
+            if call.since_s < sent_s and not call.lost:
+                call.lost = True
+                _fail(call.answer, CallFailed(_DEAD, dead=True))
+                if call.slot:
+                    call.slot.leave()
+
+    def _request(self, arrays: Arrays, parameters: dict[str, str]) -> Any:
         return pb_utils.InferenceRequest(
             request_id=parameters.get(CALL, "") if self._stop else "",
             model_name=self._name,
-            inputs=inputs(),
+            inputs=[tensor(name, array) for name, array in arrays.items()],
             requested_output_names=self._outputs,
             parameters=parameters if self._stop else {**CREDENTIALS, **parameters},
         )
 
 
-def _execute(request: Any, loop: asyncio.AbstractEventLoop, call: asyncio.Future[Any]) -> None:
+class _Message:
+    """One message at a time. One that a dead process never answers is followed by another once the model answers calls again."""
+
+    def __init__(self) -> None:
+        self.sent_s = 0.0
+        self._answer: asyncio.Future[Any] | None = None
+
+    def may_go(self, answered_s: float) -> bool:
+        """answered_s: when the model last answered a call."""
+        return self._answer is None or self._answer.done() or self.sent_s + PULSE_S < answered_s
+
+    def go(self, answer: asyncio.Future[Any], then: Callable[[asyncio.Future[Any]], None]) -> None:
+        self.sent_s, self._answer = time.monotonic(), answer
+        answer.add_done_callback(then)
+
+
+def _execute(request: Any, loop: asyncio.AbstractEventLoop, answered: Callable[[Any], None]) -> None:
+    loop.call_soon_threadsafe(answered, _executed(request))
+
+
+def _executed(request: Any) -> Any:
+    """The response, or the exception in its place."""
     try:
-        result = request.exec()
+        return request.exec()
     except pb_utils.TritonModelException as error:
-        result = error
-    loop.call_soon_threadsafe(_settle, call, result)
+        return error
 
 
-def _settle(call: asyncio.Future[Any], result: Any) -> None:
-    if not call.done():
-        call.set_result(result)
-
-
-def _fail(call: asyncio.Future[Any], sentence: str) -> None:
-    if not call.done():
-        call.set_exception(CallFailed(sentence))
+def _fail(answer: asyncio.Future[Any], error: CallFailed) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 def _outputs_of(response: Any) -> dict[str, NDArray[Any]]:
     if isinstance(response, pb_utils.TritonModelException):
-        raise CallFailed(_sentence(response)) from response
+        raise _failure(response) from response
     if response.has_error():
-        raise CallFailed(_sentence(response.error().message()))
+        raise _failure(response.error().message())
     return {output.name(): output.as_numpy() for output in response.output_tensors()}
 
 
@@ -181,44 +250,51 @@ class BlsTiers:
     """`generate` of every tier of a deployment that this Triton serves."""
 
     def __init__(self, deployment: Deployment) -> None:
-        names = [output.name for output in OUTPUTS]
-        self._models = {
-            name: BlsModel(name, names, tier.timeout_s, pulse=lambda: [texts("text_input", [""])])
-            for name, tier in deployment.tiers.items()
-            if tier.url is None
-        }
+        local = {name: tier for name, tier in deployment.tiers.items() if tier.url is None}
+        share = _shares(deployment)
+        outputs = [output.name for output in OUTPUTS]
+        pulse = {"text_input": INPUTS[0].array([""])}
+        self._models = {name: BlsModel(name, outputs, tier.timeout_s, pulse, share[name][1]) for name, tier in local.items()}
+        self.gates = {name: Gate(f"tier {name}", share[name][0], tier.max_queue) for name, tier in local.items()}
 
     async def generate(self, request: GenerateRequest) -> Generation:
-        """Raises TierUnavailable, or InvalidRequest when the tier refuses the request."""
+        """Raises TierUnavailable, Overloaded, or InvalidRequest when the tier refuses the request."""
+        name = request.tier
+        read = functools.partial(read_generation, request)
         try:
-            arrays = await self._models[request.tier](lambda: _tensors(request_arrays(request)))
+            return await self.gates[name].ask(self._models[name], request_arrays(request), read, request.priority)
         except CallFailed as error:
-            kind = InvalidRequest if error.invalid else TierUnavailable
-            raise kind(f"tier {request.tier}: {error}") from error
-        return read_generation(request, arrays)
+            raise error.told_as(f"tier {name}", TierUnavailable) from error
 
 
 class BlsSandbox:
     """The `sandbox` model."""
 
-    def __init__(self, model: str = sandbox_contract.MODEL) -> None:
+    def __init__(self, deployment: Deployment, model: str = sandbox_contract.MODEL) -> None:
+        max_in_flight, threads = _shares(deployment)[sandbox_contract.MODEL]
         pulse = sandbox_contract.program_arrays([""], [""])
-        self._model = BlsModel(model, sandbox_contract.OUTPUTS, sandbox_contract.TIMEOUT_S, pulse=lambda: _tensors(pulse))
+        self._model = BlsModel(model, sandbox_contract.OUTPUTS, sandbox_contract.TIMEOUT_S, pulse, threads)
+        self.gate = Gate("the sandbox", max_in_flight, deployment.sandbox_max_queue)
 
-    async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
-        """Raises SandboxUnavailable."""
+    async def run(
+        self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine], priority: int = DEFAULT_PRIORITY
+    ) -> VerdictMatrix:
+        """Raises SandboxUnavailable, Overloaded."""
+        read = functools.partial(sandbox_contract.read_matrix, shape=(len(candidates), len(test_lines)))
         try:
-            arrays = await self._model(lambda: _tensors(sandbox_contract.sources(candidates, test_lines)))
+            return await self.gate.ask(self._model, sandbox_contract.sources(candidates, test_lines), read, priority)
         except CallFailed as error:
+            if error.overloaded:
+                raise error.overloaded from error
             raise SandboxUnavailable(str(error)) from error
-        return sandbox_contract.read_matrix(arrays, (len(candidates), len(test_lines)))
 
 
-def _tensors(arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
-    return [tensor(name, array) for name, array in arrays.items()]
+def _shares(deployment: Deployment) -> dict[str, tuple[int, int]]:
+    return shares(limits_of(deployment), read_server_settings().nested_calls)
 
 
-def _sentence(error: Any) -> str:
-    """The first line of an error. The rest is a traceback, which the failing model has logged."""
+def _failure(error: Any) -> CallFailed:
+    """With the first line of an error. The rest is a traceback, which the failing model has logged."""
     line = _WRAPPED.sub("", str(error).strip().split("\n", 1)[0])
-    return _DEAD if line.startswith("Stub process") else line
+    dead = line.startswith("Stub process")
+    return CallFailed(_DEAD if dead else line, dead=dead)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codecascade.deployment import Deployment
+from codecascade.deployment import MAX_QUEUE, SANDBOX_MAX_IN_FLIGHT, Deployment
 from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
-from codecascade.tiers.contract import Generate, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.tiers.contract import DEFAULT_PRIORITY, GenerateRequest, Generation, read_generation, request_arrays
 from codecascade.triton import sandbox_contract
+from codecascade.triton.calls.failures import CallFailed
+from codecascade.triton.calls.gate import Gate, Slot
 from codecascade.triton.calls.names import CALL, CREDENTIALS, GIVE_UP
 from codecascade.triton.calls.tls import Tls
-from codecascade.triton.tier_contract import REFUSAL
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
 # A name with several addresses is called in turn. The other options are tritonclient's own.
@@ -31,16 +33,17 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
+MAX_IN_FLIGHT = 1024  # calls to a tier that sets no limit of its own
 _GIVE_UP_AGAIN_S = 0.2  # seconds between two requests to end a call: with several servers, one request reaches one of them
 _GIVE_UP_S = 5.0  # seconds after which a call that does not end is cancelled by gRPC
 
 
-class RemoteFailed(Exception):
-    """A call without an answer. invalid: the request was to blame."""
+class Tiers(Protocol):
+    """Some tiers, and what stands before each."""
 
-    def __init__(self, sentence: str, *, invalid: bool = False) -> None:
-        super().__init__(sentence)
-        self.invalid = invalid
+    gates: dict[str, Gate]
+
+    async def generate(self, request: GenerateRequest) -> Generation: ...
 
 
 class RemoteModel:
@@ -57,8 +60,11 @@ class RemoteModel:
         self._numbers = itertools.count()
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """arrays: input tensors, by name. Returns the output tensors, by name. Raises RemoteFailed."""
+    async def __call__(self, arrays: Mapping[str, NDArray[Any]], slot: Slot | None = None) -> dict[str, NDArray[Any]]:
+        """arrays: input tensors, by name. Returns the output tensors, by name. Raises CallFailed.
+
+        slot: left when the call has ended, which may be after the caller has gone.
+        """
         from tritonclient.utils import InferenceServerException  # here, because offline tools do not need it
 
         name = f"{self._secret}-{next(self._numbers)}"
@@ -66,10 +72,12 @@ class RemoteModel:
         try:
             result = await asyncio.wait_for(asyncio.shield(call), self._timeout_s)
         except InferenceServerException as error:
-            raise RemoteFailed(error.message(), invalid=error.status() == "StatusCode.INVALID_ARGUMENT") from error
+            raise CallFailed(error.message(), refused=error.status() == "StatusCode.INVALID_ARGUMENT") from error
         except asyncio.TimeoutError:
-            raise RemoteFailed(f"no answer within {self._timeout_s:g} s") from None
+            raise CallFailed(f"no answer within {self._timeout_s:g} s") from None
         finally:
+            if slot:
+                call.add_done_callback(lambda _: slot.leave())
             if not call.done():
                 ending = asyncio.ensure_future(self._end(call, name, arrays))
                 self._ending.add(ending)
@@ -124,61 +132,75 @@ class RemoteTiers:
     """`generate` of the tiers that have a url. Must be made and used in one event loop."""
 
     def __init__(self, deployment: Deployment, tls: Tls | None = None) -> None:
-        self._urls = {name: tier.url for name, tier in deployment.tiers.items() if tier.url is not None}
-        self._models = {name: RemoteModel(url, name, tls, deployment.tiers[name].timeout_s) for name, url in self._urls.items()}
+        tiers = {name: tier for name, tier in deployment.tiers.items() if tier.url is not None}
+        self._places = {name: f" at {tier.url}" for name, tier in tiers.items()}
+        self._models = {name: RemoteModel(str(tier.url), name, tls, tier.timeout_s) for name, tier in tiers.items()}
+        self.gates = {
+            name: Gate(f"tier {name}", tier.max_in_flight or MAX_IN_FLIGHT, tier.max_queue) for name, tier in tiers.items()
+        }
 
     def __contains__(self, tier: str) -> bool:
         return tier in self._models
 
     async def generate(self, request: GenerateRequest) -> Generation:
-        """Raises TierUnavailable naming the other server, or InvalidRequest when the tier refuses the request."""
+        """Raises TierUnavailable naming the other server, Overloaded, or InvalidRequest when the tier refuses the request."""
+        name = request.tier
+        read = functools.partial(read_generation, request)
         try:
-            arrays = await self._models[request.tier](request_arrays(request))
-        except RemoteFailed as error:
-            if error.invalid:
-                raise InvalidRequest(f"tier {request.tier}: {str(error).removeprefix(REFUSAL)}") from error
-            raise TierUnavailable(f"tier {request.tier} at {self._urls[request.tier]}: {error}") from error
-        return read_generation(request, arrays)
+            return await self.gates[name].ask(self._models[name], request_arrays(request), read, request.priority)
+        except CallFailed as error:
+            raise error.told_as(f"tier {name}", TierUnavailable, self._places[name]) from error
 
     async def close(self) -> None:
         for model in self._models.values():
             await model.close()
 
 
-def with_remote_tiers(local: Generate, deployment: Deployment, url: str | None, tls: Tls | None) -> Generate:
-    """`generate` of every tier: `local` for the tiers without a url. Raises ValueError for a url that is not host:port.
+class AllTiers:
+    """`generate` of every tier of a deployment: `local` for those without a url. Raises ValueError for a url that is none.
 
     url: of the server of all tiers that name none of their own; None: those are local.
     """
-    tiers = {name: replace(tier, url=tier.url or url) for name, tier in deployment.tiers.items()}
-    remote = RemoteTiers(replace(deployment, tiers=tiers), tls)
 
-    async def generate(request: GenerateRequest) -> Generation:
-        return await (remote.generate if request.tier in remote else local)(request)
+    def __init__(self, local: Tiers, deployment: Deployment, url: str | None, tls: Tls | None) -> None:
+        tiers = {name: replace(tier, url=tier.url or url) for name, tier in deployment.tiers.items()}
+        self._local = local
+        self._remote = RemoteTiers(replace(deployment, tiers=tiers), tls)
+        self.gates = {**local.gates, **self._remote.gates}
 
-    return generate
+    async def generate(self, request: GenerateRequest) -> Generation:
+        return await (self._remote if request.tier in self._remote else self._local).generate(request)
 
 
 class RemoteSandbox:
     """The interface of SandboxPool.run, over gRPC. Must be made and used in one event loop."""
 
-    def __init__(self, url: str, tls: Tls | None = None, timeout_s: float = sandbox_contract.TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        tls: Tls | None = None,
+        timeout_s: float = sandbox_contract.TIMEOUT_S,
+        max_in_flight: int = SANDBOX_MAX_IN_FLIGHT,
+        max_queue: int = MAX_QUEUE,
+    ) -> None:
         self._url = url
         self._model = RemoteModel(url, sandbox_contract.MODEL, tls, timeout_s)
+        self.gate = Gate(f"the sandbox at {url}", max_in_flight, max_queue)
 
-    async def run(self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine]) -> VerdictMatrix:
-        """(candidates, lines) verdicts. Raises SandboxUnavailable naming the other server, InvalidRequest as it did."""
+    async def run(
+        self, candidates: Sequence[Candidate], test_lines: Sequence[TestLine], priority: int = DEFAULT_PRIORITY
+    ) -> VerdictMatrix:
+        """(candidates, lines) verdicts. Raises SandboxUnavailable naming the other server, Overloaded, or InvalidRequest."""
         shape = (len(candidates), len(test_lines))
         if not all(shape):
             return VerdictMatrix(np.zeros(shape, np.int8), np.zeros(len(candidates)))
+        read = functools.partial(sandbox_contract.read_matrix, shape=shape)
         try:
-            arrays = await self._model(sandbox_contract.sources(candidates, test_lines))
-        except RemoteFailed as error:
-            if error.invalid:
+            return await self.gate.ask(self._model, sandbox_contract.sources(candidates, test_lines), read, priority)
+        except CallFailed as error:
+            if error.refused:
                 raise InvalidRequest(str(error)) from error
-            raise SandboxUnavailable(f"the sandbox at {self._url}: {error}") from error
-        try:
-            return sandbox_contract.read_matrix(arrays, shape)
+            raise error.told_as(f"the sandbox at {self._url}", SandboxUnavailable) from error
         except SandboxUnavailable as error:
             raise SandboxUnavailable(f"the sandbox at {self._url}: {error}") from error
 

@@ -32,7 +32,9 @@ class InProcessTier(ServedModel):
         self._engine = self.load(parameters)
 
     async def answer(self, request: Any) -> list[Any]:
-        return write_response(await self._engine.generate(read_request(Inputs(request), self.name, self._max_tokens)))
+        asked = read_request(Inputs(request), self.name, self._max_tokens)
+        del request  # gives back its shared memory, which Triton never makes smaller again
+        return write_response(await self._engine.generate(asked))
 
     async def stop(self) -> None:
         self._engine.close()

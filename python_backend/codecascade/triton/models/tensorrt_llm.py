@@ -13,6 +13,7 @@ before it computes them, so they are at temperature 1 for greedy sequences alone
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ from codecascade.tiers.contract import (
     request_arrays,
 )
 from codecascade.tiers.trtllm.engine_manifest import check_engine, this_machine
-from codecascade.triton.calls.bls import BlsModel, CallFailed
+from codecascade.triton.calls.bls import BlsModel
+from codecascade.triton.calls.failures import CallFailed
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
-from codecascade.triton.tensors import Inputs, numbers, tensor
+from codecascade.triton.tensors import Inputs, numbers
 from codecascade.triton.tier_contract import read_request, write_response
 
 _TIMEOUT_S = 3600.0  # the caller's is shorter: the cascade gives up after the tier's timeout_s
@@ -54,12 +56,14 @@ class TritonPythonModel(ServedModel):
         self._engine = parameters.text("engine_model")
         outputs = [output.name for output in SEQUENCE_OUTPUTS]
         self._ensemble = BlsModel(
-            parameters.text("ensemble"), outputs, _TIMEOUT_S, pulse=lambda: [_batch_of_one("text_input", _EMPTY)], stop=self._stop
+            parameters.text("ensemble"), outputs, _TIMEOUT_S, pulse=_batches_of_one({"text_input": _EMPTY}), stop=self._stop
         )
 
     async def answer(self, request: Any) -> list[Any]:
         log_probs = not LOG_PROB_OUTPUTS.isdisjoint(request.requested_output_names())
-        return write_response(await self._generate(read_request(Inputs(request), self.name, self._max_tokens), log_probs))
+        asked = read_request(Inputs(request), self.name, self._max_tokens)
+        del request  # gives back its shared memory, which Triton never makes smaller again
+        return write_response(await self._generate(asked, log_probs))
 
     async def _generate(self, request: GenerateRequest, log_probs: bool) -> Generation:
         """Raises InvalidRequest or TierUnavailable, and stops the calls that are still under way."""
@@ -77,9 +81,9 @@ class TritonPythonModel(ServedModel):
 
     async def _sequence(self, request: GenerateRequest, log_probs: bool) -> Generation:
         try:
-            return read_generation(request, await self._ensemble(lambda: _inputs(request, log_probs)))
+            return read_generation(request, await self._ensemble(_inputs(request, log_probs)))
         except CallFailed as error:
-            raise (InvalidRequest if error.invalid else TierUnavailable)(str(error)) from error
+            raise (InvalidRequest if error.refused else TierUnavailable)(str(error)) from error
 
     def _stop(self, call: str) -> Any:
         """TensorRT-LLM's own way: a request with the same id and the input `stop`."""
@@ -96,11 +100,11 @@ class TritonPythonModel(ServedModel):
         )
 
 
-def _inputs(request: GenerateRequest, log_probs: bool) -> list[Any]:
+def _inputs(request: GenerateRequest, log_probs: bool) -> dict[str, NDArray[Any]]:
     arrays = request_arrays(request)
-    asked = [_batch_of_one(expected.name, arrays[expected.name]) for expected in SEQUENCE_INPUTS if expected.name in arrays]
-    return [*asked, _batch_of_one(RETURN_LOG_PROBS.name, RETURN_LOG_PROBS.array([log_probs]))]
+    asked = {expected.name: arrays[expected.name] for expected in SEQUENCE_INPUTS if expected.name in arrays}
+    return _batches_of_one({**asked, RETURN_LOG_PROBS.name: RETURN_LOG_PROBS.array([log_probs])})
 
 
-def _batch_of_one(name: str, array: NDArray[Any]) -> Any:
-    return tensor(name, array[np.newaxis])
+def _batches_of_one(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: array[np.newaxis] for name, array in arrays.items()}
