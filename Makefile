@@ -8,8 +8,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 FAMILY ?= qwen2.5-coder
 PROMPT ?= build/example.prompt
-RECORDING ?= plans/recordings/$(FAMILY)
+RECORDING ?= plans/recordings/$(FAMILY)$(addprefix -,$(KIND))
 RECORDINGS ?= $(wildcard plans/recordings/$(FAMILY) plans/recordings/$(FAMILY)-*)
+DATASET ?= humaneval
 TRACES ?= ../shared/traces/wizardcoder_python_humaneval
 HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
@@ -60,7 +61,7 @@ check: environment ## Lint, format and types
 	$(BIN)/mypy
 
 lock: environment ## Bring the locks up to date with pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra dev --group build $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra cpu --extra telemetry --extra dev --group build $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
@@ -86,10 +87,10 @@ bench-sandbox: environment ## How many candidates the sandbox judges per second
 soak-sandbox: environment ## The sandbox under hostile candidates for a while
 	@$(BIN)/python -m tests.bench.soak_sandbox
 
-record: environment ## Record every tier on HumanEval and judge it: hours on 2 cores, resumes (RECORDING=folder, ARGS)
-	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
-		codecascade record $(RECORDING) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
-	@$(BIN)/codecascade verdicts $(RECORDING)
+record: environment ## Record every tier on a dataset and judge it: hours on 2 cores, resumes (DATASET, KIND=infill, RECORDING=folder, ARGS)
+	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade record $(RECORDING) \
+		--dataset $(addsuffix :,$(KIND))$(DATASET) --deployment var/model_repository/$(FAMILY)-llama_cpp.json $(ARGS)
+	@$(BIN)/codecascade verdicts $(RECORDING) --dataset $(addsuffix :,$(KIND))$(DATASET)
 
 evidence: environment ## How far each kind of evidence in a recording can be trusted (RECORDING=folder)
 	@$(BIN)/codecascade evidence $(RECORDING)

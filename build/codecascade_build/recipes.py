@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from codecascade.deployment import MAX_PROMPT_BYTES
+from codecascade.texts.infills import FIM_TOKENS
 from codecascade.texts.prompts import STYLES
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -228,6 +229,8 @@ class Tier:
 
     name: Name
     style: str
+    fim: str | None = None
+    """Whose tokens for fill-in-the-middle it was trained with; None: it has none."""
     checkpoint: Checkpoint | None = None
     llama_cpp: LlamaCpp | None = None
     gpu: GpuRuntime | None = None
@@ -235,6 +238,8 @@ class Tier:
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"style {self.style!r} is not one of {', '.join(STYLES)}")
+        if self.fim is not None and self.fim not in FIM_TOKENS:
+            raise ValueError(f"fim {self.fim!r} is not one of {', '.join(FIM_TOKENS)}")
         if self.gpu is None:
             return
         if self.checkpoint is None:

@@ -6,6 +6,7 @@ CascadeError
 ├─ RecordingError      a recording that cannot be used, or that lacks what is asked of it
 │  └─ NotJudged        answers that have no verdicts of the tests that come with their tasks
 ├─ WriteFailed         a file that could not be written
+├─ MetricsError        what a server counts cannot be read, or tells nothing about its plans
 └─ …                   codecascade.errors: InvalidSetting, PlanFileError, DeploymentError, …
 """
 
@@ -38,6 +39,10 @@ class NotJudged(RecordingError):
 
 class WriteFailed(CascadeError):
     """A file that could not be written: its path and why."""
+
+
+class MetricsError(CascadeError):
+    """What a server counts cannot be read, or nothing is promised of it."""
 
 
 def reason(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from codecascade.prices import Prices
 from codecascade.types import Plan, PlanStep
 
@@ -17,15 +19,23 @@ def percent(value: float | None) -> str:
 
 
 def in_words(plan: Plan) -> str:
-    """`small k=3 l=2 θ=0.5 → large k=0`, or `given tests: small ×3 → large ×1; else …` with steps for given tests."""
-    words = []
-    for step in plan.steps:
-        lines = f" l={step.lines_per_sample}" if step.k else ""
-        limits = "" if step is plan.steps[-1] else f" {limits_in_words(step)}"
-        words.append(f"{step.tier} k={step.k}{lines}{limits}")
-    rest = " → ".join(words)
+    """`small k=3 l=2 θ=0.5 → large k=0`, or `given tests: small ×3 → large ×1; else …` with steps for given tests.
+
+    `infills: small k=0 log-probability ≥ -1 → large k=0` comes last, where the plan has steps for them.
+    """
+    rest = _steps_in_words(plan.steps)
     given = " → ".join(f"{step.tier} ×{step.draws}" for step in plan.given_steps)
-    return f"given tests: {given}; else {rest}" if given else rest
+    infills = f"; infills: {_steps_in_words(plan.infill_steps)}" if plan.infill_steps else ""
+    return (f"given tests: {given}; else {rest}" if given else rest) + infills
+
+
+def _steps_in_words(steps: Sequence[PlanStep]) -> str:
+    words = []
+    for step in steps:
+        lines = f" l={step.lines_per_sample}" if step.k else ""
+        limits = "" if step is steps[-1] else f" {limits_in_words(step)}"
+        words.append(f"{step.tier} k={step.k}{lines}{limits}")
+    return " → ".join(words)
 
 
 def limits_in_words(step: PlanStep) -> str:

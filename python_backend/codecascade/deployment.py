@@ -12,7 +12,9 @@ from typing import Any
 
 from codecascade.errors import DeploymentError, InvalidRequest
 from codecascade.load_policy import LoadLevel
+from codecascade.plans import PlanFile
 from codecascade.prices import Prices, TokenPrice
+from codecascade.texts.infills import FIM_TOKENS
 from codecascade.texts.prompts import STYLES
 from codecascade.types import Plan
 
@@ -49,12 +51,16 @@ class Tier:
     """US dollars per 1M prompt tokens."""
     weights_sha256: str | None = None
     """Hash of the weights, where they are one file."""
+    fim: str | None = None
+    """Whose tokens for fill-in-the-middle it was trained with: one of codecascade.texts.infills.FIM_TOKENS; None: it has none."""
     url: str | None = None
     """host:port of the gRPC service of another Triton that serves the tier; None: the cascade's own Triton."""
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"tier {self.name!r} has style {self.style!r}, allowed are {', '.join(STYLES)}")
+        if self.fim is not None and self.fim not in FIM_TOKENS:
+            raise ValueError(f"tier {self.name!r} has fim {self.fim!r}, allowed are {', '.join(FIM_TOKENS)}")
         if self.max_completion_tokens < 1 or self.context_tokens < 1 or not self.timeout_s > 0:
             raise ValueError(
                 f"tier {self.name!r} has context_tokens {self.context_tokens}, max_completion_tokens "
@@ -106,6 +112,13 @@ class Deployment:
     def prices(self) -> Prices:
         tiers = {name: TokenPrice(tier.price_per_mtok, tier.prompt_price_per_mtok) for name, tier in self.tiers.items()}
         return Prices(tiers, self.sandbox_price_per_cpu_s)
+
+    def check_plans(self, plans: PlanFile) -> None:
+        """Raises InvalidRequest if a plan file is another family's, or one of its plans names a tier that is not deployed."""
+        if plans.family != self.family:
+            raise InvalidRequest(f"its family is {plans.family!r}, must be {self.family!r}, which is deployed")
+        for plan in plans.plans.values():
+            self.check(plan)
 
     def check(self, plan: Plan) -> None:
         """Raises InvalidRequest if the plan names a tier that is not deployed."""

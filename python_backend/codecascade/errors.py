@@ -4,7 +4,10 @@
     ├─ InvalidRequest      the caller can mend it
     ├─ TierUnavailable     the cascade goes on with the next tier
     ├─ SandboxUnavailable  the cascade goes on without a verdict
-    ├─ Overloaded          the caller can ask again a little later
+    ├─ LimitReached        the cascade goes on with what it has
+    │  ├─ DeadlineReached  ┐ nothing more is asked: the best answer so far is the answer
+    │  ├─ Overloaded       ┘
+    │  └─ TooDear          this call is not made
     ├─ Cancelled           nobody waits for the answer
     ├─ InvalidSetting      ┐
     ├─ DeploymentError     │ the operator can mend it
@@ -17,14 +20,20 @@ Errors of the client are in codecascade_client.errors. What a module raises and 
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 
 class CascadeError(Exception):
     """A part of the system failed. The message is one sentence that a caller may read."""
 
+    cost_nothing = False
+    """Whether it is certain that nothing was spent."""
+
 
 class InvalidRequest(CascadeError):
     """The request names something impossible: the field, its value and what is allowed."""
+
+    cost_nothing = True
 
 
 class TierUnavailable(CascadeError):
@@ -35,12 +44,27 @@ class SandboxUnavailable(CascadeError):
     """The sandbox could not judge. Never confused with a verdict."""
 
 
-class Overloaded(CascadeError):
+class LimitReached(CascadeError):
+    """A call was stopped, or not made, though nothing failed. What was answered before is the answer, and is marked so."""
+
+    finish_reason: ClassVar[str]
+    """How an answer is marked."""
+
+
+class DeadlineReached(LimitReached):
+    """The caller's time is over. The sentence begins with "deadline exceeded: "."""
+
+    finish_reason = "deadline"
+
+
+class Overloaded(LimitReached):
     """As much work waits as may wait. Nothing failed and nothing was spent; another tier is never asked instead.
 
     Triton has no code for it: its sentence, which begins with `overloaded: `, comes as UNAVAILABLE.
     """
 
+    finish_reason = "overloaded"
+    cost_nothing = True
     _SENTENCE = re.compile(r"overloaded: (.+); retry after (\d+) s", re.DOTALL)
 
     def __init__(self, what: str, retry_after_s: float) -> None:
@@ -53,6 +77,17 @@ class Overloaded(CascadeError):
         """The error that a sentence tells of, where it crossed a call; None: another error."""
         told = cls._SENTENCE.fullmatch(sentence)
         return cls(told[1], float(told[2])) if told else None
+
+
+class TooDear(LimitReached):
+    """A call that could cost more than is left of what the caller would pay at most."""
+
+    finish_reason = "max_cost"
+
+    def __init__(self, sentence: str, ceiling_usd: float, least_usd: float) -> None:
+        super().__init__(sentence)
+        self.ceiling_usd, self.least_usd = ceiling_usd, least_usd
+        """The ceiling, and the one that would have paid for the call."""
 
 
 class Cancelled(CascadeError):
@@ -73,3 +108,9 @@ class DeploymentError(CascadeError):
 
 class EngineError(CascadeError):
     """An engine that this server cannot run, in one sentence with what it was built for and how to build it again."""
+
+
+NO_ANSWER = (TierUnavailable, InvalidRequest, LimitReached)
+"""A tier does not answer; what was paid for before is kept."""
+NO_VERDICT = (SandboxUnavailable, LimitReached)
+"""The sandbox does not judge; the answers are kept, untested."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from codecascade.errors import SandboxUnavailable
+from codecascade.errors import NO_VERDICT
 from codecascade.texts.syntax import outline, tree
 from codecascade.texts.test_lines import is_use_of
 from codecascade.texts.units import called_name
@@ -53,7 +53,7 @@ async def evidence_in(task: Task, lines: Sequence[TestLine], sandbox: Sandbox) -
         return tuple(lines), 0.0
     try:
         matrix = await sandbox.run(stubs(task), list(doubtful.values()))
-    except SandboxUnavailable:
+    except NO_VERDICT:
         return tuple(lines), 0.0
     useless = {line for line, passed in zip(doubtful, matrix.passed.all(axis=0), strict=True) if passed}
     return tuple(line for line in lines if line not in useless), float(matrix.cpu_s.sum())

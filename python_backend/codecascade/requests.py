@@ -9,6 +9,7 @@ from codecascade.errors import InvalidRequest
 from codecascade.texts.caller_tests import caller_tests
 from codecascade.texts.cases import Case, caller_cases
 from codecascade.texts.examples import prompt_examples
+from codecascade.texts.fitting import PYTHON, function_around
 from codecascade.texts.holes import hole_of
 from codecascade.texts.imports import lacking, missing_modules
 from codecascade.texts.languages import language_of
@@ -20,11 +21,12 @@ from codecascade.texts.stdin import (
     stands_for_a_program,
     takes_nothing,
 )
-from codecascade.texts.syntax import outline
+from codecascade.texts.syntax import clean, outline
 from codecascade.texts.units import Function, Unit, program_of, unit_names, unit_of, why_no_unit
 from codecascade.types import Candidate, Task, TestLine
 
 MAX_TESTS = 1_000
+_DOCSTRING = ('"""', "'''")
 
 
 def task_of(
@@ -49,6 +51,37 @@ def task_of(
     untested = _why_untested(before, after, unit, sandbox_modules)
     task = Task(before, unit.name if unit else None, after, unit.expression if unit else "", untested)
     return _with_tests(task, tests, caller_cases(cases), sandbox_modules)
+
+
+def infill_of(
+    prefix: str,
+    suffix: str,
+    language: str = "",
+    entry_point: str | None = None,
+    sandbox_modules: Collection[str] = (),
+    tests: Sequence[str] = (),
+    *,
+    one_line: bool = False,
+) -> Task:
+    """The task of the code between two texts. Python in a function is tested with what comes with the request.
+
+    language: what they are written in, as the caller names it; empty: as they look. one_line: whether it ends with its line.
+    Raises InvalidRequest.
+    """
+    untested = _why_no_tests(prefix, suffix, language, bool(tests or entry_point))
+    if untested:
+        return Task(prefix, suffix=suffix, untested=untested, infill=True, language=language, one_line=one_line)
+    cursor = len(prefix.encode())
+    task = task_of(prefix + suffix, entry_point, cursor, sandbox_modules, tests)
+    return replace(task, infill=True, language=language, one_line=one_line)
+
+
+def _why_no_tests(prefix: str, suffix: str, language: str, asked: bool) -> str | None:
+    """Why an infill has no tests, as far as that can be told without parsing; editors ask for many. asked: that there be some."""
+    if language and language.lower() not in PYTHON:
+        return f"the prompt is {language}, not Python"
+    before, _ = function_around(clean(prefix), clean(suffix))
+    return None if asked or any(quotes in before for quotes in _DOCSTRING) else "no tests come with it"
 
 
 def _with_tests(task: Task, tests: Sequence[str], cases: Sequence[Case], sandbox_modules: Collection[str]) -> Task:

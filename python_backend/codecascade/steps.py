@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from codecascade.errors import InvalidRequest, SandboxUnavailable, TierUnavailable
+from codecascade.allowance import Allowance
+from codecascade.errors import NO_ANSWER, NO_VERDICT
+from codecascade.events import Drawn, Judged, Tell
 from codecascade.evidence import evidence_in
 from codecascade.prices import Prices, usd
 from codecascade.scoring import ALL, accepts, better_given, by_log_prob, decide, score_candidates, untested
@@ -22,6 +24,8 @@ class Means:
     prices: Prices
     clock: Callable[[], float]
     """Seconds."""
+    allowance: Allowance
+    tell: Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +41,18 @@ async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tupl
     """Ask for k solutions and k test samples, and run them against each other. The last step accepts whatever comes of it.
 
     A step that looks first asks for one answer, and for tests only where its log-probability does not decide.
-    Raises TierUnavailable, InvalidRequest.
+    Raises TierUnavailable, InvalidRequest, LimitReached.
     """
     started = means.clock()
     samples, sure = await _ask(task, step, last, means.tiers)
     generated = means.clock()
+    _tell_drawn(step.tier, samples, 0, means.tell)
     score, sandbox_s, problem = await _judge(task, samples, means.sandbox)
     judged = means.clock()
+    n_test_lines = score.pairs // len(samples.candidates)
+    means.tell(Judged(step.tier, n_test_lines, score.best, score.value))
     best = samples.candidates[score.best]
-    decision = Decision.ACCEPT if last else sure or decide(score, step)
+    decision = _last(task, best) if last else sure or decide(score, step)
     by_tests = problem or samples.problem or _reason(samples, score, step, decision, last)
     reason = _log_prob_reason(best, step, sure) if sure else by_tests
     trace = StepTrace(
@@ -57,7 +64,7 @@ async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tupl
         finish_reason=finish_reason(best),
         problem=best.problem,
         solutions=len(samples.candidates),
-        n_test_lines=score.pairs // len(samples.candidates),
+        n_test_lines=n_test_lines,
         score=score.value,
         log_prob=best.log_prob,
         prompt_tokens=samples.prompt_tokens,
@@ -69,6 +76,11 @@ async def run_step(task: Task, step: PlanStep, last: bool, means: Means) -> tupl
         wall_ms=(judged - started) * 1e3,
     )
     return Best(best, step.tier, score.value), trace
+
+
+def _last(task: Task, answer: Candidate) -> Decision:
+    """The last step accepts whatever comes of it, except for an infill that does not fit where it stands."""
+    return Decision.KEEP if task.infill and answer.problem else Decision.ACCEPT
 
 
 async def _ask(task: Task, step: PlanStep, last: bool, tiers: Tiers) -> tuple[TierSamples, Decision | None]:
@@ -85,7 +97,7 @@ async def _ask(task: Task, step: PlanStep, last: bool, tiers: Tiers) -> tuple[Ti
 async def run_given_step(task: Task, step: GivenStep, last: bool, means: Means) -> tuple[Best, StepTrace]:
     """Draw answers until one passes all tests that came with the request. The last step keeps the best answer of all steps.
 
-    Raises TierUnavailable and InvalidRequest if the first draw does.
+    Raises TierUnavailable, InvalidRequest and LimitReached if the first draw does.
     """
     started = means.clock()
     drawn = _Drawn(len(task.given_tests))
@@ -93,13 +105,15 @@ async def run_given_step(task: Task, step: GivenStep, last: bool, means: Means) 
         asked = means.clock()
         try:
             samples = await means.tiers.draw(task, step.tier, len(drawn.samples))
-        except (TierUnavailable, InvalidRequest) as error:
+        except NO_ANSWER as error:
             if not drawn.samples:
                 raise
             drawn.problem = f"draw {len(drawn.samples) + 1} failed: {error}"
             break
         drawn.generate_s += means.clock() - asked
+        _tell_drawn(step.tier, samples, len(drawn.samples), means.tell)
         await drawn.add(samples, task, means.sandbox)
+        means.tell(Judged(step.tier, drawn.score.pairs, drawn.score.best, drawn.score.value))
     score, best = drawn.score, drawn.best
     decision = Decision.ACCEPT if drawn.accepted else Decision.KEEP if last else Decision.ESCALATE
     wall_s = means.clock() - started
@@ -126,6 +140,11 @@ async def run_given_step(task: Task, step: GivenStep, last: bool, means: Means) 
     return Best(best, step.tier, score.value), trace
 
 
+def _tell_drawn(tier: str, samples: TierSamples, first: int, tell: Tell) -> None:
+    for number, answer in enumerate(samples.candidates, start=first):
+        tell(Drawn(tier, number, answer.inserted, finish_reason(answer), answer.problem, answer.log_prob))
+
+
 def _cost(prices: Prices, tier: str, samples: TierSamples, sandbox_s: float) -> int:
     """Picodollars of one draw."""
     return prices.step(tier, samples.prompt_tokens, samples.completion_tokens, sandbox_s)
@@ -146,7 +165,7 @@ class _Drawn:
         self.samples.append(samples)
         try:
             matrix = await sandbox.run(samples.candidates, task.given_tests)
-        except SandboxUnavailable as error:
+        except NO_VERDICT as error:
             self.problem = f"the sandbox gave no verdict: {error}"
             matrix = None
         self.sandbox_s.append(float(matrix.cpu_s.sum()) if matrix else 0.0)
@@ -171,7 +190,7 @@ async def _judge(task: Task, samples: TierSamples, sandbox: Sandbox) -> tuple[Sc
         return untested(cut), spent_s, None
     try:
         matrix = await sandbox.run(samples.candidates, lines)
-    except SandboxUnavailable as error:
+    except NO_VERDICT as error:
         return untested(cut), spent_s, f"the sandbox gave no verdict: {error}"
     return score_candidates(matrix, cut), spent_s + float(matrix.cpu_s.sum()), None
 
@@ -201,7 +220,8 @@ def _log_prob_reason(answer: Candidate, step: PlanStep, decision: Decision) -> s
 
 def _reason(samples: TierSamples, score: Score, step: PlanStep, decision: Decision, last: bool) -> str:
     if step.k == 0:
-        return "greedy, not tested"
+        problem = samples.candidates[score.best].problem
+        return f"greedy, not tested; {problem}" if decision is Decision.KEEP and problem else "greedy, not tested"
     if score.pairs == 0:
         return "the tier wrote no usable test line"
     if last:

@@ -16,7 +16,8 @@ class StepTrace:
     """Solutions that it may draw."""
     threshold: float
     decision: str
-    """accept, escalate, keep (no answer passes all given tests, the best one is kept), or skipped: the tier failed."""
+    """accept, escalate, keep (no answer passes all given tests, the best one is kept), skipped (the tier failed, or was not
+    asked), or abandoned (the request ended while it was asked)."""
     reason: str
     """Why, in words."""
     finish_reason: str = ""
@@ -35,6 +36,8 @@ class StepTrace:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     sandbox_s: float = 0.0
+    unknown_calls: int = 0
+    """Calls that failed or were stopped. What they cost is not known and in no figure here."""
     generate_ms: float = 0.0
     sandbox_ms: float = 0.0
     wall_ms: float = 0.0
@@ -76,6 +79,8 @@ class Trace:
     """Why no tests were run, or why the answer is not whole or not an accepted one; None in the ordinary case."""
     steps: tuple[StepTrace, ...]
     wall_ms: float
+    limit: str | None = None
+    """deadline, max_cost or overloaded, where one kept the last step from a call, so that the answer is not convincing."""
 
     def as_dict(self) -> dict[str, Any]:
         """The trace for JSON.

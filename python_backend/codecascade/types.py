@@ -56,6 +56,8 @@ class Task:
 
     infill: bool = False
     """Whether the code between prompt and suffix is asked for as such: by fill-in-the-middle."""
+    language: str = ""
+    """What an infill is written in, as the caller names it; empty: as its text looks."""
     one_line: bool = False
     """Whether an infill ends with its line."""
     program: bool = False
@@ -154,22 +156,29 @@ class Plan:
     steps: tuple[PlanStep, ...]
     given_steps: tuple[GivenStep, ...] = ()
     """For requests that come with tests. Empty: they are treated like all others."""
+    infill_steps: tuple[PlanStep, ...] = ()
+    """For infills: each asks for one greedy answer (k = 0). Empty: the last tier is asked."""
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError(f"plan {self.name!r} has no steps")
-        for tiers in ([step.tier for step in self.steps], [step.tier for step in self.given_steps]):
+        for steps in (self.steps, self.given_steps, self.infill_steps):
+            tiers = [step.tier for step in steps]
             if len(set(tiers)) < len(tiers):
                 raise ValueError(f"plan {self.name!r} names a tier twice: {', '.join(tiers)}")
-        if any(step.k == 0 and step.accept_log_prob is None for step in self.steps[:-1]):
+        if any(step.k == 0 and step.accept_log_prob is None for step in (*self.steps[:-1], *self.infill_steps[:-1])):
             raise ValueError(
                 f"plan {self.name!r} has a step with k = 0 and no accept_log_prob before its last one: it could never be left"
+            )
+        if any(step.k for step in self.infill_steps):
+            raise ValueError(
+                f"plan {self.name!r} has a step for infills with k above 0, must be 0: an infill is one greedy answer"
             )
 
     @property
     def tiers(self) -> tuple[str, ...]:
         """Every tier that it may ask, each once."""
-        return tuple(dict.fromkeys([*(step.tier for step in self.given_steps), *(step.tier for step in self.steps)]))
+        return tuple(dict.fromkeys(step.tier for steps in (self.given_steps, self.steps, self.infill_steps) for step in steps))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,11 @@ from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, container
 CHART_YAML = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
 OLDEST, NEWEST = re.search(r">=(\d+\.\d+)", CHART_YAML["kubeVersion"])[1], "1.37"  # type: ignore[index]
 FAMILIES = families()
-CUSTOM = ("ScaledObject", "ServiceMonitor")  # of KEDA and the Prometheus Operator: Kubernetes itself has no schema for them
+CUSTOM = (
+    "ScaledObject",
+    "ServiceMonitor",
+    "PrometheusRule",
+)  # of KEDA and the Prometheus Operator: Kubernetes itself has no schema for them
 
 TLS = {"tls.public.secret": "public", "tls.internal.secret": "internal"}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -33,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tls": {**TLS, "tls.public.clientCertificates": True},
     "hpa": {f"{place}.autoscaling.mode": "hpa" for place in ("tierDefaults", "cascade", "sandbox")},
     "keda": {"tierDefaults.autoscaling.mode": "keda", "prometheusUrl": "http://prometheus:9090", "serviceMonitor.enabled": True},
+    "watched": {f"{what}.enabled": True for what in ("serviceMonitor", "prometheusRule", "grafanaDashboard")},
     "together": {"sandbox.separate": False, **TLS},
     "placed": {
         "tierDefaults.nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},

@@ -162,7 +162,7 @@ async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod
 
 
 def test_the_sandbox_has_the_level_of_the_image_and_a_worker_for_each_core(pods: dict[str, Pod]) -> None:
-    started = re.findall(r'codecascade_sandbox_zygotes_started\{level="(\w+)"\} (\d+)', pods["sandbox"].metrics())
+    started = re.findall(r'codecascade_sandbox_zygotes_started_total\{level="(\w+)"\} (\d+)', pods["sandbox"].metrics())
     assert started == [("landlock", "2")]
 
 

@@ -13,10 +13,7 @@ from codecascade_build.server.process import RunningServer
 
 def metric(server: RunningServer, name: str) -> float:
     """The value of a series, its labels in any order; 0 if there is none. Fails with the log of a server that has ended."""
-    ended = server.process.poll()
-    assert ended is None, f"the server ended with {ended}:\n{server.log_text()[-4000:]}"
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
-        return value_of(answer.read().decode(), name)
+    return value_of(scraped(server), name)
 
 
 def value_of(text: str, name: str) -> float:
@@ -25,11 +22,19 @@ def value_of(text: str, name: str) -> float:
     return sum(float(value) for written, value in series if _labels(written) == _labels(name))
 
 
-async def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    """Wait until it holds: a server updates its metrics a few times a second. Fails after `within_s`."""
+def scraped(server: RunningServer) -> str:
+    """Its /metrics. Fails with the log of a server that has ended."""
+    ended = server.process.poll()
+    assert ended is None, f"the server ended with {ended}:\n{server.log_text()[-4000:]}"
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+async def eventually(holds: Callable[[], bool], within_s: float, otherwise: Callable[[], object] = lambda: "") -> None:
+    """Wait until it holds: a server updates its metrics a few times a second. Fails after `within_s`; otherwise: says why."""
     deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, otherwise()
         await asyncio.sleep(0.05)
 
 

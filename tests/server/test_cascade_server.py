@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,6 @@ PLANS = {
     "slow": [step("slow", k=1)],
     "mortal": [step("mortal"), step("large")],
     "impatient": [step("impatient"), step("large")],
-    "undeployed": [step("small"), step("absent")],
 }
 
 
@@ -171,7 +171,7 @@ async def test_the_request_fails_with_one_sentence_when_no_tier_answers(client: 
 
 
 async def test_a_cancelled_request_ends_on_the_server_too(client: CascadeClient, server: RunningServer) -> None:
-    cancelled, stopped = 'codecascade_requests{outcome="cancelled",plan=""}', 'scripted_stopped_calls{tier="small"}'
+    cancelled, stopped = 'codecascade_requests_total{outcome="cancelled",plan="two"}', 'scripted_stopped_calls{tier="small"}'
     before = metric(server, cancelled), metric(server, stopped)
     after = before[0] + 1, before[1] + 2  # the tier was writing solutions and tests
     request = asyncio.ensure_future(client.complete(told("small: stall")))
@@ -189,13 +189,9 @@ BAD_INPUTS: dict[str, tuple[dict[str, tuple[list[Any], Any]], str]] = {
     "too long": ({"prompt": ([TOO_LONG.encode()], BYTES)}, "tier large: the prompt has … tokens, the context has 4096"),
     "unknown plan": (
         {"plan": ([b"no such"], BYTES)},
-        "plan 'no such' is unknown, allowed are greedy-last, impatient, mortal, slow, two, undeployed",
+        "plan 'no such' is unknown, allowed are greedy-last, impatient, mortal, slow, two",
     ),
     "empty plan": ({"plan": ([b""], BYTES)}, "plan is empty, must be UTF-8 text of at least one character"),
-    "undeployed tier": (
-        {"plan": ([b"undeployed"], BYTES)},
-        "plan 'undeployed' names tier 'absent', which is not deployed, deployed are small, large, slow, mortal, impatient",
-    ),
     "negative max_tokens": ({"max_tokens": ([-5], INT32)}, "max_tokens is -5, must be 1 to 512"),
     "no max_tokens": ({"max_tokens": ([0], INT32)}, "max_tokens is 0, must be 1 to 512"),
     "huge max_tokens": ({"max_tokens": ([2**31 - 1], INT32)}, "max_tokens is 2147483647, must be 1 to 512"),
@@ -247,10 +243,16 @@ async def test_a_plan_file_in_force_is_replaced_by_a_sound_one_and_never_by_a_co
     client: CascadeClient, server: RunningServer, repository: ScriptedRepository
 ) -> None:
     before = repository.plans.read_text()
-    refusal = f"plan file {repository.plans} cannot be read"
+    undeployed = plan_document({**PLANS, "undeployed": [step("small"), step("absent")]}, "two")
     try:
-        replace(repository.plans, '{"format": 1, "plans": {"two"')
-        await served_until(lambda _: refusal in server.log_text(), client, tiers={"small"})
+        for text, refusal in (
+            ('{"format": 1, "plans": {"two"', "cannot be read"),
+            (json.dumps(undeployed), "does not fit the deployment: plan 'undeployed' names tier 'absent', which is not deployed"),
+            (json.dumps({**plan_document(PLANS, "two"), "family": "other"}), "its family is 'other', must be 'scripted'"),
+        ):
+            replace(repository.plans, text)
+            await served_until(partial(logged, server, refusal), client, tiers={"small"})
+            assert server.log_text().count(refusal) == 1
         replace(repository.plans, json.dumps(plan_document({"only-large": [step("large")]}, "only-large")))
         await served_until(lambda tier: tier == "large", client, tiers={"small", "large"})
     finally:
@@ -258,10 +260,26 @@ async def test_a_plan_file_in_force_is_replaced_by_a_sound_one_and_never_by_a_co
     await served_until(lambda tier: tier == "small", client, tiers={"small", "large"})
 
 
-def test_a_server_does_not_start_with_a_corrupt_plan_file(start_server: StartServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ("{", "cannot be read: Expecting property name"),
+        (
+            json.dumps(plan_document({"one": [step("small"), step("absent")]}, "one")),
+            "does not fit the deployment: plan 'one' names tier 'absent', which is not deployed, deployed are small",
+        ),
+        (
+            json.dumps({**plan_document({"one": [step("small")]}, "one"), "family": "other"}),
+            "does not fit the deployment: its family is 'other', must be 'scripted', which is deployed",
+        ),
+    ],
+)
+def test_a_server_does_not_start_with_a_plan_file_that_it_cannot_use(
+    start_server: StartServer, tmp_path: Path, text: str, refusal: str
+) -> None:
     broken = render(tmp_path, [ScriptedTier("small")], {"one": [step("small")]}, default="one")
-    broken.plans.write_text("{")
-    with pytest.raises(BuildError, match=rf"plan file {re.escape(str(broken.plans))} cannot be read: Expecting property name"):
+    broken.plans.write_text(text)
+    with pytest.raises(BuildError, match=re.escape(f"plan file {broken.plans} {refusal}")):
         start_server(broken.repositories, broken.deployment)
 
 
@@ -279,12 +297,12 @@ async def test_programs_can_be_judged_by_the_sandbox_of_another_server(
 async def test_metrics_tell_of_requests_decisions_tokens_cost_and_time(client: CascadeClient, server: RunningServer) -> None:
     await client.complete(told("small: wrong"))
     wanted = {
-        'codecascade_requests{outcome="answered",plan="two"}',
-        'codecascade_decisions{decision="escalate",tier="small"}',
-        'codecascade_tokens{kind="completion",tier="large"}',
-        'codecascade_cost_usd{tier="large"}',
-        'codecascade_sandbox_cpu_seconds{tier="small"}',
-        'codecascade_stage_seconds{stage="generate",tier="small"}',
+        'codecascade_requests_total{outcome="answered",plan="two"}',
+        'codecascade_decisions_total{decision="escalate",outcome="answered",plan="two",tier="small"}',
+        'codecascade_tokens_total{kind="completion",tier="large"}',
+        'codecascade_cost_usd_total{outcome="answered",tier="large"}',
+        'codecascade_sandbox_cpu_seconds_total{tier="small"}',
+        'codecascade_stage_duration_seconds_sum{stage="generate",tier="small"}',
     }
     await eventually(lambda: all(metric(server, name) > 0 for name in wanted), within_s=5.0)
 
@@ -300,6 +318,10 @@ async def served_until(holds: Callable[[str], bool], client: CascadeClient, tier
         assert tier in tiers
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
+
+
+def logged(server: RunningServer, sentence: str, _: str) -> bool:
+    return sentence in server.log_text()
 
 
 async def elapsed_s(client: CascadeClient, requests: int) -> float:

@@ -93,12 +93,12 @@ def test_metrics_count_runs_and_verdicts(client: InferenceServerClient, server: 
         text = urllib.request.urlopen(f"http://{server.metrics}/metrics").read().decode()
         return sum(float(value) for value in re.findall(rf"^codecascade_sandbox_{pattern} (\S+)$", text, re.MULTILINE))
 
-    before = counted("runs.*"), counted("verdicts.*fail.*")
+    before = counted("runs_total.*"), counted("verdicts_total.*fail.*")
     judge(client, [FUNCTION, "def f(x):\n    return 0\n"], ["assert f(2) == 4"])
-    while counted("runs.*") < before[0] + 2:
+    while counted("runs_total.*") < before[0] + 2:
         pass
-    assert counted("verdicts.*fail.*") == before[1] + 1
-    assert counted("zygotes_started.*") >= 1
+    assert counted("verdicts_total.*fail.*") == before[1] + 1
+    assert counted("zygotes_started_total.*") >= 1
 
 
 def test_offers_the_packages_of_the_deployment(start_server: StartServer, tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 # A negative `ms` asks for an error. counts: naps begun, naps cancelled, clean-ups finished.
 NAP = """
     import asyncio
+    import threading
+    import time
     import numpy as np
+    from codecascade.triton.arrival import ARRIVED_S
     from codecascade.triton.serving import Serving
     from codecascade.triton.tensors import Inputs, numbers
     from codecascade.errors import SandboxUnavailable, TierUnavailable
@@ -37,11 +40,15 @@ NAP = """
 
     class TritonPythonModel:
         def initialize(self, args):
-            self.begun = self.cancelled = self.cleaned = 0
+            self.begun = self.cancelled = self.cleaned = self.received = self.free_s = 0
+            self.second = threading.Event()
             self.serving = Serving(self.answer, nested=args["model_name"] != "caller")
 
         def execute(self, requests):
             self.serving.submit(requests)
+            self.received += len(requests)
+            if self.received == 2:
+                self.second.set()
 
         async def answer(self, request):
             ms = Inputs(request).integer("ms", -9, 10**6, default=0)
@@ -53,6 +60,11 @@ NAP = """
                 raise KeyError("a secret of the server")
             if ms == -4:
                 return ["no tensor"]
+            if ms == -5 and not self.free_s:  # the loop does nothing else until another request has come
+                self.second.wait(30)
+                self.free_s = time.monotonic()
+            if ms == -5:
+                return [numbers("counts", [ARRIVED_S.get() < self.free_s, 0, 0], np.int32)]
             if ms:
                 self.begun += 1
                 await self.nap(ms)
@@ -95,7 +107,7 @@ LONG_MS = 600_000  # ten minutes: nobody waits for its end
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     repository = tmp_path_factory.mktemp("serving")
-    for name, source in {"nap": NAP, "doze": NAP, "caller": CALLER}.items():
+    for name, source in {"nap": NAP, "doze": NAP, "blocks": NAP, "caller": CALLER}.items():
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "config.pbtxt").write_text(CONFIG)
         (repository / name / "1" / "model.py").write_text(textwrap.dedent(source))
@@ -248,3 +260,9 @@ def test_a_model_that_hangs_with_all_its_calls_does_not_delay_another(client: In
     for request in requests:
         request.cancel()
     wait_for(client, 1, cancelled + 600)
+
+
+def test_a_request_has_arrived_before_the_loop_is_free_for_it(client: InferenceServerClient) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(ask, client, -5, model="blocks") for _ in range(2)]
+        assert [answer.result()[0] for answer in answers] == [1, 1]

@@ -27,6 +27,7 @@ CORE_PACKAGES: Mapping[str, set[str]] = {
     "triton": {"numpy", "triton_python_backend_utils"},
     "triton/calls/remote.py": {"numpy", "tritonclient"},
     "triton/calls/tls.py": {"grpc"},
+    "triton/spans.py": {"opentelemetry"},
     "triton/settings.py": {"pydantic", "pydantic_settings"},
 }
 # Folders and files of `codecascade` that a folder may import, itself apart.

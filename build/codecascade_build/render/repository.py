@@ -54,6 +54,7 @@ def tiers_document(recipe: Recipe, runtime: Runtime, chosen: Mapping[str, LlamaC
             {
                 "name": tier.name,
                 "style": tier.style,
+                **({"fim": tier.fim} if tier.fim else {}),
                 "context_tokens": chosen[tier.name].context_tokens,
                 "max_completion_tokens": chosen[tier.name].max_completion_tokens,
                 "price_per_mtok": chosen[tier.name].price_per_mtok,

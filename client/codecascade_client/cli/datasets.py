@@ -28,7 +28,8 @@ def check(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="humaneval, mbpp:PATH, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).", show_default=False
+            help="humaneval, mbpp:PATH, apps:PATH, a JSON Lines file (task_id, prompt, entry_point, test), or infill:ANY.",
+            show_default=False,
         ),
     ],
 ) -> None:

@@ -1,7 +1,7 @@
 """The command line. Results go to stdout, everything about them to stderr.
 
 Exit codes: 0; 1 when the server refused or could not be reached (one sentence says why); 2 when the command itself is wrong,
-or asks for answers that are not judged.
+or asks for answers that are not judged; 3 when `drift` sees drift.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from codecascade.types import Plan
 
 from codecascade_client.cli.datasets import datasets
 from codecascade_client.cli.doctor import examine
+from codecascade_client.cli.drift import drift
 from codecascade_client.cli.plan_gpus import run_planner
 from codecascade_client.cli.tables import comparison, print_plans, print_results, print_trace
 from codecascade_client.client import CascadeClient, Completion
@@ -200,6 +201,7 @@ async def _print_recorded(results: Sequence[Result], plan: Plan, path: Path, see
     print(f"as recorded (tier, tokens, tests): {same} of {len(results)}")
 
 
+app.command()(drift)
 app.add_typer(datasets, name="datasets")
 
 if find_spec("pyarrow"):  # the extra `offline`

@@ -36,6 +36,7 @@ from codecascade_client.replay.plans import replay_plans
 from codecascade_client.report.tables import excluded
 from codecascade_client.search.choose import PROBABILITY
 from codecascade_client.search.frontier import PAPER, WHOLE
+from codecascade_client.search.infills import with_infills
 from codecascade_client.search.search import Rules, SearchResult, plan_file
 from codecascade_client.search.search import search as search_plans
 from codecascade_client.settings import read_settings
@@ -48,7 +49,8 @@ Folder = Annotated[Path, typer.Argument(help="The recording's folder.", show_def
 Folders = Annotated[list[Path], typer.Argument(help="The folders of one or more recordings.", show_default=False)]
 Deployed = Annotated[Path, typer.Option("--deployment", help="A deployment file: var/model_repository/<deployment>.json.")]
 DatasetName = Annotated[
-    str, typer.Option(help="humaneval, mbpp:PATH, apps:PATH, or a JSON Lines file (task_id, prompt, entry_point, test).")
+    str,
+    typer.Option(help="humaneval, mbpp:PATH, apps:PATH, a JSON Lines file (task_id, prompt, entry_point, test), or infill:ANY."),
 ]
 PricesFile = Annotated[
     Path | None,
@@ -218,11 +220,13 @@ def search(
 ) -> None:
     """Search the plans of recordings. Finds the best on the validation tasks, exactly, and measures them on the held-out ones.
 
-    Requests that come with tests and others are searched apart. Several recordings, of different datasets, are searched together.
+    Requests that come with tests, others, and infills are searched apart. Several recordings, of different datasets, are searched
+    together.
     """
-    result = _searched(_all_loaded(folders, prices), paper, probability, split_seed, splits, prices, value_per_correct)
+    recordings = _all_loaded(folders, prices)
+    result = _searched(recordings, paper, probability, split_seed, splits, prices, value_per_correct)
     path = out or Path("plans") / f"{result.manifest.family}.json"
-    write_whole(path, plan_file(result).encode())
+    write_whole(path, with_infills(plan_file(result), recordings, result.rules).encode())
     print_search(result)
     print(
         f"{path}: {len(result.frontier)} plans of the frontier and {', '.join(choice.plan.name for choice, _ in result.choices)}",
@@ -243,7 +247,7 @@ def report(
     """Write the same search as one self-contained HTML page."""
     from codecascade_client.report.page import write_report  # loads matplotlib, which no other command needs
 
-    recordings = _all_loaded(folders, prices)
+    recordings = [recording for recording in _all_loaded(folders, prices) if not recording.manifest.infill]
     result = _searched(recordings, paper, probability, split_seed, splits, prices, value_per_correct)
     held_out = result.held_out
     decided = asyncio.run(decisions(result.default_plan, recordings, held_out.tasks, held_out.runs))

@@ -54,12 +54,12 @@ def print_plans(files: Sequence[tuple[Path, PlanFile]]) -> None:
             label = f"{name} (default)" if name == file.default else name
             for position, given in enumerate(plan.given_steps):
                 rows.add_row(*(("", "") if position else (label, "with tests")), given.tier, str(given.draws), "", "all pass")
-            for position, step in enumerate(plan.steps):
-                last = position == len(plan.steps) - 1
-                threshold = "always accepts" if last else limits_in_words(step)
-                start = ("", "without tests") if plan.given_steps else (label, "all")
-                shape = (step.tier, str(step.k), str(step.lines_per_sample), threshold)
-                rows.add_row(*(("", "") if position else start), *shape)
+            start = ("", "without tests") if plan.given_steps else (label, "all")
+            for steps, beginning in ((plan.steps, start), (plan.infill_steps, ("", "infills"))):
+                for position, step in enumerate(steps):
+                    threshold = "always accepts" if step is steps[-1] else limits_in_words(step)
+                    shape = (step.tier, str(step.k), str(step.lines_per_sample), threshold)
+                    rows.add_row(*(("", "") if position else beginning), *shape)
             rows.add_section()
         out.print(Text(f"{path}: family {file.family}; {file.provenance.get('method', 'no method named')}"))
         out.print(rows)

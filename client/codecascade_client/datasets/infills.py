@@ -40,6 +40,11 @@ def infills(tasks: Mapping[str, BenchmarkTask]) -> dict[str, BenchmarkTask]:
     return made
 
 
+def source_of(task_id: str) -> str:
+    """The task that an infill was made from."""
+    return task_id.rpartition("/")[0]
+
+
 def _infill(task: BenchmarkTask, kind: str) -> BenchmarkTask | None:
     """None where the task's solution has no such span."""
     program = task.own_program() or ""

@@ -36,6 +36,7 @@ class JudgedAnswer:
     own: Passing | None  # the test lines that its tier wrote in the same run
     paper_score: float | None  # of this answer by its tier's test lines and its other answers of the run, 0…1
     log_probs: LogProbs | None
+    whole: bool = True  # a program, an infill that fits where it stands, and not cut
 
 
 def judged_answers(recording: SampleRecording, tier: str, *, sampled: bool) -> list[JudgedAnswer]:
@@ -47,6 +48,7 @@ def judged_answers(recording: SampleRecording, tier: str, *, sampled: bool) -> l
 def _answers(recording: SampleRecording, unit: Unit) -> Iterator[JudgedAnswer]:
     right, given = recording.correct[unit], _given(recording, unit)
     own, scores = _own(recording, unit)
+    candidates = recording.candidates(unit)
     for place, sample in enumerate(recording.draws[unit].solutions):
         yield JudgedAnswer(
             unit.task,
@@ -55,6 +57,7 @@ def _answers(recording: SampleRecording, unit: Unit) -> Iterator[JudgedAnswer]:
             own[place] if own else None,
             scores[place] if scores else None,
             sample.log_probs,
+            candidates[place].whole,
         )
 
 

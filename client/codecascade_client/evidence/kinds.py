@@ -102,12 +102,14 @@ def _log_probs(name: str, of: Callable[[LogProbs], float]) -> Figure:
 GIVEN = Figure("given tests", _given, "not judged")
 SUM = _log_probs("sum of log-probabilities", lambda log_probs: log_probs.total)
 MEAN = _log_probs("mean log-probability", lambda log_probs: log_probs.mean)
+WHOLE = Figure("whole", lambda answer: float(answer.whole), "not judged")
 OWN = Figure("own tests", _own, "not judged")
 _ALONE = (
     GIVEN,
     SUM,
     MEAN,
     _log_probs("lowest log-probability", lambda log_probs: log_probs.lowest),
+    WHOLE,
     OWN,
     Figure("own tests, paper's score", lambda answer: answer.paper_score, "not judged"),
 )
@@ -115,5 +117,6 @@ KINDS = (
     *(Kind(figure.name, (figure,)) for figure in _ALONE),
     Kind("given tests, then mean", (GIVEN, MEAN)),
     Kind("given tests, then sum", (GIVEN, SUM)),
+    Kind("whole, then sum", (WHOLE, SUM)),
     Kind("own tests, then mean", (OWN, MEAN)),
 )

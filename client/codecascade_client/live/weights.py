@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from codecascade.errors import TierUnavailable
 from codecascade.tiers.contract import GenerateRequest, Generation
+from codecascade.tiers.gguf import read_vocabulary
 from codecascade.tiers.trtllm.tokenizer import tokenizer_of
 from codecascade.tiers.trtllm.tokens import Tokenizer, completion, line_ends, prompt_ids, with_lines
 from codecascade.types import LogProbs, Sample
@@ -226,14 +227,23 @@ def _load(name: str, weights: Path, device: str) -> tuple[Any, Tokenizer]:
     """The model in 32-bit numbers, whose products a GPU may round to 10 bits of fraction, and its tokenizer."""
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         torch.set_float32_matmul_precision("high")
-        folder, file = str(weights.parent), weights.name
-        loaded = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-        known = loaded.get_vocab()
-        return model.to(device).eval(), tokenizer_of(loaded, [token for token in _END_TOKENS if token in known])
+        model = AutoModelForCausalLM.from_pretrained(str(weights.parent), gguf_file=weights.name, dtype=torch.float32)
+        return model.to(device).eval(), tokenizer_in(weights)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TierUnavailable(f"tier {name}: the weights file {weights} cannot be loaded by transformers: {reason}") from error
+
+
+def tokenizer_in(weights: Path) -> Tokenizer:
+    """The tokenizer of a GGUF file. Its special tokens are all that llama.cpp takes for such; transformers knows a few."""
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(str(weights.parent), gguf_file=weights.name)
+    known = loaded.get_vocab()
+    special = [name for name in read_vocabulary(weights).special if name in known]
+    loaded.add_tokens([AddedToken(name, special=True, normalized=False) for name in special])
+    return tokenizer_of(loaded, [token for token in _END_TOKENS if token in known])

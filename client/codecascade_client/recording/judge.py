@@ -14,8 +14,9 @@ from codecascade.sandbox import SandboxPool
 from codecascade.sandbox.limits import Limits
 from codecascade.sandbox.pool import MAX_CANDIDATES
 from codecascade.texts.examples import prompt_examples
+from codecascade.texts.infills import asked_for
 from codecascade.texts.programs import candidate
-from codecascade.texts.prompts import solution_prompt, tests_prompt
+from codecascade.texts.prompts import tests_prompt
 from codecascade.texts.test_lines import extract_test_lines, published_test_lines
 from codecascade.types import Candidate, Task, TestLine, Verdict, VerdictMatrix
 
@@ -116,8 +117,9 @@ def unjudged(folder: RecordingFolder, dataset: Dataset, within: JudgedWithin = O
     judged, truth, given = folder.judged(), folder.truth(), folder.given()
     missing = {}
     for unit, draw in folder.draws().items():
-        style = folder.manifest.tiers[unit.tier]["style"]
-        sources = extract(draw, dataset.task(unit.task), style, published=folder.manifest.published)
+        tier = folder.manifest.tiers[unit.tier]
+        task = dataset.task(unit.task)
+        sources = extract(draw, task, tier["style"], tier.get("fim"), published=folder.manifest.published)
         stored = {
             Against.OWN_TESTS: [_marks(judged.get((unit, lines))) for lines in sources.tests],
             Against.GIVEN_TESTS: [_marks(given.get(unit))],
@@ -139,12 +141,12 @@ def _marks(verdicts: Judged | JudgedGiven | Truth | None) -> tuple[str, JudgedWi
     return None if verdicts is None else (verdicts.sources_sha256, verdicts.within)
 
 
-def extract(draw: Draw, task: Task, style: str, *, published: bool = False) -> Sources:
+def extract(draw: Draw, task: Task, style: str, fim: str | None = None, *, published: bool = False) -> Sources:
     """The programs and test lines that a live cascade would take from the texts.
 
     published: take test lines as the paper's authors did.
     """
-    prompt = solution_prompt(style, task)
+    prompt = asked_for(style, fim, task)
     programs = tuple(candidate(task, prompt, sample.text, cut=sample.finish_reason == "length") for sample in draw.solutions)
     tests = {}
     for asked, samples in draw.tests.items():

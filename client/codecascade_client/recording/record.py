@@ -14,7 +14,8 @@ from typing import Any
 
 from codecascade.deployment import Deployment, load_deployment
 from codecascade.errors import CascadeError, InvalidRequest
-from codecascade.texts.prompts import solution_prompt, tests_prompt
+from codecascade.texts.infills import asked_for
+from codecascade.texts.prompts import tests_prompt
 from codecascade.tiers.contract import Generate
 from codecascade.tiers.live import TEMPERATURE, TOP_P, Answer, LiveTiers, both
 from codecascade.types import PlanStep, Task
@@ -63,7 +64,7 @@ def manifest_for(
     tiers = {
         tier["name"]: {
             **{key: value for key, value in tier.items() if key != "name"},
-            "prompts_sha256": _prompts_sha256(tier["style"], dataset, settings.lines_asked),
+            "prompts_sha256": _prompts_sha256(tier["style"], tier.get("fim"), dataset, settings.lines_asked),
         }
         for tier in rendered["tiers"]
     }
@@ -88,11 +89,19 @@ def manifest_for(
 
 
 def plan_units(dataset: Dataset, tiers: Sequence[str], *, runs: int, split_seed: int, limit: int | None) -> list[Unit]:
-    """What to record, tier by tier. The validation tasks come first, so that a part of the recording is of use already."""
+    """What to record, tier by tier. The validation tasks come first, so that a part of the recording is of use already.
+
+    Of an infill nothing but the greedy answer: no plan asks for another.
+    """
     ids = list(dataset.tasks)
     parts = split(ids, split_seed) if len(ids) > 1 else None
     ordered = [*parts.validation, *parts.test] if parts else ids
-    return [Unit(tier, task, run) for tier in tiers for task in ordered[:limit] for run in (GREEDY, *range(runs))]
+    return [
+        Unit(tier, task, run)
+        for tier in tiers
+        for task in ordered[:limit]
+        for run in (GREEDY, *range(0 if dataset.tasks[task].source else runs))
+    ]
 
 
 async def record(
@@ -131,6 +140,8 @@ async def _ask(unit: Unit, task: Task, deployment: Deployment, settings: RecordS
     seed = settings.seed if unit.run == GREEDY else settings.seed + unit.run
     step = PlanStep(unit.tier, 1 if unit.run == GREEDY else settings.k, settings.lines_asked)
     tiers = LiveTiers(deployment, generate, seed=seed)
+    if task.infill:
+        return Draw(await _recorded(tiers.solutions(task, PlanStep(unit.tier, k=0))), {})
     solutions, tests = await both(_recorded(tiers.solutions(task, step)), _recorded(tiers.tests(task, step)))
     if isinstance(tests, CascadeError):
         raise tests
@@ -163,11 +174,11 @@ def _tokens(draw: Draw) -> int:
     return sum(sample.completion_tokens for samples in (draw.solutions, *draw.tests.values()) for sample in samples)
 
 
-def _prompts_sha256(style: str, dataset: Dataset, lines_asked: int) -> str:
+def _prompts_sha256(style: str, fim: str | None, dataset: Dataset, lines_asked: int) -> str:
     """A hash of every text and stop word that a tier of this style is sent."""
     digest = hashlib.sha256()
     for task in map(dataset.task, dataset.tasks):
-        prompts = [solution_prompt(style, task), tests_prompt(style, task, lines_asked)]
+        prompts = [asked_for(style, fim, task), *([] if task.infill else [tests_prompt(style, task, lines_asked)])]
         sent: Any = [(prompt.text, prompt.stop) for prompt in prompts]
         digest.update(json.dumps(sent).encode())
     return digest.hexdigest()

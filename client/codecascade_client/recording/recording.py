@@ -186,6 +186,11 @@ class RecordingManifest:
         return prices_of(self.tiers, self.sandbox_price_per_cpu_s)
 
     @property
+    def infill(self) -> bool:
+        """Whether infills were recorded, of which plans have steps of their own."""
+        return str(self.dataset["name"]).startswith("infill:")
+
+    @property
     def published(self) -> bool:
         """Whether test lines are taken as the paper's authors took them."""
         return self.settings.get("lines") == PUBLISHED_LINES
@@ -264,7 +269,7 @@ class SampleRecording:
         tokens = [sample.completion_tokens for sample in solutions]
         tokens += [sample.tokens_at(option.lines_per_sample) or 0 for sample in tests]
         return StepRecord(
-            candidates=self._candidates(unit, draw)[: len(solutions)],
+            candidates=self.candidates(unit)[: len(solutions)],
             matrix=matrix,
             correct=self.correct[unit][: len(solutions)],
             prompt_tokens=sum(samples[0].prompt_tokens for samples in (solutions, tests) if samples)
@@ -293,14 +298,16 @@ class SampleRecording:
             raise _not_judged(unit)
         sample, matrix = draw.solutions[place], self.given[unit].matrix
         return DrawRecord(
-            candidate=self._candidates(unit, draw)[place],
+            candidate=self.candidates(unit)[place],
             verdicts=VerdictMatrix(matrix.verdicts[place : place + 1], matrix.cpu_s[place : place + 1]),
             correct=bool(self.correct[unit][place]),
             prompt_tokens=sample.prompt_tokens + sample.continued_prompt_tokens,
             completion_tokens=sample.completion_tokens,
         )
 
-    def _candidates(self, unit: Unit, draw: Draw) -> tuple[Candidate, ...]:
+    def candidates(self, unit: Unit) -> tuple[Candidate, ...]:
+        """The solutions of a unit. Their sources are the recorded texts."""
+        draw = self.draws[unit]
         cut = self.cut.get(unit) or tuple(sample.finish_reason == "length" for sample in draw.solutions)
         broken = self.broken.get(unit) or (False,) * len(draw.solutions)
         return tuple(

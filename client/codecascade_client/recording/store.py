@@ -298,7 +298,7 @@ def resume_recording(path: Path, manifest: RecordingManifest) -> RecordingFolder
 
 def _defaults(tier: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the keys that an older manifest may lack. tier: what the new manifest says of the tier."""
-    defaults = {"prompt_price_per_mtok": 0.0, "weights_sha256": tier.get("weights_sha256")}
+    defaults = {"prompt_price_per_mtok": 0.0, "weights_sha256": tier.get("weights_sha256"), "fim": tier.get("fim")}
     return {key: value for key, value in defaults.items() if key in tier}
 
 

@@ -23,9 +23,10 @@ class Replayed:
 
 async def replay(plan: Plan, recording: Recording, task: str, run: int) -> Replayed:
     """The plan on one task in one run, at the manifest's prices. Raises RecordingError if a step was not recorded."""
-    given = recording.given_tests(task) if plan.given_steps else ()
+    infill = recording.manifest.infill
+    given = recording.given_tests(task) if infill or plan.given_steps else ()
     recorded = Task(
-        prompt="", entry_point="recorded", given_tests=tuple(map(TestLine, given))
+        prompt="", entry_point="recorded", given_tests=tuple(map(TestLine, given)), infill=infill
     )  # no prompt: nothing is asked again
     request = _RecordedRequest(recording, task, run)
     answer = await run_cascade(recorded, plan, request, request, recording.manifest.prices)
@@ -38,13 +39,13 @@ def check_recorded(plan: Plan, recording: Recording) -> None:
         if tier not in recording.manifest.tiers:
             known = ", ".join(recording.manifest.tiers)
             raise RecordingError(f"plan {plan.name!r} names tier {tier!r}, which was not recorded, recorded are {known}")
-    for step in plan.steps:
+    for step in plan.infill_steps if recording.manifest.infill else plan.steps:
         if option_of(step) not in recording.options(step.tier):
             raise RecordingError(
                 f"plan {plan.name!r} wants k = {step.k}, l = {step.lines_per_sample} of tier {step.tier!r}, "
                 "which was not recorded"
             )
-    for given in plan.given_steps:
+    for given in () if recording.manifest.infill else plan.given_steps:
         if given.draws > recording.draws_of(given.tier):
             raise RecordingError(
                 f"plan {plan.name!r} wants {counted(given.draws, 'draw')} of tier {given.tier!r}, "

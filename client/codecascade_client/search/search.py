@@ -17,6 +17,7 @@ from codecascade_client.errors import RecordingError
 from codecascade_client.estimate import Estimate
 from codecascade_client.recording.recording import Recording, RecordingManifest, StepOption
 from codecascade_client.replay.table import Table, joined, tabulate
+from codecascade_client.search.by_tier import TierMeasured, by_tier
 from codecascade_client.search.certify import certificate
 from codecascade_client.search.chains import every_chain
 from codecascade_client.search.choose import (
@@ -69,6 +70,7 @@ class Evaluated:
     held_out: Measured
     by_dataset: Mapping[str, Measured]  # its held-out tasks apart; empty if there is one dataset
     certified: Mapping[str, Any]  # how much less accurate than the largest tier it is at most (see certify)
+    tiers: Mapping[str, TierMeasured]  # on the held-out tasks
     expected: Expected | None = None  # None for a plan that was not chosen from many
 
 
@@ -99,11 +101,14 @@ class SearchResult:
 
 
 def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
-    """Search the tasks of all recordings together. Each dataset is split on its own.
+    """Search the tasks of all recordings together, but for infills (see search_infills). Each dataset is split on its own.
 
     Raises RecordingError if a side of a split has no recorded task, the recordings differ in family, tiers or prices, or every
     tier is too weak.
     """
+    recordings = [recording for recording in recordings if not recording.manifest.infill]
+    if not recordings:
+        raise RecordingError("the recordings hold infills alone, must hold solutions too")
     manifests = tuple(recording.manifest for recording in recordings)
     for manifest in manifests[1:]:
         _check_alike(manifests[0], manifest)
@@ -129,7 +134,8 @@ def search(recordings: Sequence[Recording], rules: Rules) -> SearchResult:
     def evaluated(plan: Plan, offer: Offer | None = None) -> Evaluated:
         measured = measure(validation, plan, on_validation), measure(held_out, plan, on_held_out)
         apart = {name: measure(tasks, plan, bootstrap) for name, (tasks, bootstrap) in by_dataset.items()}
-        return Evaluated(plan, *measured, apart, certificate(held_out, plan, largest), _expected(offer, on_validation))
+        tiers = by_tier(recordings, held_out, plan, rules.split_seed)
+        return Evaluated(plan, *measured, apart, certificate(held_out, plan, largest), tiers, _expected(offer, on_validation))
 
     offered = offers(validation, rules.grid)
     choices = choose(validation, offered, rules.probability, on_validation)
@@ -189,8 +195,8 @@ def provenance(result: SearchResult) -> dict[str, Any]:
     manifest, grid = result.manifest, result.rules.grid
     return {
         "method": "searched: exactly, on the validation tasks, replayed from a recording",
-        **_recorded(manifest),
-        **({"also": [_recorded(other) for other in result.manifests[1:]]} if len(result.manifests) > 1 else {}),
+        **recorded_entry(manifest),
+        **({"also": [recorded_entry(other) for other in result.manifests[1:]]} if len(result.manifests) > 1 else {}),
         "prices": {
             "from": result.rules.prices_from or "the recording",
             "ratio": price_ratio(manifest.prices),
@@ -210,7 +216,7 @@ def provenance(result: SearchResult) -> dict[str, Any]:
     }
 
 
-def _recorded(manifest: RecordingManifest) -> dict[str, Any]:
+def recorded_entry(manifest: RecordingManifest) -> dict[str, Any]:
     return {
         "dataset": {"name": manifest.dataset["name"], "sha256": manifest.dataset["sha256"]},
         "recording": {"settings": dict(manifest.settings), **manifest.provenance},
@@ -259,10 +265,13 @@ def _entry(evaluated: Evaluated) -> dict[str, Any]:
         **({"given_tests": [asdict(step) for step in plan.given_steps]} if plan.given_steps else {}),
         "steps": steps,
         **({"expected": _promised(expected)} if expected else {}),
-        "validation": _measured(evaluated.validation),
-        "held_out": _measured(evaluated.held_out),
+        "validation": measured_entry(evaluated.validation),
+        "held_out": {
+            **measured_entry(evaluated.held_out),
+            "tiers": {tier: _tier(did) for tier, did in evaluated.tiers.items()},
+        },
         "certified": dict(evaluated.certified),
-        **({"by_dataset": {name: _measured(part) for name, part in apart.items()}} if apart else {}),
+        **({"by_dataset": {name: measured_entry(part) for name, part in apart.items()}} if apart else {}),
     }
 
 
@@ -270,15 +279,20 @@ def _promised(expected: Expected) -> dict[str, Any]:
     return {"usd_per_correct": round(expected.value_usd, 9), **_figures(expected.cost_usd, expected.accuracy)}
 
 
-def _measured(measured: Measured) -> dict[str, Any]:
+def measured_entry(measured: Measured) -> dict[str, Any]:
     return {**_figures(measured.cost_usd, measured.accuracy), "reach": _rounded(measured.reach)}
 
 
+def _tier(measured: TierMeasured) -> dict[str, Any]:
+    return {"asked": round(measured.asked, 6), **_rounded(measured.shares), "usd_per_1000": _per_1000(measured.cost_usd)}
+
+
 def _figures(usd: Estimate, accuracy: Estimate) -> dict[str, Any]:
-    return {
-        "usd_per_1000": _rounded(asdict(Estimate(1e3 * usd.mean, 1e3 * usd.low, 1e3 * usd.high))),
-        "accuracy": _rounded(asdict(accuracy)),
-    }
+    return {"usd_per_1000": _per_1000(usd), "accuracy": _rounded(asdict(accuracy))}
+
+
+def _per_1000(usd: Estimate) -> dict[str, Any]:
+    return _rounded(asdict(Estimate(1e3 * usd.mean, 1e3 * usd.low, 1e3 * usd.high)))
 
 
 def _chosen(choice: Choice) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from textwrap import dedent, indent
 from codecascade.texts.answers import code_in
 from codecascade.texts.blocks import mentions
 from codecascade.texts.bodies import opened, with_body
+from codecascade.texts.infill_answers import infill_candidate
+from codecascade.texts.line_ends import line_end
 from codecascade.texts.methods import with_method_as_function
 from codecascade.texts.names import unresolved_names
 from codecascade.texts.prompts import Prompt
@@ -44,10 +46,12 @@ _LINE_TO_FIND = 4  # characters that a line of the prompt must have to be looked
 
 
 def candidate(task: Task, prompt: Prompt, completion: str, *, cut: bool = False) -> Candidate:
-    """The program in a completion of `solution_prompt`, the prompt's own code included. Raises nothing.
+    """The program in a completion of `asked_for`, the prompt's own code included. Raises nothing.
 
     cut: whether the token limit ended the completion.
     """
+    if task.infill:
+        return infill_candidate(task, completion, cut=cut)
     given = outline(task.prompt)
     in_block = bool(prompt.prefix) or prompt.text.endswith("```python\n")
     answer = code_in(clean(completion[:MAX_COMPLETION_CHARS]), task.entry_point, in_block)
@@ -79,16 +83,7 @@ def _inserted(prompt: str, given: Outline, program: str) -> str:
         tail = tail[len(blanks) :]
     elif blanks and tail[:1] not in ("", "\n") and not _stops_within_a_line(given):
         tail = "\n" + tail
-    return tail.replace("\n", _line_end(prompt))
-
-
-def _line_end(prompt: str) -> str:
-    """What most lines of the prompt end with."""
-    if "\r" not in prompt:
-        return "\n"
-    if "\n" not in prompt:
-        return "\r"
-    return "\r\n" if 2 * prompt.count("\r\n") >= prompt.count("\n") else "\n"
+    return tail.replace("\n", line_end(prompt))
 
 
 def _blanks_at_end(prompt: str, given: Outline) -> str:

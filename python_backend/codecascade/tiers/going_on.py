@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
-from codecascade.errors import InvalidRequest, Overloaded, TierUnavailable
+from codecascade.errors import NO_ANSWER
 from codecascade.texts.names import unresolved_names
 from codecascade.texts.prompts import NEW_CODE, STOP_BELOW_NEW_CODE
 from codecascade.tiers.contract import Generate, GenerateRequest, Generation
@@ -31,7 +31,7 @@ async def go_on(generate: Generate, request: GenerateRequest, answered: Generati
         written = sample.text + sample.stop_word.rstrip(" ")  # models write a space and what follows it as one token
         try:
             more = await generate(_continued(request, written, left, seed))
-        except (TierUnavailable, InvalidRequest, Overloaded):
+        except NO_ANSWER:
             return sample
         return _joined(sample, written, more)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from codecascade.deployment import Deployment
-from codecascade.errors import CascadeError, InvalidRequest, TierUnavailable
+from codecascade.errors import NO_ANSWER, CascadeError, InvalidRequest
 from codecascade.texts.holes import filled
+from codecascade.texts.infills import fim_prompt, max_infill_tokens
 from codecascade.texts.programs import candidate
 from codecascade.texts.prompts import Prompt, lines_asked, solution_prompt, tests_prompt
 from codecascade.texts.stdin import runnable
@@ -72,7 +73,7 @@ class LiveTiers:
         """The drawn samples with k test samples. When the call for them fails, the samples stay untested."""
         try:
             tested: Answer | CascadeError = await self.tests(task, step)
-        except (TierUnavailable, InvalidRequest) as error:
+        except NO_ANSWER as error:
             tested = error
         return self._with_tests(task, step, samples, tested)
 
@@ -104,6 +105,8 @@ class LiveTiers:
     async def _solutions(self, task: Task, wanted: _Sequences) -> Answer:
         tier = self._deployment.tiers[wanted.tier]
         limit = min(self._max_tokens or tier.max_completion_tokens, tier.max_completion_tokens)
+        if task.infill:
+            return await self._infill(task, wanted, min(limit, max_infill_tokens(task)))
         prompt, short = solution_prompt(tier.style, task), solution_prompt(tier.style, task, once=True)
         if len(prompt.text) / _CHARS_PER_TOKEN + limit > tier.context_tokens:
             prompt = short
@@ -114,6 +117,17 @@ class LiveTiers:
                 raise
             answer = await self._answer(wanted, short, limit)
         return await self._whole(task, answer)
+
+    async def _infill(self, task: Task, wanted: _Sequences, limit: int) -> Answer:
+        """What stands between prompt and suffix. Where they are too long for the context, the nearest lines are sent."""
+        tier = self._deployment.tiers[wanted.tier]
+        room = max(1, tier.context_tokens - limit) * _CHARS_PER_TOKEN
+        try:
+            return await self._answer(wanted, fim_prompt(tier.fim, task, room), limit)
+        except InvalidRequest:
+            if len(task.prompt) + len(task.suffix) <= room // _CHARS_PER_TOKEN:  # a character is a token at most
+                raise
+            return await self._answer(wanted, fim_prompt(tier.fim, task, room // _CHARS_PER_TOKEN), limit)
 
     async def tests(self, task: Task, step: PlanStep) -> Answer:
         """k test samples of lines_per_sample lines."""
@@ -147,7 +161,7 @@ class LiveTiers:
 
     def _candidate(self, task: Task, prompt: Prompt, sample: Sample) -> Candidate:
         read = candidate(task, prompt, sample.text, cut=sample.finish_reason == "length")
-        whole = filled(task, read, self._deployment.sandbox_modules)
+        whole = read if task.infill else filled(task, read, self._deployment.sandbox_modules)
         return replace(runnable(task, whole), tokens=sample.completion_tokens, log_probs=sample.log_probs)
 
 
@@ -184,7 +198,7 @@ async def both(solutions: Awaitable[T], tests: Awaitable[T]) -> tuple[T, T | Cas
         answered = await futures[0]
         try:
             return answered, await futures[1]
-        except (TierUnavailable, InvalidRequest) as error:
+        except NO_ANSWER as error:
             return answered, error
     except BaseException:
         for future in futures:

@@ -1,4 +1,4 @@
-"""The parameters of a model's config.pbtxt."""
+"""The parameters of a model's config.pbtxt, and the names of its inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ class Parameters:
     """The parameters in a model's config.pbtxt. A missing or unusable one is a CascadeError that names it."""
 
     def __init__(self, args: dict[str, str]) -> None:
-        self._values = json.loads(args["model_config"])["parameters"]
+        config = json.loads(args["model_config"])
+        self._values = config["parameters"]
+        self.inputs: tuple[str, ...] = tuple(tensor["name"] for tensor in config.get("input", ()))
 
     def text(self, name: str) -> str:
         value = self._values.get(name, {}).get("string_value")

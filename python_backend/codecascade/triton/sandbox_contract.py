@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecascade.errors import SandboxUnavailable
+from codecascade.sandbox.limits import Limits
 from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 
 MODEL = "sandbox"
@@ -16,6 +17,9 @@ OUTPUTS = ("verdicts", "cpu_s")
 TIMEOUT_S = 300.0
 """Seconds that a matrix may take, waiting for a worker included. Then the sandbox counts as failed, here or on another server."""
 _MOST_CPU_S = 1e6
+
+CANDIDATE_CPU_S = Limits().cpu_s + 2.0
+"""CPU seconds that one candidate costs at most, with all its lines: its limit, and what the kernel lets pass beyond it."""
 
 
 def program_arrays(candidates: Sequence[str], test_lines: Sequence[str]) -> dict[str, NDArray[Any]]:

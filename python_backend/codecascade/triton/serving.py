@@ -18,7 +18,16 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from codecascade.errors import Cancelled, CascadeError, InvalidRequest, Overloaded, SandboxUnavailable, TierUnavailable
+from codecascade.errors import (
+    Cancelled,
+    CascadeError,
+    DeadlineReached,
+    InvalidRequest,
+    Overloaded,
+    SandboxUnavailable,
+    TierUnavailable,
+)
+from codecascade.triton.arrival import context_of_now
 from codecascade.triton.calls.gate import Gate, Slot
 from codecascade.triton.calls.names import ALIVE, CALL, GIVE_UP, REFUSAL, TOKEN_VARIABLE, is_trusted
 
@@ -28,7 +37,8 @@ _CANCEL_POLL_S = 0.1  # asking Triton about one request takes 0.03 ms
 _CODES = {
     TierUnavailable: "UNAVAILABLE",
     SandboxUnavailable: "UNAVAILABLE",
-    Overloaded: "UNAVAILABLE",
+    Overloaded: "UNAVAILABLE",  # Triton 2.51 has no RESOURCE_EXHAUSTED for Python models
+    DeadlineReached: "CANCELLED",  # nor DEADLINE_EXCEEDED; UNAVAILABLE would invite to try again
     Cancelled: "CANCELLED",
 }
 _STRANGER = f"this model answers only the cascade: the request parameter token must be the server's {TOKEN_VARIABLE}"
@@ -67,7 +77,7 @@ class Serving:
         """Its `in_flight` are the requests that are worked on."""
 
     def submit(self, requests: Sequence[Any]) -> None:
-        self.loop.call_soon_threadsafe(self._start, requests)
+        self.loop.call_soon_threadsafe(self._start, requests, context=context_of_now())
 
     def run(self, coroutine: Any) -> Any:
         """Run a coroutine on the loop from another thread (start-up, shut-down) and wait for it."""

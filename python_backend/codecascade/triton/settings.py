@@ -48,6 +48,13 @@ class ServerSettings(BaseSettings):
         description="Secret that tiers and `sandbox` want of a caller, and `record` and `price` send; drawn at the start. "
         "Set it for several servers. Set but empty: they trust everybody.",
     )
+    shadow_plan: str | None = Field(
+        default=None, description="Replay requests by this plan too, after they are answered by their own. None without it."
+    )
+    shadow_share: float = Field(default=0.01, ge=0, le=1, description="Share of the requests that are replayed.")
+    shadow_in_flight: int = Field(
+        default=4, ge=0, description="No replay starts or goes on while so many requests, or more, are in flight."
+    )
 
     nested_calls: int = Field(
         default=FEW,

@@ -37,19 +37,22 @@ class Inputs:
         read = self.real if expected.datatype == "FP32" else self.integer
         return read(expected.name, expected.low, expected.high, default=expected.default)
 
-    def text(self, name: str, max_bytes: int | None = None) -> str:
-        """A BYTES scalar that must be there: UTF-8, not empty. max_bytes: None for any length."""
-        value = self.optional_text(name, max_bytes)
+    def has(self, name: str) -> bool:
+        return name in self._arrays
+
+    def text(self, name: str, max_bytes: int | None = None, *, empty: bool = False) -> str:
+        """A BYTES scalar that must be there: UTF-8. max_bytes: None for any length. empty: whether it may be."""
+        value = self.optional_text(name, max_bytes, empty=empty)
         if value is None:
             raise InvalidRequest(f"{name} is missing, it must be one UTF-8 text")
         return value
 
-    def optional_text(self, name: str, max_bytes: int | None = None) -> str | None:
-        """A BYTES scalar, UTF-8, not empty; None: absent."""
+    def optional_text(self, name: str, max_bytes: int | None = None, *, empty: bool = False) -> str | None:
+        """A BYTES scalar, UTF-8; None: absent. empty: whether it may be."""
         value = self._scalar(name)
         if max_bytes is not None and isinstance(value, bytes) and len(value) > max_bytes:
             raise InvalidRequest(f"{name} has {len(value)} bytes, must have {max_bytes} or fewer")
-        return None if value is None else _utf8(name, value)
+        return "" if empty and value == b"" else None if value is None else _utf8(name, value)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A BYTES vector of any length, each element UTF-8 and not empty; absent: no elements."""

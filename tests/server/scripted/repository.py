@@ -52,6 +52,8 @@ class ScriptedTier:
     prompt_price_per_mtok: float = 0.0
     timeout_s: float = 60.0
     """The cascade waits no longer for an answer."""
+    fim: str | None = None
+    """Whose tokens it is asked with for what stands between two texts."""
     max_in_flight: int | None = None
     """Calls at a time; None: as many as the server has threads for."""
 
@@ -72,10 +74,12 @@ def render(
     default: str,
     real_sandbox: bool = False,
     floor_calls: dict[str, Any] | None = None,
+    stream: bool = False,
 ) -> ScriptedRepository:
     """Write everything below `folder`. plans: name → steps (tier, k, lines_per_sample, threshold), small to large, or a whole
     entry of a plan file.
 
+    stream: whether there is `cascade_stream` too.
     floor_calls: the constants of the `floor` model (calls.json of floor.py); without them there is no such model.
     """
     models = folder / "models"
@@ -85,6 +89,8 @@ def render(
         _write_model(models / "floor", _FLOOR_CONFIG, "floor.py")
         (models / "floor" / "1" / "calls.json").write_text(json.dumps(floor_calls))
     _copy_written("cascade", models)
+    if stream:
+        _copy_written("cascade_stream", models)
     if real_sandbox:
         _copy_written("sandbox", models)
     else:
@@ -122,6 +128,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "price_per_mtok": tier.price_per_mtok,
                 "prompt_price_per_mtok": tier.prompt_price_per_mtok,
                 "timeout_s": tier.timeout_s,
+                "fim": tier.fim,
                 "max_in_flight": tier.max_in_flight,
             }
             for tier in tiers

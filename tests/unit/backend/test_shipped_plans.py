@@ -10,6 +10,7 @@ from codecascade_client.recording.reprice import reprice
 from codecascade_client.recording.store import open_recording
 from codecascade_client.search.choose import PROBABILITY
 from codecascade_client.search.frontier import WHOLE
+from codecascade_client.search.infills import with_infills
 from codecascade_client.search.search import Rules, plan_file, search
 from codecascade_client.words import price_ratio
 
@@ -25,4 +26,4 @@ def test_a_shipped_plan_file_is_what_its_recordings_give(family: str) -> None:
     folders = [open_recording(path) for path in sorted((PLANS / "recordings").iterdir())]
     recordings = [folder.load() for folder in folders if folder.manifest.family == family]
     result = search(recordings, Rules(WHOLE, PROBABILITY, split_seed=0, splits=20))
-    assert plan_file(result) == (PLANS / f"{family}.json").read_text(encoding="utf-8")
+    assert with_infills(plan_file(result), recordings, result.rules) == (PLANS / f"{family}.json").read_text(encoding="utf-8")

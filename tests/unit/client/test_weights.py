@@ -13,10 +13,11 @@ from codecascade.tiers.contract import GenerateRequest, Generation
 from tests.conversion import need_conversion
 
 need_conversion()
+import gguf
 import torch
 from codecascade.tiers.trtllm.tokenizer import tokenizer_of
 from codecascade.tiers.trtllm.tokens import Tokenizer
-from codecascade_client.live.weights import Batches, weights_of
+from codecascade_client.live.weights import Batches, tokenizer_in, weights_of
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -41,6 +42,31 @@ def model() -> Any:
         vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
     )
     return Qwen2ForCausalLM(config).eval()
+
+
+def test_special_tokens_are_those_of_the_file(tmp_path: Path) -> None:
+    """transformers takes three of Qwen's for such, and reads the others as plain text."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>"]
+    alphabet = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "cd"]
+    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "qwen2")
+    for name in ("block_count", "context_length", "embedding_length", "feed_forward_length", "head_count", "head_count_kv"):
+        writer.add_uint32(f"qwen2.{'attention.' if name.startswith('head') else ''}{name}", 2)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([*alphabet, *special])
+    writer.add_token_types([gguf.TokenType.NORMAL] * len(alphabet) + [gguf.TokenType.CONTROL] * len(special))
+    writer.add_token_merges(["a b", "c d"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    tokenizer = tokenizer_in(tmp_path / "tiny.gguf")
+    ids = {name: len(alphabet) + number for number, name in enumerate(special)}
+    assert list(tokenizer.encode_on("<|fim_prefix|>a<|im_end|>")) == [
+        ids["<|fim_prefix|>"],
+        alphabet.index("a"),
+        ids["<|im_end|>"],
+    ]
+    assert tokenizer.text([ids["<|fim_prefix|>"], alphabet.index("a")]) == "a"
+    assert set(tokenizer.end_ids) == {ids["<|im_end|>"], ids["<|endoftext|>"]}
 
 
 def request(prompt: str, **fields: Any) -> GenerateRequest:

@@ -7,13 +7,17 @@ from codecascade.triton.calls.names import REFUSAL
 
 
 class CallFailed(Exception):
-    """A call without an answer, in the words of the model or of Triton. dead: the model's process has ended."""
+    """A call without an answer, in the words of the model or of Triton.
 
-    def __init__(self, sentence: str, *, refused: bool = False, dead: bool = False) -> None:
+    dead: the model's process has ended. asked: whether the model was called at all.
+    """
+
+    def __init__(self, sentence: str, *, refused: bool = False, dead: bool = False, asked: bool = True) -> None:
         super().__init__(sentence.removeprefix(REFUSAL))
         self.refused = refused or sentence.startswith(REFUSAL)
         self.overloaded = Overloaded.read(sentence)
         self.dead = dead
+        self.asked = asked
 
     @property
     def failed(self) -> bool:
@@ -24,4 +28,8 @@ class CallFailed(Exception):
         """The error for the caller. place: where the model is, for a failure of it."""
         if self.overloaded:
             return self.overloaded
-        return InvalidRequest(f"{name}: {self}") if self.refused else unavailable(f"{name}{place}: {self}")
+        if self.refused:
+            return InvalidRequest(f"{name}: {self}")
+        error = unavailable(f"{name}{place}: {self}")
+        error.cost_nothing = not self.asked
+        return error

@@ -168,7 +168,7 @@ class Gate:
             self._fail_waiting()
 
     def _not_asked(self) -> CallFailed:
-        return CallFailed(f"it is not asked for a moment, because its last calls failed: {self._problem}")
+        return CallFailed(f"it is not asked for a moment, because its last calls failed: {self._problem}", asked=False)
 
     def _overloaded(self) -> Overloaded:
         self.refused += 1

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from codecascade.triton.metrics import Counters, flush_forever
+from codecascade.triton.metrics import Family, Gauges, flush_forever
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.serving import Serving
 
@@ -30,9 +30,15 @@ class ServedModel:
     async def stop(self) -> None:
         """Give back what `start` made. Runs on the serving loop, after every answer has ended."""
 
-    def count(self, families: Sequence[Counters]) -> None:
-        """Hand counters to Triton from now on."""
-        self._flushing = asyncio.run_coroutine_threadsafe(flush_forever(families), self.serving.loop)
+    def count(self, families: Sequence[Family]) -> None:
+        """Hand metrics to Triton from now on. Once: make all of them before."""
+        in_flight = Gauges(
+            "codecascade_requests_in_flight",
+            "Requests that a model is working on",
+            ["model"],
+            lambda: {(self.name,): self.serving.door.in_flight},
+        )
+        self._flushing = asyncio.run_coroutine_threadsafe(flush_forever([*families, in_flight]), self.serving.loop)
 
     def initialize(self, args: dict[str, str]) -> None:
         self.name = args["model_name"]

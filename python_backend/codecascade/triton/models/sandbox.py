@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from codecascade.deployment import load_deployment
 from codecascade.sandbox import SandboxPool
-from codecascade.triton.metrics import Counters
+from codecascade.triton.metrics import Counters, Totals
 from codecascade.triton.models.base import ServedModel
 from codecascade.triton.parameters import Parameters
 from codecascade.triton.sandbox_contract import matrix_arrays
@@ -55,28 +54,27 @@ def _modules(settings: ServerSettings) -> Sequence[str]:
 
 class _Metrics:
     def __init__(self, pool: SandboxPool) -> None:
-        self._pool = pool
-        self._seen = replace(pool.stats, zygotes_started=0)
-        self._runs = Counters("codecascade_sandbox_runs", "Candidates judged", [])
-        self._verdicts = Counters("codecascade_sandbox_verdicts", "Verdicts by kind", ["verdict"])
-        self._cpu = Counters("codecascade_sandbox_run_cpu_seconds", "CPU time of candidates", [])
-        self._queue = Counters("codecascade_sandbox_queue_seconds", "Wall time that candidates waited for a worker, summed", [])
-        self._zygotes = Counters(
-            "codecascade_sandbox_zygotes_started", "Interpreters started; above the workers: restarts", ["level"]
-        )
-        self.families = [self._runs, self._verdicts, self._cpu, self._queue, self._zygotes]
-        self._count_pool()
+        stats = pool.stats
+        self._verdicts = Counters("codecascade_sandbox_verdicts_total", "Verdicts by kind", ["verdict"])
+        self.families = [
+            self._verdicts,
+            Totals("codecascade_sandbox_runs_total", "Candidates judged", [], lambda: {(): stats.runs}),
+            Totals("codecascade_sandbox_run_cpu_seconds_total", "CPU time of candidates", [], lambda: {(): stats.cpu_s}),
+            Totals(
+                "codecascade_sandbox_queue_seconds_total",
+                "Wall time that candidates waited for a worker, summed",
+                [],
+                lambda: {(): stats.queue_s},
+            ),
+            Totals(
+                "codecascade_sandbox_zygotes_started_total",
+                "Interpreters started; above the workers: restarts",
+                ["level"],
+                lambda: {(pool.level,): stats.zygotes_started},
+            ),
+        ]
 
     def judged(self, matrix: VerdictMatrix) -> None:
         counts = np.bincount(matrix.verdicts.ravel(), minlength=len(Verdict))
         for verdict in Verdict:
             self._verdicts.add(int(counts[verdict]), verdict.name.lower())
-        self._count_pool()
-
-    def _count_pool(self) -> None:
-        now, seen = replace(self._pool.stats), self._seen
-        self._seen = now
-        self._runs.add(now.runs - seen.runs)
-        self._cpu.add(now.cpu_s - seen.cpu_s)
-        self._queue.add(now.queue_s - seen.queue_s)
-        self._zygotes.add(now.zygotes_started - seen.zygotes_started, self._pool.level)

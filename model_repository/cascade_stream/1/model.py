@@ -1,0 +1,1 @@
+from codecascade.triton.models.cascade_stream import TritonPythonModel  # noqa: F401
