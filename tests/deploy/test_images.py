@@ -82,16 +82,15 @@ def test_the_image_runs_as_nobody_in_particular_and_says_what_the_sandbox_reache
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_folder_of_models_holds_one_model_with_its_name(kind: str, tmp_path: Path) -> None:
+def test_every_folder_of_models_holds_those_of_one_server(kind: str, tmp_path: Path) -> None:
     """A server takes all models of a folder: the sandbox's server must not start a cascade."""
     dockerfile.copy_into(kind, tmp_path)
     repositories = tmp_path / "opt/codecascade/repositories"
-    assert {repository.name: [model.name for model in repository.iterdir()] for repository in repositories.iterdir()} == {
-        "cascade": ["cascade"],
-        "sandbox": ["sandbox"],
-    }
-    for name in ("cascade", "sandbox"):
-        assert f'name: "{name}"' in (repositories / name / name / "config.pbtxt").read_text()
+    models = {repository.name: {model.name for model in repository.iterdir()} for repository in repositories.iterdir()}
+    assert models == {"cascade": {"cascade", "cascade_stream"}, "sandbox": {"sandbox"}}
+    for repository, names in models.items():
+        for name in names:
+            assert f'name: "{name}"' in (repositories / repository / name / "config.pbtxt").read_text()
     assert os.access(tmp_path / "usr/local/bin/codecascade-triton", os.X_OK)
 
 

@@ -154,7 +154,7 @@ async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod
             models[name] = set(await known.models())
     parts = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
     assert models == {
-        "cascade": {"cascade"},
+        "cascade": {"cascade", "cascade_stream"},
         "sandbox": {"sandbox"},
         "small": {f"codegen-{size}-mono{part}" for size in ("350m", "2b", "6b") for part in parts},
         "large": {f"codegen-16b-mono{part}" for part in parts},

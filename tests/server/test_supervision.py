@@ -27,14 +27,14 @@ pytestmark = pytest.mark.triton
 
 PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
 PLANS = {"two": [{"tier": "small", "k": 1, "lines_per_sample": 1, "threshold": 1.0}, {"tier": "large", "k": 0}]}
-MODELS = ["cascade", "small", "sandbox"]
+MODELS = ["cascade", "cascade_stream", "small", "sandbox"]
 NEVER = ["--restarts=0"]
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> ScriptedRepository:
     tiers = [ScriptedTier("small"), ScriptedTier("large")]
-    return render(tmp_path_factory.mktemp("repository"), tiers, PLANS, default="two", real_sandbox=True)
+    return render(tmp_path_factory.mktemp("repository"), tiers, PLANS, default="two", real_sandbox=True, stream=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def is_ready(server: RunningServer) -> bool:
 async def test_probes_name_every_python_model(server: RunningServer) -> None:
     status, document = probe(server, "ready")
     assert (status, document["ready"], document["phase"]) == (200, True, "serving")
-    assert document["models"] == {name: {"ready": True, "reason": None} for name in ("cascade", "large", "sandbox", "small")}
+    assert document["models"] == {
+        name: {"ready": True, "reason": None} for name in ("cascade", "cascade_stream", "large", "sandbox", "small")
+    }
     assert probe(server, "live") == (200, {"live": True, "phase": "serving"})
 
 
