@@ -27,6 +27,7 @@ from codecascade_build.progress import Progress
 from codecascade_build.recipes import load_recipe
 from codecascade_build.render.llama_cpp import render, settings
 from codecascade_build.render.repository import Rendered
+from codecascade_build.server.gateway import gateway
 from codecascade_build.server.install import TritonInstall, check_machine, check_openmp, python_library_dir
 from codecascade_build.server.process import LOOPBACK, Ports, RunningServer, failure, running
 from codecascade_build.server.release import pinned, triton
@@ -94,22 +95,28 @@ def serve(
     grpc_port: int = 8001,
     metrics_port: int = 8002,
     health_port: int = 8003,
+    gateway_port: Annotated[int, typer.Option(help="The HTTP gateway's port, on loopback; 0: no gateway.")] = 8080,
 ) -> None:
-    """Start Triton and stay up until Ctrl-C. If one of its processes is gone it is started again."""
+    """Start Triton and the gateway and stay up until Ctrl-C. If a process of Triton is gone, Triton is started again."""
     progress = Progress()
     stack = prepare(family, progress)
     progress.say("Starting Triton …")
     ports = Ports(http_port, grpc_port, metrics_port, health_port)
-    with running(
-        stack.install,
-        stack.repositories,
-        log=_LOG,
-        deployment=stack.rendered.deployment,
-        host=host,
-        ports=ports,
-        inner_token=inner_token(os.environ),
-        report=sys.stderr,
-    ) as server:
+    with (
+        running(
+            stack.install,
+            stack.repositories,
+            log=_LOG,
+            deployment=stack.rendered.deployment,
+            host=host,
+            ports=ports,
+            inner_token=inner_token(os.environ),
+            report=sys.stderr,
+        ) as server,
+        gateway(gateway_port, client_environ(os.environ, server)) as address,
+    ):
+        if address:
+            progress.say(f"Gateway {address}/v1 (OpenAI's API), {address}/infill (llama.cpp's)")
         progress.say(f"gRPC {server.grpc}   HTTP {server.http}   metrics http://{server.metrics}/metrics   log {server.log}")
         progress.say(f"Health http://{server.health}/health/ready")
         progress.say(f"Try: var/venv/bin/codecascade complete --url {server.grpc} --prompt-file build/example.prompt")

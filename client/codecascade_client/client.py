@@ -1,150 +1,251 @@
-"""The gRPC client of the `cascade` model. Asynchronous. It retries nothing; gRPC itself tries again to connect."""
+"""The gRPC clients of the `cascade` model: AsyncCascadeClient, and CascadeClient for programs without asyncio.
+
+Both have the same calls. A call has one deadline, `timeout_s`, for all of its tries. It is tried again only where nothing was
+spent on it (see Retries). A call that its caller abandons ends on the server too.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-import numpy as np
-from codecascade.triton.calls.remote import infer_inputs
 from codecascade.triton.calls.tls import Tls
-from numpy.typing import NDArray
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from typing_extensions import Self, Unpack
 
+from codecascade_client.answers import Completion, Event, Health, Plans, read_completion, read_event, read_plans
+from codecascade_client.attempts import NO_RETRIES, Attempts, Retries
+from codecascade_client.channel import DEFAULT_URL, Connection
 from codecascade_client.errors import RequestFailed
-from codecascade_client.settings import DEFAULT_URL, Settings, check_address
+from codecascade_client.request import Options, infer_request
+from codecascade_client.settings import Settings
 
-MODEL = "cascade"
-_NOT_CONNECTED = re.compile(r"failed to connect to all addresses; last error: \w+: (?:\S+: )?(.*)", re.DOTALL)
-_INTEGERS: dict[str, np.dtype[Any]] = {"INT32": np.dtype(np.int32), "UINT64": np.dtype(np.uint64)}
+MODEL, STREAM, PLANS = "cascade", "cascade_stream", "plans"
+DEFAULT_TIMEOUT_S = 600.0
+_SHORT_S = 5.0  # for calls that generate nothing
+_STREAM_ERRORS = ("triton_grpc_error", "true")  # a stream that fails then ends with its status, not with a mere text
+# What asks for a server's health, in the order in which it is asked.
+_HEALTH: Sequence[tuple[str, Any]] = (
+    ("ServerLive", service_pb2.ServerLiveRequest()),
+    ("ServerReady", service_pb2.ServerReadyRequest()),
+    ("RepositoryIndex", service_pb2.RepositoryIndexRequest()),
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """An answer of the cascade."""
-
-    text: str  # the prompt as it was given, with what was inserted
-    tier: str  # that answered
-    score: float  # 0…1; 0 if nothing was tested
-    cost_usd: float
-    trace: dict[str, Any] | None = None  # None unless it was asked for
-    inserted: str = ""  # what was inserted alone: at the prompt's end, its hole, or the cursor
-    finish_reason: str = "stop"  # or length: the token limit cut the answer
+OpenStream = Callable[[Attempts], Any]
 
 
-class CascadeClient:
-    """One connection to a server. Any number of concurrent calls share it. An async context manager.
+class _Client:
+    _stub: Any
 
-    url: host:port of the gRPC service, without a scheme. Raises ValueError for anything else.
-    """
-
-    def __init__(self, url: str = DEFAULT_URL, tls: Tls | None = None) -> None:
-        check_address(url)
-        self.url = url
-        self._tls = tls
+    def __init__(
+        self,
+        url: str | Connection = DEFAULT_URL,
+        tls: Tls | None = None,
+        *,
+        token: str | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        """url: host:port, several IP:port with commas, or a Connection, which then says the rest too. token: a bearer's."""
+        self._connection = url if isinstance(url, Connection) else Connection(url, tls, token)
+        self._retries = retries or Retries()
+        self._metadata = self._connection.call_metadata
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> CascadeClient:
-        return cls(settings.url, settings.transport_security)
+    def from_settings(cls, settings: Settings, retries: Retries | None = None) -> Self:
+        return cls(settings.connection, retries=retries)
 
-    async def __aenter__(self) -> CascadeClient:
-        self._triton = InferenceServerClient(self.url, creds=self._tls.credentials() if self._tls else None)
+    @property
+    def url(self) -> str:
+        return self._connection.url
+
+    def _attempts(self, timeout_s: float, retries: Retries | None = None) -> Attempts:
+        return Attempts(self.url, timeout_s, retries or self._retries)
+
+    def _channel(self, module: Any) -> Any:
+        """module: grpc or grpc.aio."""
+        where, tls = self._connection, self._connection.tls
+        if tls:
+            return module.secure_channel(where.target, tls.credentials(), options=where.options)
+        return module.insecure_channel(where.target, options=where.options)
+
+    def _opener(self, prompt: str, options: Mapping[str, Any]) -> OpenStream:
+        request, metadata = infer_request(STREAM, prompt, options), (*self._metadata, _STREAM_ERRORS)
+        return lambda attempts: self._stub.ModelStreamInfer(iter([request]), timeout=attempts.remaining_s(), metadata=metadata)
+
+
+class AsyncCascadeClient(_Client):
+    """An async context manager. Any number of concurrent calls share its connections. Cancelling a call ends it on the server.
+
+    Raises ValueError for an address that is none.
+    """
+
+    async def __aenter__(self) -> Self:
+        self._open = self._channel(grpc.aio)
+        self._stub = GRPCInferenceServiceStub(self._open)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._triton.close()
+        await self._open.close()
 
-    async def complete(
-        self,
-        prompt: str,
-        entry_point: str | None = None,
-        plan: str | None = None,
-        max_tokens: int | None = None,
-        seed: int = 0,
-        return_trace: bool = False,
-        timeout_s: float = 600.0,
-        cursor: int | None = None,
-        tests: Sequence[str] = (),
-        cases: Sequence[Mapping[str, str]] = (),
-    ) -> Completion:
-        """Finish a prompt. If the call is cancelled, the server cancels it too.
+    async def complete(self, prompt: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Unpack[Options]) -> Completion:
+        """Finish a prompt. Raises RequestFailed."""
+        request = infer_request(MODEL, prompt, options)
+        return read_completion(await self._call(self._stub.ModelInfer, request, self._attempts(timeout_s)))
 
-        entry_point: the function under test, a method as Stack.push (default: the one that is being written). plan: a plan's
-        name (default: the server's default plan). cursor: the byte of the prompt where the code is to go on (default: where it
-        is incomplete). tests: asserts or test programs that the answer has to pass. cases: what a program reads from standard
-        input and has to print, as {"input": "3 4\\n", "output": "7"}. Raises RequestFailed.
+    def stream(self, prompt: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Unpack[Options]) -> AsyncEvents:
+        """Finish a prompt and tell what happens meanwhile; the last event has the completion. Raises RequestFailed.
+
+        Use it as `async with client.stream(prompt) as events: async for event in events:`. Leaving the block ends the request.
         """
-        inputs = {"prompt": _text("prompt", prompt), "seed": _integer("seed", "UINT64", seed, low=0)}
-        if entry_point is not None:
-            inputs["entry_point"] = _text("entry_point", entry_point)
-        if plan is not None:
-            inputs["plan"] = _text("plan", plan)
-        if cursor is not None:
-            inputs["cursor"] = _integer("cursor", "INT32", cursor, low=0)
-        if tests:
-            inputs["tests"] = np.concatenate([_text(f"tests[{number}]", test) for number, test in enumerate(tests)])
-        if cases:
-            inputs["cases"] = np.concatenate([_text(f"cases[{number}]", json.dumps(case)) for number, case in enumerate(cases)])
-        if max_tokens is not None:
-            inputs["max_tokens"] = _integer("max_tokens", "INT32", max_tokens, low=1)
-        if return_trace:
-            inputs["return_trace"] = np.array([True])
-        try:
-            result = await self._triton.infer(MODEL, infer_inputs(inputs), client_timeout=timeout_s)
-        except InferenceServerException as error:
-            raise self._failed(error, timeout_s) from None
-        names = ("completion", "inserted", "finish_reason", "tier", "trace")
-        completion, inserted, ended, tier, trace = (result.as_numpy(name)[0].decode() for name in names)
-        score, cost = (float(result.as_numpy(name)[0]) for name in ("score", "cost"))
-        return Completion(completion, tier, score, cost, json.loads(trace) if trace else None, inserted, ended)
+        return AsyncEvents(self._opener(prompt, options), self._attempts(timeout_s))
 
-    async def models(self, timeout_s: float = 5.0) -> dict[str, bool]:
-        """The server's models: name → whether it is ready. Raises RequestFailed."""
-        try:
-            index = await self._triton.get_model_repository_index(client_timeout=timeout_s)
-        except InferenceServerException as error:
-            raise self._failed(error, timeout_s) from None
-        return {model.name: model.state == "READY" for model in index.models}
+    async def plans(self, *, timeout_s: float = _SHORT_S) -> Plans:
+        """The plans that the server can run now. Raises RequestFailed."""
+        request = service_pb2.ModelInferRequest(model_name=PLANS)
+        return read_plans(await self._call(self._stub.ModelInfer, request, self._attempts(timeout_s)))
 
-    def _failed(self, error: InferenceServerException, timeout_s: float) -> RequestFailed:
-        code = grpc.StatusCode[error.status().removeprefix("StatusCode.")]
-        sentence = error.message() or code.name
-        if code is grpc.StatusCode.UNAVAILABLE:
-            sentence = self._unreachable(sentence) or sentence
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            sentence = f"{self.url} gave no answer within {timeout_s:g} s"
-        return RequestFailed(code, sentence)
+    async def health(self, *, timeout_s: float = _SHORT_S) -> Health:
+        """How the server is. Raises RequestFailed if it cannot be reached, at once."""
+        attempts = self._attempts(timeout_s, NO_RETRIES)
+        return _health(*[await self._call(getattr(self._stub, name), request, attempts) for name, request in _HEALTH])
 
-    def _unreachable(self, words: str) -> str | None:
-        """Why gRPC could not reach the server. None if these are the server's own words."""
-        if words.startswith("errors resolving"):
-            return f"no connection to {self.url}: the name cannot be resolved"
-        refused = _NOT_CONNECTED.fullmatch(words)
-        if refused and "Connection refused" in refused[1]:
-            return f"no server answers at {self.url}: is it running?"
-        return f"no connection to {self.url}: {refused[1]}" if refused else None
+    async def _call(self, method: Any, request: Any, attempts: Attempts) -> Any:
+        while True:
+            try:
+                return await method(request, timeout=attempts.remaining_s(), metadata=self._metadata)
+            except grpc.aio.AioRpcError as error:
+                pause_s = attempts.pause_s(error)
+            await asyncio.sleep(pause_s)
 
 
-def _text(name: str, text: str) -> NDArray[Any]:
-    try:
-        return np.array([text.encode()], dtype=np.object_)
-    except UnicodeEncodeError as error:
-        raise _refused(f"{name} has half a surrogate pair at character {error.start}, it must be valid Unicode") from None
+class AsyncEvents:
+    """The events of one request, as an async iterator. `close`, or leaving its `async with` block, ends the request."""
+
+    def __init__(self, open_call: OpenStream, attempts: Attempts) -> None:
+        self._open_call, self._attempts = open_call, attempts
+        self._call = open_call(attempts)
+        self._begun = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._call.cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            try:
+                reply = await self._call.read()
+            except grpc.aio.AioRpcError as error:
+                pause_s = self._attempts.pause_s(error, begun=self._begun)
+            else:
+                if reply is grpc.aio.EOF:
+                    raise StopAsyncIteration
+                self._begun = True
+                return _event(reply)
+            await asyncio.sleep(pause_s)
+            self._call = self._open_call(self._attempts)
 
 
-def _integer(name: str, datatype: str, value: int, low: int) -> NDArray[Any]:
-    """Raises RequestFailed if the type cannot hold the value. The server judges the rest."""
-    dtype = _INTEGERS[datatype]
-    bounds = np.iinfo(dtype)
-    if not bounds.min <= value <= bounds.max:
-        raise _refused(f"{name} is {value}, it must be {low} to {bounds.max}")
-    return np.array([value], dtype)
+class CascadeClient(_Client):
+    """A context manager. Threads may share it. An interrupt (Ctrl-C) ends the call on the server too.
+
+    Raises ValueError for an address that is none.
+    """
+
+    def __enter__(self) -> Self:
+        self._open = self._channel(grpc)
+        self._stub = GRPCInferenceServiceStub(self._open)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def complete(self, prompt: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Unpack[Options]) -> Completion:
+        """Finish a prompt. Raises RequestFailed."""
+        request = infer_request(MODEL, prompt, options)
+        return read_completion(self._call(self._stub.ModelInfer, request, self._attempts(timeout_s)))
+
+    def stream(self, prompt: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Unpack[Options]) -> Events:
+        """Finish a prompt and tell what happens meanwhile; the last event has the completion. Raises RequestFailed.
+
+        Use it as `with client.stream(prompt) as events: for event in events:`. Leaving the block ends the request.
+        """
+        return Events(self._opener(prompt, options), self._attempts(timeout_s))
+
+    def plans(self, *, timeout_s: float = _SHORT_S) -> Plans:
+        """The plans that the server can run now. Raises RequestFailed."""
+        request = service_pb2.ModelInferRequest(model_name=PLANS)
+        return read_plans(self._call(self._stub.ModelInfer, request, self._attempts(timeout_s)))
+
+    def health(self, *, timeout_s: float = _SHORT_S) -> Health:
+        """How the server is. Raises RequestFailed if it cannot be reached, at once."""
+        attempts = self._attempts(timeout_s, NO_RETRIES)
+        return _health(*[self._call(getattr(self._stub, name), request, attempts) for name, request in _HEALTH])
+
+    def _call(self, method: Any, request: Any, attempts: Attempts) -> Any:
+        while True:
+            call = method.future(request, timeout=attempts.remaining_s(), metadata=self._metadata)
+            try:
+                return call.result()
+            except grpc.RpcError as error:
+                pause_s = attempts.pause_s(error)
+            except BaseException:
+                call.cancel()
+                raise
+            time.sleep(pause_s)
 
 
-def _refused(sentence: str) -> RequestFailed:
-    return RequestFailed(grpc.StatusCode.INVALID_ARGUMENT, sentence)
+class Events:
+    """The events of one request, as an iterator. `close`, from any thread, or leaving its `with` block, ends the request."""
+
+    def __init__(self, open_call: OpenStream, attempts: Attempts) -> None:
+        self._open_call, self._attempts = open_call, attempts
+        self._call = open_call(attempts)
+        self._begun = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._call.cancel()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            try:
+                reply = next(self._call)
+            except grpc.RpcError as error:
+                pause_s = self._attempts.pause_s(error, begun=self._begun)
+            else:
+                self._begun = True
+                return _event(reply)
+            time.sleep(pause_s)
+            self._call = self._open_call(self._attempts)
+
+
+def _event(reply: service_pb2.ModelStreamInferResponse) -> Event:
+    if reply.error_message:  # Triton gives no status where it refuses a request before a model sees it
+        absent = reply.error_message.startswith("Request for unknown model")
+        raise RequestFailed(grpc.StatusCode.NOT_FOUND if absent else grpc.StatusCode.INVALID_ARGUMENT, reply.error_message)
+    return read_event(reply.infer_response)
+
+
+def _health(live: Any, ready: Any, index: Any) -> Health:
+    models = {model.name: model.state == "READY" for model in index.models}
+    return Health(live.live, ready.ready and models.get(MODEL, False), models)

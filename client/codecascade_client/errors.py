@@ -2,6 +2,7 @@
 
 CascadeError
 ├─ RequestFailed       the server refused, failed or could not be reached
+│  └─ Overloaded       the server had no room for the request
 ├─ DatasetError        a benchmark or a task that cannot be read
 ├─ RecordingError      a recording that cannot be used, or that lacks what is asked of it
 │  └─ NotJudged        answers that have no verdicts of the tests that come with their tasks
@@ -19,10 +20,15 @@ from grpc import StatusCode  # type: ignore[import-untyped]
 class RequestFailed(CascadeError):
     """The server refused, could not answer or could not be reached."""
 
-    def __init__(self, code: StatusCode, sentence: str) -> None:
+    def __init__(self, code: StatusCode, sentence: str, retry_after_s: float | None = None) -> None:
         super().__init__(sentence)
         self.code = code  # the gRPC status
         self.sentence = sentence  # what the server said, or why it cannot be reached
+        self.retry_after_s = retry_after_s  # when it may be sent again: nothing was spent on it; None: something may have been
+
+
+class Overloaded(RequestFailed):
+    """The server had no room for the request; `retry_after_s` says when it may have."""
 
 
 class DatasetError(CascadeError):

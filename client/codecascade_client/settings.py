@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from codecascade.errors import InvalidSetting
 from codecascade.triton.calls.tls import Tls
 from codecascade.triton.settings import PREFIX, invalid_setting
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-DEFAULT_URL = "127.0.0.1:8001"
-_ADDRESS = re.compile(r"(?P<host>[^\s/\[\]:]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
+from codecascade_client.channel import DEFAULT_URL, Connection, check_addresses
 
 
 class Settings(BaseSettings):
@@ -20,17 +18,22 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
-    url: str = Field(default=DEFAULT_URL, description="host:port of the server's gRPC service.")
+    url: str = Field(
+        default=DEFAULT_URL, description="host:port of the server's gRPC service; several as IP:port, separated by commas."
+    )
     timeout_s: float = Field(default=600.0, gt=0, description="Seconds that a request may take.")
     tls: bool = Field(default=False, description="Use TLS, with the root certificates of this machine.")
     root_certificates: Path | None = Field(default=None, description="PEM file of certificates to trust. Turns TLS on.")
     private_key: Path | None = Field(default=None, description="PEM file, for a server that checks its clients.")
     certificate_chain: Path | None = Field(default=None, description="PEM file that belongs to the key.")
 
+    token: SecretStr | None = Field(default=None, description="Sent with every call as `authorization: Bearer …`.")
+    server_name: str | None = Field(default=None, description="The name in the server's certificate, if it is not the url's.")
+
     @field_validator("url")
     @classmethod
     def _is_address(cls, url: str) -> str:
-        check_address(url)
+        check_addresses(url)
         return url
 
     @property
@@ -40,12 +43,10 @@ class Settings(BaseSettings):
             return None
         return Tls(self.root_certificates, self.private_key, self.certificate_chain)
 
-
-def check_address(url: str) -> None:
-    """Raises ValueError unless url is host:port."""
-    address = _ADDRESS.fullmatch(url)
-    if not address or int(address["port"]) > 65535:
-        raise ValueError(f"the server's address is {url!r}, it must be host:port")
+    @property
+    def connection(self) -> Connection:
+        token = self.token.get_secret_value() if self.token else None
+        return Connection(self.url, self.transport_security, token, server_name=self.server_name)
 
 
 def read_settings(url: str | None = None) -> Settings:

@@ -44,7 +44,7 @@ class Tier:
     timeout_s: float = 300.0
     """Seconds after which a call counts as failed. It begins with the call, not while the call waits for its turn."""
     max_in_flight: int | None = None
-    """Calls at a time, at most as many as the tier works on at once. None: as many as the server has threads for."""
+    """Calls at a time, at most as many as the tier works on at once. None: an equal part of what the server has threads for."""
     max_queue: int = MAX_QUEUE
     """Calls that may wait for their turn. More are refused at once (Overloaded)."""
     prompt_price_per_mtok: float = 0.0

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codecascade_build.server.process import RunningServer, running
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 from codecascade_client.terminal import console, new_table
 
@@ -77,7 +77,7 @@ async def recovery(server: RunningServer, model: str, load: int) -> Recovery:
 
 async def ask(server: RunningServer) -> bool:
     """Whether there was an answer, which must be right."""
-    async with CascadeClient(server.grpc) as client:
+    async with AsyncCascadeClient(server.grpc) as client:
         try:
             answer = await client.complete(PROMPT, timeout_s=60)
         except RequestFailed:

@@ -86,11 +86,11 @@ def test_every_folder_of_models_holds_those_of_one_server(kind: str, tmp_path: P
     """A server takes all models of a folder: the sandbox's server must not start a cascade."""
     dockerfile.copy_into(kind, tmp_path)
     repositories = tmp_path / "opt/codecascade/repositories"
-    models = {repository.name: {model.name for model in repository.iterdir()} for repository in repositories.iterdir()}
-    assert models == {"cascade": {"cascade", "cascade_stream"}, "sandbox": {"sandbox"}}
-    for repository, names in models.items():
+    models = {"cascade": ["cascade", "cascade_stream", "plans"], "sandbox": ["sandbox"]}
+    assert {folder.name: sorted(model.name for model in folder.iterdir()) for folder in repositories.iterdir()} == models
+    for folder, names in models.items():
         for name in names:
-            assert f'name: "{name}"' in (repositories / repository / name / "config.pbtxt").read_text()
+            assert f'name: "{name}"' in (repositories / folder / name / "config.pbtxt").read_text()
     assert os.access(tmp_path / "usr/local/bin/codecascade-triton", os.X_OK)
 
 

@@ -25,7 +25,7 @@ from codecascade.triton.calls.tls import Tls
 from codecascade_build.paths import ROOT
 from codecascade_build.server.install import TritonInstall, python_library_dir
 from codecascade_build.server.process import Ports, failure, free_ports, server_environ
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 
 from tests.deploy import dockerfile
@@ -96,11 +96,11 @@ def pods(triton: TritonInstall, objects: list[Object], tmp_path_factory: pytest.
 
 
 @pytest.fixture
-def client(pods: dict[str, Pod]) -> CascadeClient:
-    return CascadeClient(f"localhost:{pods['cascade'].ports.grpc}", Tls(PEM / "certificate.pem"))
+def client(pods: dict[str, Pod]) -> AsyncCascadeClient:
+    return AsyncCascadeClient(f"localhost:{pods['cascade'].ports.grpc}", Tls(PEM / "certificate.pem"))
 
 
-async def test_a_request_goes_through_cascade_tiers_and_sandbox_of_four_servers(client: CascadeClient) -> None:
+async def test_a_request_goes_through_cascade_tiers_and_sandbox_of_four_servers(client: AsyncCascadeClient) -> None:
     async with client:
         near = await client.complete(PROMPT, return_trace=True)
         far = await client.complete(f"# {SMALL}: wrong_tests\n{PROMPT}", return_trace=True)
@@ -111,7 +111,7 @@ async def test_a_request_goes_through_cascade_tiers_and_sandbox_of_four_servers(
 
 
 async def test_the_cascade_does_not_talk_without_tls(pods: dict[str, Pod]) -> None:
-    async with CascadeClient(f"localhost:{pods['cascade'].ports.grpc}") as plain:
+    async with AsyncCascadeClient(f"localhost:{pods['cascade'].ports.grpc}") as plain:
         with pytest.raises(RequestFailed):
             await plain.complete(PROMPT, timeout_s=10)
 
@@ -119,11 +119,11 @@ async def test_the_cascade_does_not_talk_without_tls(pods: dict[str, Pod]) -> No
 @pytest.mark.parametrize("server", ["sandbox", "small", "large"])
 async def test_the_servers_behind_it_want_a_certificate(pods: dict[str, Pod], server: str) -> None:
     address = f"localhost:{pods[server].ports.grpc}"
-    async with CascadeClient(address, Tls(PEM / "certificate.pem")) as stranger:
+    async with AsyncCascadeClient(address, Tls(PEM / "certificate.pem")) as stranger:
         with pytest.raises(RequestFailed):
-            await stranger.models(timeout_s=10)
-    async with CascadeClient(address, Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")) as known:
-        assert all((await known.models()).values())
+            await stranger.health(timeout_s=10)
+    async with AsyncCascadeClient(address, Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")) as known:
+        assert all((await known.health()).models.values())
 
 
 def test_probes_hold_on_every_server(pods: dict[str, Pod], objects: list[Object]) -> None:
@@ -133,7 +133,7 @@ def test_probes_hold_on_every_server(pods: dict[str, Pod], objects: list[Object]
 
 
 async def test_a_pod_replaces_a_dead_process_and_the_cascade_goes_on_meanwhile(
-    pods: dict[str, Pod], objects: list[Object], client: CascadeClient
+    pods: dict[str, Pod], objects: list[Object], client: AsyncCascadeClient
 ) -> None:
     pod, readiness = pods["small"], container(named(objects, "Deployment", "small"))["readinessProbe"]
     (dead,) = (stub.pid for stub in stubs(pod.process.pid) if stub.model == SMALL)
@@ -148,13 +148,13 @@ async def test_a_pod_replaces_a_dead_process_and_the_cascade_goes_on_meanwhile(
 async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod]) -> None:
     models = {}
     for name, pod in pods.items():
-        async with CascadeClient(
+        async with AsyncCascadeClient(
             f"localhost:{pod.ports.grpc}", Tls(PEM / "certificate.pem", PEM / "key.pem", PEM / "certificate.pem")
         ) as known:
-            models[name] = set(await known.models())
+            models[name] = set((await known.health()).models)
     parts = ("", "-ensemble", "-preprocessing", "-tensorrt_llm", "-postprocessing")
     assert models == {
-        "cascade": {"cascade", "cascade_stream"},
+        "cascade": {"cascade", "cascade_stream", "plans"},
         "sandbox": {"sandbox"},
         "small": {f"codegen-{size}-mono{part}" for size in ("350m", "2b", "6b") for part in parts},
         "large": {f"codegen-16b-mono{part}" for part in parts},
@@ -245,7 +245,7 @@ def _render(workload: Object, root: Path, here: Callable[[str], str], environ: d
         names = [path.name for path in folder.iterdir()]
         shutil.rmtree(folder)
         render(root / "scripted", [ScriptedTier(name) for name in names], {"p": []}, default="p")
-        for extra in ("cascade", "sandbox"):
+        for extra in ("cascade", "plans", "sandbox"):
             shutil.rmtree(root / "scripted" / "models" / extra)
         (root / "scripted" / "models").rename(folder)
 

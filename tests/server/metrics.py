@@ -22,6 +22,11 @@ def value_of(text: str, name: str) -> float:
     return sum(float(value) for written, value in series if _labels(written) == _labels(name))
 
 
+def begun_calls(server: RunningServer, model: str) -> float:
+    """Calls of a model that have begun, whether they have ended or not."""
+    return metric(server, f'nv_inference_count{{model="{model}",version="1"}}')
+
+
 def scraped(server: RunningServer) -> str:
     """Its /metrics. Fails with the log of a server that has ended."""
     ended = server.process.poll()

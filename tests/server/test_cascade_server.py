@@ -17,7 +17,8 @@ import pytest
 import pytest_asyncio
 from codecascade_build.errors import BuildError
 from codecascade_build.server.process import RunningServer
-from codecascade_client.client import CascadeClient, Completion
+from codecascade_client.answers import Completion
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
@@ -39,7 +40,7 @@ def step(tier: str, k: int = 3, lines_per_sample: int = 2, threshold: float = 1.
 TIERS = [
     ScriptedTier("small", price_per_mtok=1.0),
     ScriptedTier("large", price_per_mtok=3.0, prompt_price_per_mtok=0.5, context_tokens=4096),
-    ScriptedTier("slow", delay_s=1.0),
+    ScriptedTier("slow", delay_s=1.0, max_in_flight=64),
     ScriptedTier("mortal", delay_s=0.5),  # both of its calls are under way when it dies
     ScriptedTier("impatient", timeout_s=0.5),
 ]
@@ -63,8 +64,8 @@ def server(start_server: StartServer, repository: ScriptedRepository) -> Running
 
 
 @pytest_asyncio.fixture
-async def client(server: RunningServer) -> AsyncIterator[CascadeClient]:
-    async with CascadeClient(server.grpc) as connected:
+async def client(server: RunningServer) -> AsyncIterator[AsyncCascadeClient]:
+    async with AsyncCascadeClient(server.grpc) as connected:
         yield connected
 
 
@@ -78,7 +79,7 @@ def decisions(answer: Completion) -> list[tuple[str, str]]:
     return [(step["tier"], step["decision"]) for step in answer.trace["steps"]]
 
 
-async def test_a_convincing_first_tier_answers_alone(client: CascadeClient) -> None:
+async def test_a_convincing_first_tier_answers_alone(client: AsyncCascadeClient) -> None:
     answer = await client.complete(PROMPT, return_trace=True)
     assert answer.text.startswith(PROMPT)
     assert answer.text.endswith("return a + b\n")
@@ -89,19 +90,19 @@ async def test_a_convincing_first_tier_answers_alone(client: CascadeClient) -> N
     assert answer.cost_usd == pytest.approx(tokens * 1e-6) == pytest.approx(answer.trace["cost"]["cost_usd"])
 
 
-async def test_the_trace_comes_only_when_it_is_asked_for(client: CascadeClient) -> None:
+async def test_the_trace_comes_only_when_it_is_asked_for(client: AsyncCascadeClient) -> None:
     assert (await client.complete(PROMPT)).trace is None
 
 
 @pytest.mark.parametrize("behaviour", ["wrong", "wrong_tests", "no_tests"])
-async def test_escalates_when_the_first_tier_does_not_convince(client: CascadeClient, behaviour: str) -> None:
+async def test_escalates_when_the_first_tier_does_not_convince(client: AsyncCascadeClient, behaviour: str) -> None:
     answer = await client.complete(told(f"small: {behaviour}"), return_trace=True)
     assert answer.tier == "large"
     assert answer.text.endswith("return a + b\n")
     assert decisions(answer) == [("small", "escalate"), ("large", "accept")]
 
 
-async def test_the_price_of_every_tier_that_was_asked_is_paid(client: CascadeClient) -> None:
+async def test_the_price_of_every_tier_that_was_asked_is_paid(client: AsyncCascadeClient) -> None:
     answer = await client.complete(told("small: wrong"), plan="greedy-last", return_trace=True)
     assert answer.trace
     written, read = (answer.trace["cost"][kind] for kind in ("completion_tokens", "prompt_tokens"))
@@ -109,26 +110,26 @@ async def test_the_price_of_every_tier_that_was_asked_is_paid(client: CascadeCli
     assert read["large"] > 0
 
 
-async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier(client: CascadeClient) -> None:
+async def test_a_prompt_without_a_function_is_completed_greedily_by_the_last_tier(client: AsyncCascadeClient) -> None:
     answer = await client.complete("total = 1\n", return_trace=True)
     assert decisions(answer) == [("large", "accept")]
     assert answer.trace
     assert answer.trace["note"] == "no tests were run: the prompt defines no function to test"
 
 
-async def test_the_same_seed_gives_the_same_answer_and_trace(client: CascadeClient) -> None:
+async def test_the_same_seed_gives_the_same_answer_and_trace(client: AsyncCascadeClient) -> None:
     prompt = told("small: wrong")
     first, second = [await client.complete(prompt, seed=7, return_trace=True) for _ in range(2)]
     assert first.text == second.text
     assert timeless(first.trace) == timeless(second.trace)
 
 
-async def test_another_seed_gives_another_sample(client: CascadeClient) -> None:
+async def test_another_seed_gives_another_sample(client: AsyncCascadeClient) -> None:
     first, second = [await client.complete(PROMPT, seed=seed) for seed in (7, 2**64 - 1)]
     assert first.text != second.text
 
 
-async def test_32_requests_at_once_take_little_longer_than_one(client: CascadeClient) -> None:
+async def test_32_requests_at_once_take_little_longer_than_one(client: AsyncCascadeClient) -> None:
     one, many = [], []
     for _ in range(3):
         one.append(await elapsed_s(client, 1))
@@ -144,7 +145,7 @@ async def test_32_requests_at_once_take_little_longer_than_one(client: CascadeCl
         ("mortal", "mortal: die", "tier mortal: its process has ended"),
     ],
 )
-async def test_a_tier_that_fails_is_skipped_upward(client: CascadeClient, plan: str, behaviour: str, reason: str) -> None:
+async def test_a_tier_that_fails_is_skipped_upward(client: AsyncCascadeClient, plan: str, behaviour: str, reason: str) -> None:
     answer = await client.complete(told(behaviour), plan=plan, return_trace=True)
     assert answer.text.endswith("return a + b\n")
     assert answer.trace
@@ -152,7 +153,7 @@ async def test_a_tier_that_fails_is_skipped_upward(client: CascadeClient, plan: 
     assert answer.trace["steps"][0]["reason"] == reason
 
 
-async def test_the_best_earlier_candidate_is_returned_and_marked_when_the_last_tier_fails(client: CascadeClient) -> None:
+async def test_the_best_earlier_candidate_is_returned_and_marked_when_the_last_tier_fails(client: AsyncCascadeClient) -> None:
     answer = await client.complete(told("small: wrong", "large: fail"), return_trace=True)
     assert answer.tier == "small"
     assert answer.text.endswith("return a - b\n")
@@ -162,7 +163,7 @@ async def test_the_best_earlier_candidate_is_returned_and_marked_when_the_last_t
     )
 
 
-async def test_the_request_fails_with_one_sentence_when_no_tier_answers(client: CascadeClient) -> None:
+async def test_the_request_fails_with_one_sentence_when_no_tier_answers(client: AsyncCascadeClient) -> None:
     with pytest.raises(RequestFailed) as failure:
         await client.complete(told("small: fail", "large: fail"))
     assert failure.value.code is grpc.StatusCode.UNAVAILABLE
@@ -170,7 +171,7 @@ async def test_the_request_fails_with_one_sentence_when_no_tier_answers(client: 
     assert await serves(client)
 
 
-async def test_a_cancelled_request_ends_on_the_server_too(client: CascadeClient, server: RunningServer) -> None:
+async def test_a_cancelled_request_ends_on_the_server_too(client: AsyncCascadeClient, server: RunningServer) -> None:
     cancelled, stopped = 'codecascade_requests_total{outcome="cancelled",plan="two"}', 'scripted_stopped_calls{tier="small"}'
     before = metric(server, cancelled), metric(server, stopped)
     after = before[0] + 1, before[1] + 2  # the tier was writing solutions and tests
@@ -217,7 +218,7 @@ BAD_INPUTS: dict[str, tuple[dict[str, tuple[list[Any], Any]], str]] = {
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
 async def test_bad_input_gets_one_sentence_and_the_server_goes_on(
-    client: CascadeClient, server: RunningServer, case: str
+    client: AsyncCascadeClient, server: RunningServer, case: str
 ) -> None:
     tensors, sentence = BAD_INPUTS[case]
     async with InferenceServerClient(server.grpc) as raw:
@@ -231,7 +232,7 @@ async def test_bad_input_gets_one_sentence_and_the_server_goes_on(
     assert await serves(client)
 
 
-async def test_a_request_without_a_prompt_is_refused(client: CascadeClient, server: RunningServer) -> None:
+async def test_a_request_without_a_prompt_is_refused(client: AsyncCascadeClient, server: RunningServer) -> None:
     async with InferenceServerClient(server.grpc) as raw:
         with pytest.raises(InferenceServerException, match="prompt") as failure:
             await raw.infer("cascade", [tensor("plan", ([b"two"], BYTES))])
@@ -240,7 +241,7 @@ async def test_a_request_without_a_prompt_is_refused(client: CascadeClient, serv
 
 
 async def test_a_plan_file_in_force_is_replaced_by_a_sound_one_and_never_by_a_corrupt_one(
-    client: CascadeClient, server: RunningServer, repository: ScriptedRepository
+    client: AsyncCascadeClient, server: RunningServer, repository: ScriptedRepository
 ) -> None:
     before = repository.plans.read_text()
     undeployed = plan_document({**PLANS, "undeployed": [step("small"), step("absent")]}, "two")
@@ -288,13 +289,13 @@ async def test_programs_can_be_judged_by_the_sandbox_of_another_server(
 ) -> None:
     monkeypatch.setenv("CODECASCADE_SANDBOX_URL", server.grpc)
     here = render(tmp_path, TIERS[:2], {"two": PLANS["two"]}, default="two")  # its own sandbox lets everything pass
-    async with CascadeClient(start_server(here.repositories, here.deployment).grpc) as client:
+    async with AsyncCascadeClient(start_server(here.repositories, here.deployment).grpc) as client:
         assert decisions(await client.complete(PROMPT, return_trace=True)) == [("small", "accept")]
         wrong = await client.complete(told("small: wrong"), return_trace=True)
         assert decisions(wrong) == [("small", "escalate"), ("large", "accept")]
 
 
-async def test_metrics_tell_of_requests_decisions_tokens_cost_and_time(client: CascadeClient, server: RunningServer) -> None:
+async def test_metrics_tell_of_requests_decisions_tokens_cost_and_time(client: AsyncCascadeClient, server: RunningServer) -> None:
     await client.complete(told("small: wrong"))
     wanted = {
         'codecascade_requests_total{outcome="answered",plan="two"}',
@@ -307,11 +308,11 @@ async def test_metrics_tell_of_requests_decisions_tokens_cost_and_time(client: C
     await eventually(lambda: all(metric(server, name) > 0 for name in wanted), within_s=5.0)
 
 
-async def serves(client: CascadeClient) -> bool:
+async def serves(client: AsyncCascadeClient) -> bool:
     return (await client.complete(PROMPT)).tier == "small"
 
 
-async def served_until(holds: Callable[[str], bool], client: CascadeClient, tiers: set[str]) -> None:
+async def served_until(holds: Callable[[str], bool], client: AsyncCascadeClient, tiers: set[str]) -> None:
     """Ask until `holds` is true of the tier that answers. Until then any of `tiers` may answer."""
     deadline = time.monotonic() + 10.0
     while not holds(tier := (await client.complete(PROMPT)).tier):
@@ -324,7 +325,7 @@ def logged(server: RunningServer, sentence: str, _: str) -> bool:
     return sentence in server.log_text()
 
 
-async def elapsed_s(client: CascadeClient, requests: int) -> float:
+async def elapsed_s(client: AsyncCascadeClient, requests: int) -> float:
     started = time.perf_counter()
     await asyncio.gather(*(client.complete(PROMPT, plan="slow", seed=seed) for seed in range(requests)))
     return time.perf_counter() - started

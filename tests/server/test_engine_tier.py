@@ -27,7 +27,7 @@ from codecascade_build.errors import BuildError
 from codecascade_build.recipes import load_recipe
 from codecascade_build.render.gpu import EngineTier, render_engines
 from codecascade_build.server.process import RunningServer
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.datasets.humaneval import humaneval_task
 from codecascade_client.live.evaluate import evaluate
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
@@ -301,7 +301,7 @@ def test_a_tier_whose_engine_was_built_for_another_gpu_does_not_start(
 
 async def test_the_cascade_solves_a_task_of_humaneval_through_it(server: RunningServer) -> None:
     task = humaneval_task("HumanEval/53")
-    async with CascadeClient(server.grpc) as cascade:
+    async with AsyncCascadeClient(server.grpc) as cascade:
         (result,) = await evaluate(cascade, [task], plan=None, seed=0, timeout_s=300.0)
     assert result.passed
     assert result.asked == [TIER]

@@ -15,7 +15,7 @@ import pytest
 from codecascade.triton.calls.remote import infer_inputs
 from codecascade_build.server.install import TritonInstall
 from codecascade_build.server.process import RunningServer, running
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -51,7 +51,7 @@ def ask(client: InferenceServerClient, model: str, **parameters: str) -> object:
 
 
 async def test_the_cascade_answers_clients_and_its_models_answer_the_cascade(server: RunningServer) -> None:
-    async with CascadeClient(server.grpc) as client:
+    async with AsyncCascadeClient(server.grpc) as client:
         answer = await client.complete(PROMPT)
     assert (answer.tier, answer.score) == ("small", 1.0)
 

@@ -16,7 +16,7 @@ from codecascade_build.recipes import LlamaCpp, load_recipe
 from codecascade_build.render.llama_cpp import settings, tier_config
 from codecascade_build.render.repository import model_source
 from codecascade_build.server.process import RunningServer
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -93,7 +93,7 @@ def test_a_chat_whose_code_alone_is_too_long_is_refused_by_the_code_s_tokens(cli
 
 async def test_a_special_token_in_a_docstring_changes_no_answer_of_the_cascade(qwen_server: RunningServer) -> None:
     """The twin of a prompt whose mark is no token is answered alike."""
-    async with CascadeClient(qwen_server.grpc) as cascade:
+    async with AsyncCascadeClient(qwen_server.grpc) as cascade:
 
         async def answer(mark: str) -> str:
             docstring = f'"""Return the sum of a and b. The record ends with {mark}."""'

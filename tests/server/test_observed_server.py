@@ -16,7 +16,7 @@ from codecascade_build.paths import ROOT
 from codecascade_build.server.process import RunningServer
 from codecascade_client.cli.drift import DRIFTED
 from codecascade_client.cli.main import app
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 from typer.testing import CliRunner, Result
 
@@ -82,8 +82,8 @@ def server(start_server: StartServer, repository: ScriptedRepository, collector:
 
 
 @pytest_asyncio.fixture
-async def client(server: RunningServer) -> AsyncIterator[CascadeClient]:
-    async with CascadeClient(server.grpc) as connected:
+async def client(server: RunningServer) -> AsyncIterator[AsyncCascadeClient]:
+    async with AsyncCascadeClient(server.grpc) as connected:
         yield connected
 
 
@@ -101,7 +101,9 @@ def ended(server: RunningServer) -> float:
     return sum(replays(server, outcome) for outcome in ("same_text", "other_text", "shed", "failed"))
 
 
-async def test_a_replay_is_compared_with_the_answer_and_both_costs_are_told(client: CascadeClient, server: RunningServer) -> None:
+async def test_a_replay_is_compared_with_the_answer_and_both_costs_are_told(
+    client: AsyncCascadeClient, server: RunningServer
+) -> None:
     pair = 'plan="kept",shadow="alone"'
     before = replays(server, "same_text")
     answer = await client.complete(PROMPT)
@@ -115,14 +117,14 @@ async def test_a_replay_is_compared_with_the_answer_and_both_costs_are_told(clie
     assert 0 < costs["shadow"] <= metric(server, 'codecascade_shadow_cost_usd_total{tier="large"}')
 
 
-async def test_a_replay_that_says_something_else_is_counted_so(client: CascadeClient, server: RunningServer) -> None:
+async def test_a_replay_that_says_something_else_is_counted_so(client: AsyncCascadeClient, server: RunningServer) -> None:
     before = replays(server, "other_text")
     answer = await client.complete(told("large: wrong"))
     assert answer.text.endswith("return a + b\n")
     await eventually(lambda: replays(server, "other_text") == before + 1, within_s=5.0)
 
 
-async def test_nobody_waits_for_a_replay(client: CascadeClient, server: RunningServer) -> None:
+async def test_nobody_waits_for_a_replay(client: AsyncCascadeClient, server: RunningServer) -> None:
     """The shadow's tier stalls for seconds: the answer is there while its replay is not."""
     before = ended(server)
     assert (await client.complete(told("large: stall"))).tier == "small"
@@ -130,14 +132,14 @@ async def test_nobody_waits_for_a_replay(client: CascadeClient, server: RunningS
     await eventually(lambda: ended(server) == before + 1, within_s=15.0)
 
 
-async def test_a_replay_that_fails_is_counted_and_nothing_else(client: CascadeClient, server: RunningServer) -> None:
+async def test_a_replay_that_fails_is_counted_and_nothing_else(client: AsyncCascadeClient, server: RunningServer) -> None:
     before = replays(server, "failed"), metric(server, 'codecascade_requests_total{outcome="unavailable",plan="alone"}')
     assert (await client.complete(told("large: fail"))).tier == "small"
     await eventually(lambda: replays(server, "failed") == before[0] + 1, within_s=5.0)
     assert metric(server, 'codecascade_requests_total{outcome="unavailable",plan="alone"}') == before[1]
 
 
-async def test_under_load_replays_are_dropped_and_requests_are_not(client: CascadeClient, server: RunningServer) -> None:
+async def test_under_load_replays_are_dropped_and_requests_are_not(client: AsyncCascadeClient, server: RunningServer) -> None:
     before = replays(server, "shed", "slow")
     answers = await asyncio.gather(*(client.complete(PROMPT, plan="slow", seed=seed) for seed in range(12)))
     assert {answer.tier for answer in answers} == {"slow"}
@@ -154,7 +156,7 @@ def test_a_server_does_not_start_with_a_shadow_plan_that_is_not_in_the_file(
 
 
 async def test_a_failure_is_counted_with_its_plan_and_no_name_of_a_caller_becomes_a_label(
-    client: CascadeClient, server: RunningServer
+    client: AsyncCascadeClient, server: RunningServer
 ) -> None:
     failed = 'codecascade_requests_total{outcome="unavailable",plan="kept"}'
     invalid = 'codecascade_requests_total{outcome="invalid",plan=""}'
@@ -167,7 +169,7 @@ async def test_a_failure_is_counted_with_its_plan_and_no_name_of_a_caller_become
     assert "a-name-of-a-caller" not in scraped(server)
 
 
-async def test_requests_in_flight_are_told_and_fall_back_to_zero(client: CascadeClient, server: RunningServer) -> None:
+async def test_requests_in_flight_are_told_and_fall_back_to_zero(client: AsyncCascadeClient, server: RunningServer) -> None:
     in_flight = 'codecascade_requests_in_flight{model="cascade"}'
     requests = asyncio.gather(*(client.complete(PROMPT, plan="slow") for _ in range(3)))
     await eventually(lambda: metric(server, in_flight) == 3, within_s=5.0)
@@ -175,14 +177,14 @@ async def test_requests_in_flight_are_told_and_fall_back_to_zero(client: Cascade
     await eventually(lambda: metric(server, in_flight) == 0, within_s=5.0)
 
 
-async def test_the_build_and_the_promise_are_told(client: CascadeClient, server: RunningServer) -> None:
+async def test_the_build_and_the_promise_are_told(client: AsyncCascadeClient, server: RunningServer) -> None:
     await client.complete(PROMPT)
     await eventually(lambda: metric(server, 'codecascade_promised_reach_ratio{plan="kept",tier="large"}') == 0.3, within_s=5.0)
     assert metric(server, 'codecascade_promised_request_cost_usd{plan="kept"}') == pytest.approx(1e-3)
     assert re.search(r'^codecascade_build_info\{[^}]*family="scripted"[^}]*\} 1$', scraped(server), re.MULTILINE)
 
 
-async def test_spans_of_a_request_reach_the_collector(client: CascadeClient, collector: Collector) -> None:
+async def test_spans_of_a_request_reach_the_collector(client: AsyncCascadeClient, collector: Collector) -> None:
     await client.complete(told("small: wrong"), plan="kept")
     wanted = {"cascade", "tier small", "tier large", "generation", "sandbox"}
     await eventually(lambda: wanted <= {span.name for span in collector.spans}, within_s=10.0)
@@ -193,7 +195,7 @@ def drift(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["drift", *map(str, arguments)])
 
 
-async def answer_all(client: CascadeClient, server: RunningServer, plan: str, right: int, wrong: int) -> None:
+async def answer_all(client: AsyncCascadeClient, server: RunningServer, plan: str, right: int, wrong: int) -> None:
     """So many requests, one after another, and until they are counted."""
     counted = f'codecascade_requests_total{{outcome="answered",plan="{plan}"}}'
     before = metric(server, counted)
@@ -202,14 +204,16 @@ async def answer_all(client: CascadeClient, server: RunningServer, plan: str, ri
     await eventually(lambda: metric(server, counted) >= before + right + wrong, within_s=5.0)
 
 
-async def test_traffic_as_promised_holds(client: CascadeClient, server: RunningServer, repository: ScriptedRepository) -> None:
+async def test_traffic_as_promised_holds(
+    client: AsyncCascadeClient, server: RunningServer, repository: ScriptedRepository
+) -> None:
     await answer_all(client, server, "kept", right=14, wrong=6)
     result = drift(repository.plans, "--metrics", f"http://{server.metrics}/metrics", "--plan", "kept")
     assert (result.exit_code, "drifted" in result.stdout) == (0, False)
 
 
 async def test_tiers_that_are_left_more_often_than_promised_are_drift(
-    client: CascadeClient, server: RunningServer, repository: ScriptedRepository, tmp_path: Path
+    client: AsyncCascadeClient, server: RunningServer, repository: ScriptedRepository, tmp_path: Path
 ) -> None:
     await answer_all(client, server, "broken", right=1, wrong=20)
     url = f"http://{server.metrics}/metrics"
@@ -227,7 +231,7 @@ async def test_tiers_that_are_left_more_often_than_promised_are_drift(
 
 
 async def test_requests_that_cost_more_than_promised_are_drift(
-    client: CascadeClient, server: RunningServer, repository: ScriptedRepository
+    client: AsyncCascadeClient, server: RunningServer, repository: ScriptedRepository
 ) -> None:
     await answer_all(client, server, "dear", right=6, wrong=6)  # half of them reach the dear tier, as promised
     result = drift(repository.plans, "--metrics", f"http://{server.metrics}/metrics", "--plan", "dear")
@@ -236,7 +240,9 @@ async def test_requests_that_cost_more_than_promised_are_drift(
     assert "cost of a request" in drifted
 
 
-async def test_the_server_tells_whatever_dashboard_and_alert_rules_ask_for(client: CascadeClient, server: RunningServer) -> None:
+async def test_the_server_tells_whatever_dashboard_and_alert_rules_ask_for(
+    client: AsyncCascadeClient, server: RunningServer
+) -> None:
     await client.complete(PROMPT)
     await client.complete(told("small: fail"))
     await client.complete(PROMPT, tests=["assert add(1, 2) == 3"])
@@ -252,7 +258,9 @@ async def test_the_server_tells_whatever_dashboard_and_alert_rules_ask_for(clien
     await eventually(lambda: not unanswered(), within_s=10.0, otherwise=unanswered)
 
 
-async def test_the_documentation_has_the_series_and_labels_of_the_server(client: CascadeClient, server: RunningServer) -> None:
+async def test_the_documentation_has_the_series_and_labels_of_the_server(
+    client: AsyncCascadeClient, server: RunningServer
+) -> None:
     await client.complete(PROMPT)
     await client.complete(PROMPT, tests=["assert add(1, 2) == 3"])
     table = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8").partition("<!-- metrics:")[2].partition("<!-- end -->")[0]
@@ -270,7 +278,7 @@ def told_by(metrics: str) -> dict[str, tuple[str, set[str]]]:
     return {name: (kind, set(labels.get(f"{name}_count" if kind == "histogram" else name, ()))) for name, kind in kinds}
 
 
-async def test_a_query_for_what_the_server_does_not_tell_would_be_seen(client: CascadeClient, server: RunningServer) -> None:
+async def test_a_query_for_what_the_server_does_not_tell_would_be_seen(client: AsyncCascadeClient, server: RunningServer) -> None:
     await client.complete(PROMPT)
     await eventually(lambda: "codecascade_requests_total{" in scraped(server), within_s=5.0)
     known = labels_of(scraped(server))

@@ -20,7 +20,7 @@ from codecascade.tiers.contract import GenerateRequest, Generation
 from codecascade.triton.calls.gate import Gate
 from codecascade.triton.calls.remote import AllTiers, RemoteTiers
 from codecascade_build.server.process import RunningServer
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 
 from tests.server.metrics import eventually, metric
@@ -71,8 +71,8 @@ def server(start_server: StartServer, deployment_file: Path) -> RunningServer:
 
 
 @pytest_asyncio.fixture
-async def client(server: RunningServer) -> AsyncIterator[CascadeClient]:
-    async with CascadeClient(server.grpc) as connected:
+async def client(server: RunningServer) -> AsyncIterator[AsyncCascadeClient]:
+    async with AsyncCascadeClient(server.grpc) as connected:
         yield connected
 
 
@@ -88,7 +88,7 @@ def at(deployment_file: Path, url: str, timeout_s: float = 20.0) -> Deployment:
     return replace(deployment, tiers={"far": replace(deployment.tiers["far"], url=url, timeout_s=timeout_s)})
 
 
-async def test_a_far_tier_answers_as_a_near_one_does(client: CascadeClient) -> None:
+async def test_a_far_tier_answers_as_a_near_one_does(client: AsyncCascadeClient) -> None:
     answer = await client.complete("# near: wrong_tests\n" + PROMPT, seed=7, return_trace=True)
     assert (answer.tier, answer.score) == ("far", 1.0)
     assert "return a + b" in answer.text
@@ -106,20 +106,20 @@ async def test_seeds_of_64_bits_and_their_sequences_arrive(tiers: RemoteTiers) -
     assert first.prompt_tokens == len(PROMPT.split())
 
 
-async def test_a_far_tier_that_fails_is_skipped_and_the_trace_says_where(client: CascadeClient, far: RunningServer) -> None:
+async def test_a_far_tier_that_fails_is_skipped_and_the_trace_says_where(client: AsyncCascadeClient, far: RunningServer) -> None:
     answer = await client.complete("# far: fail\n" + PROMPT, plan="back", return_trace=True)
     assert answer.tier == "near"
     assert answer.trace
     assert f"tier far at {far.grpc}: told to fail" in json.dumps(answer.trace["steps"][0])
 
 
-async def test_what_a_far_tier_refuses_is_the_callers_to_mend(client: CascadeClient) -> None:
+async def test_what_a_far_tier_refuses_is_the_callers_to_mend(client: AsyncCascadeClient) -> None:
     with pytest.raises(RequestFailed, match=r"^tier far: the prompt has \d+ tokens, the context has 200$") as failed:
         await client.complete('def add(a, b):\n    """' + "word " * 300 + '"""\n', plan="far")
     assert failed.value.code.name == "INVALID_ARGUMENT"
 
 
-async def test_a_cancelled_request_ends_on_the_far_server_too(client: CascadeClient, far: RunningServer) -> None:
+async def test_a_cancelled_request_ends_on_the_far_server_too(client: AsyncCascadeClient, far: RunningServer) -> None:
     before = stopped_calls(far)
     request = asyncio.ensure_future(client.complete("# far: stall\n" + PROMPT, plan="far"))
     await asyncio.wait({request}, timeout=0.5)

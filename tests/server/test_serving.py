@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codecascade.triton.calls.threads import MANY, VARIABLE
+from codecascade.triton.calls.threads import VARIABLE
 from codecascade_build.server.process import RunningServer
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
@@ -112,7 +112,7 @@ def server(start_server: StartServer, tmp_path_factory: pytest.TempPathFactory) 
         (repository / name / "config.pbtxt").write_text(CONFIG)
         (repository / name / "1" / "model.py").write_text(textwrap.dedent(source))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(MANY))
+        patch.setenv(VARIABLE, "1280")
         return start_server([repository])
 
 

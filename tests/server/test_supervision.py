@@ -15,7 +15,7 @@ import pytest_asyncio
 from codecascade.supervision.processes import descendants, stubs
 from codecascade_build.server.install import TritonInstall
 from codecascade_build.server.process import RunningServer, running
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 
 from tests.server.metrics import eventually, metric
@@ -49,8 +49,8 @@ def mortal(start_server: StartServer, repository: ScriptedRepository) -> Running
 
 
 @pytest_asyncio.fixture
-async def client(server: RunningServer) -> AsyncIterator[CascadeClient]:
-    async with CascadeClient(server.grpc) as connected:
+async def client(server: RunningServer) -> AsyncIterator[AsyncCascadeClient]:
+    async with AsyncCascadeClient(server.grpc) as connected:
         yield connected
 
 
@@ -73,7 +73,7 @@ async def test_probes_name_every_python_model(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_dead_process_is_replaced_and_its_callers_are_told(
-    server: RunningServer, client: CascadeClient, model: str
+    server: RunningServer, client: AsyncCascadeClient, model: str
 ) -> None:
     restarts = f'codecascade_server_restarts_total{{model="{model}",reason="ended"}}'
     before, dead = supervisor_metric(server, restarts), stub_pid(server, model)
@@ -95,8 +95,8 @@ async def test_a_dead_process_is_replaced_and_its_callers_are_told(
 async def test_probes_tell_of_a_dead_process_that_triton_does_not_notice(mortal: RunningServer, model: str) -> None:
     kill_stub(mortal, model)
     await until(lambda: probe(mortal, "ready")[0] == 503)
-    async with CascadeClient(mortal.grpc) as client:
-        assert all((await client.models()).values())  # what Triton says
+    async with AsyncCascadeClient(mortal.grpc) as client:
+        assert all((await client.health()).models.values())  # what Triton says
     assert probe(mortal, "ready")[1]["models"][model] == {"ready": False, "reason": "its process ended"}
     assert probe(mortal, "live") == (503, {"live": False, "phase": "failed"})
     assert supervisor_metric(mortal, f'codecascade_model_up{{model="{model}"}}') == 0
@@ -121,11 +121,11 @@ async def test_a_process_that_hangs_for_long_is_replaced(start_server: StartServ
     kill_stub(server, "cascade", signal.SIGSTOP)
     await until(lambda: supervisor_metric(server, 'codecascade_server_restarts_total{model="cascade",reason="hung"}') == 1)
     await until(lambda: is_ready(server))
-    async with CascadeClient(server.grpc) as client:
+    async with AsyncCascadeClient(server.grpc) as client:
         assert (await client.complete(PROMPT)).text.endswith("return a + b\n")
 
 
-async def test_a_server_that_ends_by_itself_is_started_again(server: RunningServer, client: CascadeClient) -> None:
+async def test_a_server_that_ends_by_itself_is_started_again(server: RunningServer, client: AsyncCascadeClient) -> None:
     os.kill(descendants(server.process.pid)[0], signal.SIGKILL)  # Triton itself
     await until(lambda: supervisor_metric(server, 'codecascade_server_restarts_total{model="(server)",reason="ended"}') == 1)
     await until(lambda: is_ready(server))
@@ -175,7 +175,7 @@ async def test_a_process_that_hangs_does_not_outlive_its_server(
     os.close(hanging)
 
 
-async def test_zygotes_that_are_killed_are_replaced_without_a_restart(server: RunningServer, client: CascadeClient) -> None:
+async def test_zygotes_that_are_killed_are_replaced_without_a_restart(server: RunningServer, client: AsyncCascadeClient) -> None:
     sandbox = stub_pid(server, "sandbox")
     for zygote in descendants(sandbox):
         os.kill(zygote, signal.SIGKILL)

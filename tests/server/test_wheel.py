@@ -20,10 +20,10 @@ PROMPT = 'def add(a, b):\n    """The sum of a and b."""\n'
 PROGRAM = """
 import asyncio, json, sys
 import numpy
-from codecascade_client import CascadeClient, Settings
+from codecascade_client import AsyncCascadeClient, Settings
 
 async def main(url, prompt):
-    async with CascadeClient.from_settings(Settings(url=url)) as client:
+    async with AsyncCascadeClient.from_settings(Settings(url=url)) as client:
         done = await client.complete(prompt, seed=2**63, return_trace=True)
         print(json.dumps({"numpy": numpy.__version__, "text": done.text, "tier": done.tier, "steps": len(done.trace["steps"])}))
 

@@ -50,10 +50,12 @@ CLIENT_FOLDERS: Mapping[str, set[str]] = {
     "search": {"", "datasets", "recording", "replay"},
     "report": {"", "datasets", "recording", "replay", "evidence", "search"},
     "live": {"", "datasets", "recording"},
-    "cli": {"", "datasets", "recording", "replay", "evidence", "search", "report", "live"},
+    "gateway": {""},
+    "cli": {"", "gateway", "datasets", "recording", "replay", "evidence", "search", "report", "live"},
 }
-# What only the extra `offline` installs.
+# What only the extras `offline` and `gateway` install.
 OFFLINE = {"jinja2", "matplotlib", "pyarrow"}
+GATEWAY = {"fastapi", "starlette", "uvicorn"}
 
 
 def files(root: Path) -> list[Path]:
@@ -126,9 +128,9 @@ def test_remote_calls_import_without_triton_and_without_its_client() -> None:
 
 
 def run_command(*arguments: str) -> str:
-    """Standard output of the command line in a Python without the extra `offline`."""
+    """Standard output of the command line in a Python without the extras `offline` and `gateway`."""
     program = f"sys.argv = {['codecascade', *arguments]}\nfrom codecascade_client.cli.main import main\nmain()"
-    return run_without(OFFLINE, program)
+    return run_without(OFFLINE | GATEWAY, program)
 
 
 def test_the_client_asks_a_server_without_the_extra_offline(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from codecascade.tiers.contract import INPUTS, OUTPUTS, Tensor
 from codecascade.triton.settings import PREFIX, ServerSettings
 from codecascade_build.paths import ROOT
+from codecascade_client.gateway.settings import GATEWAY_PREFIX, GatewaySettings
 from codecascade_client.settings import Settings
 from pydantic.fields import FieldInfo
 
@@ -34,7 +35,8 @@ OTHERS = (
 
 
 def settings_table() -> str:
-    rows = [*_fields("client", Settings.model_fields), *_fields("server", ServerSettings.model_fields)]
+    rows = [*_fields("client", Settings.model_fields), *_fields("gateway", GatewaySettings.model_fields, GATEWAY_PREFIX)]
+    rows += _fields("server", ServerSettings.model_fields)
     rows += [(f"`{name}`", reader, meaning) for name, reader, meaning in OTHERS]
     return _table(("variable", "read by", ""), rows)
 
@@ -48,10 +50,10 @@ def contract_tables() -> str:
 TABLES = {"settings": settings_table, "tier contract": contract_tables}
 
 
-def _fields(reader: str, fields: dict[str, FieldInfo]) -> list[tuple[str, str, str]]:
+def _fields(reader: str, fields: dict[str, FieldInfo], prefix: str = PREFIX) -> list[tuple[str, str, str]]:
     return [
         (
-            f"`{PREFIX}{name.upper()}`",
+            f"`{prefix}{name.upper()}`",
             reader,
             f"{field.description}" + (f" Default {field.default}." if field.default not in (None, False) else ""),
         )

@@ -25,7 +25,7 @@ from codecascade.sandbox.modules import CLOSED
 from codecascade.types import Verdict
 from rich.text import Text
 
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 from codecascade_client.settings import Settings
 from codecascade_client.terminal import console, new_table
@@ -238,8 +238,8 @@ def _gpu() -> Finding:
 
 async def _server(settings: Settings) -> Finding:
     try:
-        async with CascadeClient.from_settings(settings) as client:
-            models = await client.models()
+        async with AsyncCascadeClient.from_settings(settings) as client:
+            models = (await client.health()).models
     except (RequestFailed, OSError) as error:
         return Finding("server", State.INFORMATION, f"{error} (`make serve` starts one)")
     states = ", ".join(f"{name} {'ready' if ready else 'not ready'}" for name, ready in sorted(models.items()))

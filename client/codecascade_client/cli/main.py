@@ -20,18 +20,20 @@ from codecascade.errors import CascadeError, InvalidSetting
 from codecascade.plans import load_plans
 from codecascade.types import Plan
 
+from codecascade_client.answers import Completion
+from codecascade_client.channel import DEFAULT_URL
 from codecascade_client.cli.datasets import datasets
 from codecascade_client.cli.doctor import examine
 from codecascade_client.cli.drift import drift
 from codecascade_client.cli.plan_gpus import run_planner
 from codecascade_client.cli.tables import comparison, print_plans, print_results, print_trace
-from codecascade_client.client import CascadeClient, Completion
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.datasets.humaneval import humaneval, humaneval_task
 from codecascade_client.datasets.records import json_lines
 from codecascade_client.errors import DatasetError, NotJudged, RequestFailed
 from codecascade_client.estimate import wilson
 from codecascade_client.live.evaluate import Result, evaluate, promise_of
-from codecascade_client.settings import DEFAULT_URL, read_settings
+from codecascade_client.settings import read_settings
 
 STANDARD_INPUT = Path("-")
 
@@ -86,15 +88,15 @@ def complete(
     settings = read_settings(url)
 
     async def ask() -> Completion:
-        async with CascadeClient.from_settings(settings) as client:
+        async with AsyncCascadeClient.from_settings(settings) as client:
             return await client.complete(
                 prompt,
-                entry_point,
-                plan,
-                max_tokens,
-                seed,
-                return_trace=True,
                 timeout_s=settings.timeout_s,
+                entry_point=entry_point,
+                plan=plan,
+                max_tokens=max_tokens,
+                seed=seed,
+                return_trace=True,
                 cursor=cursor,
                 tests=[_text_of(file, "test") for file in tests or ()],
                 cases=_cases_of(cases) if cases else (),
@@ -161,7 +163,7 @@ def eval_(
     promise = promise_of(file, plan) if file else None
 
     async def ask() -> int:
-        async with CascadeClient.from_settings(settings) as client:
+        async with AsyncCascadeClient.from_settings(settings) as client:
             results = await evaluate(
                 client, everything[first : last + 1], plan, seed, settings.timeout_s, on_result=_print_result
             )
@@ -203,6 +205,11 @@ async def _print_recorded(results: Sequence[Result], plan: Plan, path: Path, see
 
 app.command()(drift)
 app.add_typer(datasets, name="datasets")
+
+if find_spec("fastapi"):  # the extra `gateway`
+    from codecascade_client.cli.gateway import gateway
+
+    app.command()(gateway)
 
 if find_spec("pyarrow"):  # the extra `offline`
     from codecascade_client.cli import offline

@@ -12,7 +12,7 @@ import numpy as np
 from codecascade.plans import PlanFile
 from codecascade.types import Plan
 
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.datasets.split import split
 from codecascade_client.estimate import Estimate, wilson
@@ -69,7 +69,7 @@ async def bench_plans(
     plans = chosen_plans(file, names)
     tasks = [dataset.tasks[task_id] for task_id in held_out_tasks(file, dataset)[:limit]]
     benches = []
-    async with CascadeClient.from_settings(settings) as client:
+    async with AsyncCascadeClient.from_settings(settings) as client:
         for plan in plans:
             with RunProgress(plan.name, len(tasks)) as progress:
 

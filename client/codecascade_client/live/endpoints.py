@@ -25,7 +25,7 @@ Sleep = Callable[[float], Awaitable[None]]
 def endpoints_from_settings(urls: Sequence[str] | None) -> TierEndpoints:
     """Endpoints at the urls, or at the url of the settings. TLS comes from the settings. Raises InvalidSetting."""
     settings = [read_settings(url) for url in urls or (None,)]
-    return TierEndpoints([server.url for server in settings], tls=settings[0].transport_security)
+    return TierEndpoints([url for server in settings for url in server.url.split(",")], tls=settings[0].transport_security)
 
 
 class TierEndpoints:

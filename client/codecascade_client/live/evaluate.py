@@ -14,7 +14,7 @@ from codecascade.plans import PlanFile
 from codecascade.sandbox import SandboxPool
 from codecascade.types import Verdict
 
-from codecascade_client.client import CascadeClient
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.datasets.humaneval import TESTS_CPU_S, BenchmarkTask
 from codecascade_client.datasets.load import HUMANEVAL
 from codecascade_client.estimate import Estimate
@@ -54,7 +54,7 @@ def _ignore(result: Result) -> None:
 
 
 async def evaluate(
-    client: CascadeClient,
+    client: AsyncCascadeClient,
     tasks: Sequence[BenchmarkTask],
     plan: str | None,
     seed: int,
@@ -72,7 +72,9 @@ async def evaluate(
     async def run(task: BenchmarkTask, pool: SandboxPool) -> Result:
         async with turn:
             started = time.perf_counter()
-            answer = await client.complete(task.prompt, task.entry_point, plan, seed=seed, return_trace=True, timeout_s=timeout_s)
+            answer = await client.complete(
+                task.prompt, timeout_s=timeout_s, entry_point=task.entry_point, plan=plan, seed=seed, return_trace=True
+            )
             latency_s = time.perf_counter() - started
             verdict = await pool.run_program(task.check_program(answer.text), timeout_s=TESTS_CPU_S)
         result = Result(

@@ -55,7 +55,7 @@ class ScriptedTier:
     fim: str | None = None
     """Whose tokens it is asked with for what stands between two texts."""
     max_in_flight: int | None = None
-    """Calls at a time; None: as many as the server has threads for."""
+    """Calls at a time; None: an equal part of what the server has threads for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ def render(
         _write_model(models / "floor", _FLOOR_CONFIG, "floor.py")
         (models / "floor" / "1" / "calls.json").write_text(json.dumps(floor_calls))
     _copy_written("cascade", models)
+    _copy_written("plans", models)
     if stream:
         _copy_written("cascade_stream", models)
     if real_sandbox:

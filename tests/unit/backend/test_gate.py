@@ -26,6 +26,8 @@ class Model:
     """Calls under way, in the order in which they were made."""
 
     def __init__(self) -> None:
+        self.hangs = False
+        """Whether it goes on with a call that its caller has given up."""
         self.calls: list[tuple[str, asyncio.Future[Arrays], Slot]] = []
 
     async def __call__(self, arrays: Arrays, slot: Slot) -> Arrays:
@@ -34,7 +36,7 @@ class Model:
         try:
             return await answer
         finally:
-            if not answer.cancelled():
+            if not answer.cancelled() and not self.hangs:
                 slot.leave()
 
     @property
@@ -165,6 +167,18 @@ async def test_the_breaker_opens_for_failures_and_nobody_waits_any_more() -> Non
     with pytest.raises(CallFailed, match="not asked for a moment, because its last calls failed: told to fail"):
         await later
     assert "later" not in asked.model.names
+
+
+async def test_nobody_waits_for_calls_that_have_timed_out_and_do_not_end() -> None:
+    asked = Asked(max_in_flight=FAILURES)
+    asked.model.hangs = True
+    tasks = [await asked.ask(str(number)) for number in range(FAILURES + 3)]
+    for number in range(FAILURES):
+        asked.model.answer(number, CallFailed("no answer within 3 s"))
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(asked.model.calls) == asked.gate.in_flight == FAILURES
+    assert asked.gate.queued == 0
+    assert all("not asked for a moment" in str(outcome) for outcome in outcomes[FAILURES:])
 
 
 async def test_after_a_while_one_call_tries_again_and_closes_it() -> None:

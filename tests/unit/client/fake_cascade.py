@@ -44,11 +44,13 @@ class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
 
     answering: Answering
     requests: list[dict[str, Any]] = field(default_factory=list)
+    metadata: list[tuple[str, str]] = field(default_factory=list)  # of all requests
     cancelled: threading.Event = field(default_factory=threading.Event)
     address: str = ""
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
         context.add_callback(lambda: None if context.code() else self.cancelled.set())
+        self.metadata += [(item.key, item.value) for item in context.invocation_metadata()]
         inputs = {
             tensor.name: _texts(raw) if tensor.name in ("tests", "cases") else _value(tensor.datatype, raw)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
@@ -58,6 +60,12 @@ class FakeCascade(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
         if isinstance(answer, Failure):
             return context.abort(answer.code, answer.sentence)
         return _response(answer)
+
+    def ServerLive(self, request: Any, context: Any) -> Any:
+        return service_pb2.ServerLiveResponse(live=True)
+
+    def ServerReady(self, request: Any, context: Any) -> Any:
+        return service_pb2.ServerReadyResponse(ready=True)
 
     def RepositoryIndex(self, request: Any, context: Any) -> Any:
         models = (("cascade", "READY"), ("small", "UNAVAILABLE"))

@@ -1,4 +1,4 @@
-"""CascadeClient against a gRPC server that speaks Triton's protocol."""
+"""AsyncCascadeClient against a gRPC server that speaks Triton's protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 from codecascade.triton.calls.tls import Tls
-from codecascade_client.client import CascadeClient, Completion
+from codecascade_client.answers import Completion
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.errors import RequestFailed
 from codecascade_client.settings import Settings
 
@@ -27,18 +28,18 @@ def server() -> Iterator[FakeCascade]:
 
 
 async def failure(address: str, tls: Tls | None = None, **request: Any) -> RequestFailed:
-    async with CascadeClient(address, tls) as client:
+    async with AsyncCascadeClient(address, tls) as client:
         with pytest.raises(RequestFailed) as raised:
             await client.complete(**{"prompt": "def f():\n", **request})
     return raised.value
 
 
 async def test_sends_what_was_given_and_nothing_else(server: FakeCascade) -> None:
-    async with CascadeClient(server.address) as client:
+    async with AsyncCascadeClient(server.address) as client:
         await client.complete("def f():\n")
         await client.complete("é", entry_point="f", plan="thrifty", max_tokens=7, seed=2**64 - 1, return_trace=True, cursor=2)
     assert server.requests == [
-        {"prompt": "def f():\n", "seed": 0},
+        {"prompt": "def f():\n"},
         {
             "prompt": "é",
             "seed": 2**64 - 1,
@@ -54,13 +55,13 @@ async def test_sends_what_was_given_and_nothing_else(server: FakeCascade) -> Non
 async def test_reads_the_answer() -> None:
     answer = Answer("x =\r\n'é'\0", "large", 0.25, 1e-3, inserted="\r\n'é'\0", finish_reason="length")
     with serving(lambda _: answer) as server:
-        async with CascadeClient(server.address) as client:
+        async with AsyncCascadeClient(server.address) as client:
             expected = Completion("x =\r\n'é'\0", "large", 0.25, 1e-3, None, "\r\n'é'\0", "length")
             assert await client.complete("x =") == expected
 
 
 async def test_reads_the_trace(server: FakeCascade) -> None:
-    async with CascadeClient(server.address) as client:
+    async with AsyncCascadeClient(server.address) as client:
         assert (await client.complete("x =", return_trace=True)).trace == trace({})
 
 
@@ -111,7 +112,7 @@ async def test_cancelling_the_call_cancels_it_on_the_server() -> None:
         return Answer()
 
     with serving(stall) as server:
-        async with CascadeClient(server.address) as client:
+        async with AsyncCascadeClient(server.address) as client:
             call = asyncio.ensure_future(client.complete("x ="))
             assert await asyncio.to_thread(asked.wait, 30)
             call.cancel()
@@ -124,10 +125,10 @@ async def test_cancelling_the_call_cancels_it_on_the_server() -> None:
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ({"seed": -1}, "seed is -1, it must be 0 to 18446744073709551615"),
-        ({"seed": 2**64}, "seed is 18446744073709551616, it must be 0 to 18446744073709551615"),
-        ({"max_tokens": 2**31}, "max_tokens is 2147483648, it must be 1 to 2147483647"),
-        ({"prompt": "x\ud800"}, "prompt has half a surrogate pair at character 1, it must be valid Unicode"),
+        ({"seed": -1}, "seed is -1, must be an integer from 0 to 18446744073709551615"),
+        ({"seed": 2**64}, "seed is 18446744073709551616, must be an integer from 0 to 18446744073709551615"),
+        ({"max_tokens": 2**31}, "max_tokens is 2147483648, must be an integer from -2147483648 to 2147483647"),
+        ({"prompt": "x\ud800"}, "prompt has half a surrogate pair at character 1, must be valid Unicode"),
     ],
 )
 async def test_what_no_tensor_can_hold_is_refused_before_it_is_sent(
@@ -141,12 +142,14 @@ async def test_what_no_tensor_can_hold_is_refused_before_it_is_sent(
 @pytest.mark.parametrize("url", ["", "localhost", "http://localhost:8001", "localhost:http", "localhost:65536", "a b:1"])
 def test_an_address_is_host_and_port(url: str) -> None:
     with pytest.raises(ValueError, match="must be host:port"):
-        CascadeClient(url)
+        AsyncCascadeClient(url)
 
 
-async def test_lists_the_models(server: FakeCascade) -> None:
-    async with CascadeClient(server.address) as client:
-        assert await client.models() == {"cascade": True, "small": False}
+async def test_tells_how_the_server_is(server: FakeCascade) -> None:
+    async with AsyncCascadeClient(server.address) as client:
+        health = await client.health()
+    assert (health.live, health.ready) == (True, True)
+    assert health.models == {"cascade": True, "small": False}
 
 
 @pytest.fixture
@@ -157,7 +160,7 @@ def tls_server() -> Iterator[FakeCascade]:
 
 
 async def test_speaks_tls_with_the_roots_that_it_is_given(tls_server: FakeCascade) -> None:
-    async with CascadeClient(tls_server.address, Tls(TLS / "certificate.pem")) as client:
+    async with AsyncCascadeClient(tls_server.address, Tls(TLS / "certificate.pem")) as client:
         assert (await client.complete("x =")).tier == "behind TLS"
 
 
@@ -181,5 +184,5 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_root_certificates_alone_mean_tls(tls_server: FakeCascade) -> None:
     settings = Settings(url=tls_server.address, root_certificates=TLS / "certificate.pem")
-    async with CascadeClient.from_settings(settings) as client:
+    async with AsyncCascadeClient.from_settings(settings) as client:
         assert (await client.complete("x =")).tier == "behind TLS"

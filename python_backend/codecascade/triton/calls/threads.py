@@ -2,8 +2,8 @@
 
 Every nested call holds one of the threads that Triton gives each Python model, until it is answered; a call to a process that
 has died, for good. So every model that is called gets threads of its own, and a few are kept for messages that end calls: these
-never wait for a call. Triton starts all of them at once, for each Python model. Few are faster: 1,280 instead of 256 cost a
-request with three nested calls half a millisecond.
+never wait for a call. Triton starts all of them at once, for each Python model. So they are as few as the limits need: 1,280
+instead of 256 cost a request with three nested calls half a millisecond, and a machine has only so many.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from codecascade.triton.sandbox_contract import MODEL
 
 VARIABLE = "CODECASCADE_NESTED_CALLS"
 """Says how many there are: what Triton's `thread-pool-size` is."""
-FEW, MANY = 256, 1280
+FEW = 256
 KEPT = 32
 
 Limits = Mapping[str, "int | None"]
-"""By called model: calls at a time. None: as many as there is room for."""
+"""By called model: calls at a time. None: an equal part of what the others leave."""
 
 
 def pool_size(environ: Mapping[str, str], deployment: Path | None) -> int:
@@ -32,9 +32,7 @@ def pool_size(environ: Mapping[str, str], deployment: Path | None) -> int:
         limits = limits_of(load_deployment(deployment)) if deployment else {}
     except DeploymentError:  # the cascade says so when it starts
         limits = {}
-    if None in limits.values():
-        return MANY
-    return FEW * -(-(KEPT + sum(limit or 0 for limit in limits.values())) // FEW)
+    return FEW * -(-(KEPT + sum(limit or 1 for limit in limits.values())) // FEW)
 
 
 def limits_of(deployment: Deployment) -> Limits:

@@ -1,0 +1,1 @@
+from codecascade.triton.models.plans import TritonPythonModel  # noqa: F401
