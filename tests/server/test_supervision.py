@@ -66,7 +66,7 @@ async def test_probes_name_every_python_model(server: RunningServer) -> None:
     status, document = probe(server, "ready")
     assert (status, document["ready"], document["phase"]) == (200, True, "serving")
     assert document["models"] == {
-        name: {"ready": True, "reason": None} for name in ("cascade", "cascade_stream", "large", "sandbox", "small")
+        name: {"ready": True, "reason": None} for name in ("cascade", "cascade_stream", "large", "plans", "sandbox", "small")
     }
     assert probe(server, "live") == (200, {"live": True, "phase": "serving"})
 
