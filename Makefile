@@ -16,6 +16,7 @@ HOST ?= 127.0.0.1
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
+HEALTH_PORT ?= 8003
 GATEWAY_PORT ?= 8080
 GPU ?= h100
 
@@ -30,7 +31,7 @@ FAST := tests/unit tests/cascade tests/sandbox
 NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py client/test_weights.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve test test-fast check lock eval-smoke bench-overhead bench-gateway bench-sandbox soak-sandbox \
+.PHONY: help setup run serve test test-fast check lock audit eval-smoke bench-overhead bench-gateway bench-recovery bench-sandbox soak-sandbox \
 	record evidence price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings published-samples search-published clean distclean environment \
 	conversion plan-gpus
 
@@ -43,9 +44,9 @@ setup: environment ## Everything the other targets need: environment, Triton ser
 run: environment ## One prompt through the cascade on a real Triton: code on stdout, the rest on stderr (PROMPT=file, PLAN)
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- codecascade complete --prompt-file "$(PROMPT)" $(addprefix --plan ,$(PLAN))
 
-serve: environment ## The same server and the HTTP gateway, until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT, GATEWAY_PORT)
+serve: environment ## The same server and the HTTP gateway, until Ctrl-C (HOST, HTTP_PORT, GRPC_PORT, METRICS_PORT, HEALTH_PORT, GATEWAY_PORT)
 	@$(BIN)/python -m codecascade_build.stack serve --family $(FAMILY) --host $(HOST) \
-		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --gateway-port $(GATEWAY_PORT)
+		--http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --health-port $(HEALTH_PORT) --gateway-port $(GATEWAY_PORT)
 
 test: setup ## All tests, on a real server with real weights (ARGS="-k name" for some)
 	@$(MAKE) $(DEPLOY)
@@ -68,12 +69,19 @@ lock: environment ## Bring the locks up to date with pyproject.toml
 	$(BIN)/uv pip compile --group clients $(LOCK) -o requirements-clients.lock
 	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
 
+audit: environment ## Which locked packages have known vulnerabilities; needs the Python Package Index itself, a mirror does not know
+	@for lock in requirements*.lock; do \
+		$(BIN)/uv tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement $$lock || exit 1; done
+
 eval-smoke: environment ## HumanEval/0 to 19 live with a shipped plan, at least 15 right and as promised (PLAN=name, default balanced)
 	@$(BIN)/python -m codecascade_build.stack run --family $(FAMILY) -- \
 		codecascade eval --tasks 0-19 --at-least 15 --promised plans/$(FAMILY).json --recording $(RECORDING) $(addprefix --plan ,$(PLAN))
 
 bench-overhead: setup ## The cascade's own time per request, beside the floor of empty Triton calls
 	@$(BIN)/python -m tests.bench.overhead
+
+bench-recovery: setup ## How long a server takes to recover from the death of one of its processes, and what callers and probes see (ARGS)
+	@$(BIN)/python -m tests.bench.recovery $(ARGS)
 
 bench-gateway: setup ## What the HTTP gateway costs beside the gRPC call and Triton's own HTTP, and how soon it cancels
 	@$(BIN)/python -m tests.bench.gateway

@@ -6,6 +6,7 @@ Progress goes to stderr. stdout is for the finished code.
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from codecascade.triton.calls.names import TOKEN_VARIABLE
 
 from codecascade_build.errors import BuildError
 from codecascade_build.fetch.sources import sources
@@ -77,7 +79,9 @@ def run(
     progress = Progress()
     stack = prepare(family, progress)
     progress.say("Starting Triton …")
-    with running(stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment) as server:
+    with running(
+        stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment, inner_token=inner_token(os.environ)
+    ) as server:
         progress.say(f"Running {shlex.join(command)} …")
         done = subprocess.run(command, env=client_environ(os.environ, server), check=False)
     raise typer.Exit(done.returncode)
@@ -90,22 +94,31 @@ def serve(
     http_port: int = 8000,
     grpc_port: int = 8001,
     metrics_port: int = 8002,
+    health_port: int = 8003,
     gateway_port: Annotated[int, typer.Option(help="The HTTP gateway's port, on loopback; 0: no gateway.")] = 8080,
 ) -> None:
-    """Start Triton and the gateway and stay up until Ctrl-C."""
+    """Start Triton and the gateway and stay up until Ctrl-C. If a process of Triton is gone, Triton is started again."""
     progress = Progress()
     stack = prepare(family, progress)
     progress.say("Starting Triton …")
-    ports = Ports(http_port, grpc_port, metrics_port)
+    ports = Ports(http_port, grpc_port, metrics_port, health_port)
     with (
         running(
-            stack.install, stack.repositories, log=_LOG, deployment=stack.rendered.deployment, host=host, ports=ports
+            stack.install,
+            stack.repositories,
+            log=_LOG,
+            deployment=stack.rendered.deployment,
+            host=host,
+            ports=ports,
+            inner_token=inner_token(os.environ),
+            report=sys.stderr,
         ) as server,
         gateway(gateway_port, client_environ(os.environ, server)) as address,
     ):
         if address:
             progress.say(f"Gateway {address}/v1 (OpenAI's API), {address}/infill (llama.cpp's)")
         progress.say(f"gRPC {server.grpc}   HTTP {server.http}   metrics http://{server.metrics}/metrics   log {server.log}")
+        progress.say(f"Health http://{server.health}/health/ready")
         progress.say(f"Try: var/venv/bin/codecascade complete --url {server.grpc} --prompt-file build/example.prompt")
         progress.say("Ctrl-C stops it.")
         try:
@@ -117,9 +130,14 @@ def serve(
 
 
 def client_environ(base: Mapping[str, str], server: RunningServer) -> dict[str, str]:
-    """The variables of a program beside the server: CODECASCADE_URL, and this environment's programs first in PATH."""
+    """The variables of a program beside the server: its address and token, and this environment's programs first in PATH."""
     path = os.pathsep.join([str(Path(sys.prefix) / "bin"), base.get("PATH", os.defpath)])
-    return {**base, "PATH": path, "CODECASCADE_URL": server.grpc}
+    return {**base, "PATH": path, "CODECASCADE_URL": server.grpc, TOKEN_VARIABLE: server.inner_token}
+
+
+def inner_token(environ: Mapping[str, str]) -> str:
+    """What tiers and sandbox want of a caller: as the environment says, or drawn for this start."""
+    return environ.get(TOKEN_VARIABLE) or secrets.token_hex(16)
 
 
 def main() -> None:

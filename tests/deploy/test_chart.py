@@ -131,7 +131,7 @@ def test_selectors_find_the_pods_of_their_server_and_no_others(family: str, vari
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_ports_are_those_that_the_server_listens_on(family: str, variant: str) -> None:
-    triton = {"http": 8000, "grpc": 8001, "metrics": 8002}  # tritonserver's defaults, which no flag changes
+    triton = {"http": 8000, "grpc": 8001, "metrics": 8002, "health": 8003}  # defaults, which no flag changes
     objects = release(family, variant)
     for deployment in of_kind(objects, "Deployment"):
         assert {port["name"]: port["containerPort"] for port in container(deployment)["ports"]} == triton
@@ -148,19 +148,19 @@ def test_grpc_names_every_pod_and_http_is_one_address() -> None:
         grpc, http = named(objects, "Service", name)["spec"], named(objects, "Service", f"{name}-http")["spec"]
         assert (grpc["clusterIP"], http["type"]) == ("None", "ClusterIP")
         assert [port["name"] for port in grpc["ports"]] == ["grpc"]
-        assert [port["name"] for port in http["ports"]] == ["http", "metrics"]
+        assert [port["name"] for port in http["ports"]] == ["http", "metrics", "health"]
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
-def test_probes_ask_what_triton_answers_and_wait_for_engines(family: str, variant: str) -> None:
+def test_probes_ask_the_supervisor_and_wait_for_engines(family: str, variant: str) -> None:
     for deployment in of_kind(release(family, variant), "Deployment"):
         server = container(deployment)
-        assert server["startupProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-        assert server["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-        assert server["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
+        assert server["startupProbe"]["httpGet"] == {"path": "/health/ready", "port": "health"}
+        assert server["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "health"}
+        assert server["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": "health"}
         waits = server["startupProbe"]["periodSeconds"] * server["startupProbe"]["failureThreshold"]
         engines = "initContainers" in deployment["spec"]["template"]["spec"]
-        assert waits == (1800 if engines else 120)
+        assert waits == (1800 if engines else 120) == int(environment(deployment)["CODECASCADE_START_S"])
 
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from codecascade.supervision.processes import stubs
 from codecascade.triton.calls.tls import Tls
 from codecascade_build.paths import ROOT
 from codecascade_build.server.install import TritonInstall, python_library_dir
@@ -28,6 +30,7 @@ from codecascade_client.errors import RequestFailed
 
 from tests.deploy import dockerfile
 from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
+from tests.server.metrics import eventually
 from tests.server.real_server import unpacked_server
 from tests.server.scripted.repository import ScriptedTier, render
 
@@ -55,7 +58,7 @@ class Pod:
     def status(self, probe: dict[str, Any]) -> int:
         path = probe["httpGet"]["path"]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.http}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.health}{path}", timeout=5) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -129,6 +132,19 @@ def test_probes_hold_on_every_server(pods: dict[str, Pod], objects: list[Object]
         assert {pod.status(server[probe]) for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {200}
 
 
+async def test_a_pod_replaces_a_dead_process_and_the_cascade_goes_on_meanwhile(
+    pods: dict[str, Pod], objects: list[Object], client: AsyncCascadeClient
+) -> None:
+    pod, readiness = pods["small"], container(named(objects, "Deployment", "small"))["readinessProbe"]
+    (dead,) = (stub.pid for stub in stubs(pod.process.pid) if stub.model == SMALL)
+    async with client:
+        os.kill(dead, signal.SIGKILL)
+        assert "return a + b" in (await client.complete(PROMPT)).text
+        await eventually(lambda: pod.status(readiness) == 200 and dead not in {s.pid for s in stubs(pod.process.pid)}, 60)
+        while (answer := await client.complete(PROMPT)).tier != SMALL:  # until the cascade has connected again
+            assert "return a + b" in answer.text
+
+
 async def test_every_server_has_its_own_models_and_no_others(pods: dict[str, Pod]) -> None:
     models = {}
     for name, pod in pods.items():
@@ -180,7 +196,7 @@ def _pod(
     environ |= {"TMPDIR": str(root), "PATH": f"{root}/bin:{root}/usr/local/bin:{environ['PATH']}"}
     environ |= {key: value for key, value in dockerfile.environment(image).items() if key != "HOME"}
     environ |= {key: here(value) for key, value in environment(workload).items()}
-    environ["CODECASCADE_DRAIN_S"] = "2"
+    environ |= {"CODECASCADE_DRAIN_S": "2", "CODECASCADE_HEALTH_PORT": str(ports.health)}
     _render(workload, root, here, environ)
     argv = [*RESTRICTED, "setpriv", "--pdeathsig", "TERM", "--no-new-privs", *map(here, container(workload)["args"])]
     argv += [f"--backend-directory={triton.backends}"]

@@ -41,9 +41,10 @@ def starting(install: TritonInstall, logs: Path) -> Iterator[StartServer]:
     with contextlib.ExitStack() as servers:
         started: list[RunningServer] = []
 
-        def start(repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
+        def start(repositories: Sequence[Path], deployment: Path | None = None, supervision: Sequence[str] = ()) -> RunningServer:
             log = logs / f"triton-{next(numbers)}.log"
-            started.append(servers.enter_context(running(install, repositories, log=log, deployment=deployment)))
+            one = running(install, repositories, log=log, deployment=deployment, supervision=supervision)
+            started.append(servers.enter_context(one))
             return started[-1]
 
         yield start

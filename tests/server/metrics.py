@@ -13,7 +13,12 @@ from codecascade_build.server.process import RunningServer
 
 def metric(server: RunningServer, name: str) -> float:
     """The value of a series, its labels in any order; 0 if there is none. Fails with the log of a server that has ended."""
-    series = [line.rpartition(" ")[::2] for line in scraped(server).splitlines()]
+    return value_of(scraped(server), name)
+
+
+def value_of(text: str, name: str) -> float:
+    """The value of a series in the text of a /metrics; 0 if there is none."""
+    series = [line.rpartition(" ")[::2] for line in text.splitlines()]
     return sum(float(value) for written, value in series if _labels(written) == _labels(name))
 
 

@@ -16,8 +16,13 @@ from codecascade_build.server.release import pinned
 class StartServer(Protocol):
     """Starts a real Triton, which the fixture stops."""
 
-    def __call__(self, repositories: Sequence[Path], deployment: Path | None = None) -> RunningServer:
-        """repositories: folders of models. deployment: the value of CODECASCADE_DEPLOYMENT. Ready when this returns."""
+    def __call__(
+        self, repositories: Sequence[Path], deployment: Path | None = None, supervision: Sequence[str] = ()
+    ) -> RunningServer:
+        """repositories: folders of models. deployment: the value of CODECASCADE_DEPLOYMENT. Ready when this returns.
+
+        supervision: options of the supervisor.
+        """
 
 
 def unpacked_server() -> TritonInstall:

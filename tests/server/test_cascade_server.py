@@ -60,7 +60,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> ScriptedRepository:
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, repository: ScriptedRepository) -> RunningServer:
-    return start_server(repository.repositories, repository.deployment)
+    return start_server(repository.repositories, repository.deployment, ["--restarts=0"])  # `mortal` dies and stays dead
 
 
 @pytest_asyncio.fixture

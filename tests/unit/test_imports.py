@@ -19,6 +19,7 @@ CLIENT = Path(codecascade_client.__file__).parent
 CORE_PACKAGES: Mapping[str, set[str]] = {
     "": {"numpy"},
     "sandbox": set(),
+    "supervision": set(),
     "texts/answers.py": {"markdown_it"},
     "sandbox/pool.py": {"numpy"},
     "tiers/llama_cpp.py": {"xllamacpp"},
@@ -35,6 +36,7 @@ CORE_FOLDERS: Mapping[str, set[str]] = {
     "texts": {"types.py", "errors.py", "sandbox/modules.py", "sandbox/outputs.py"},
     "sandbox": {"sandbox/zygote", "types.py", "errors.py"},
     "sandbox/zygote": set(),
+    "supervision": {"triton/calls/names.py"},
     "tiers": {"", "texts"},
     "triton": {"", "texts", "sandbox", "tiers"},
 }

@@ -22,6 +22,13 @@ OTHERS = (
     ("CODECASCADE_WEIGHTS", "build", "Folder with weights of your own, used where they lie if their hash is right."),
     ("HF_ENDPOINT", "build", "Another Hugging Face hub, or a mirror that answers as one."),
     ("CODECASCADE_DRAIN_S", "image", "Seconds that requests under way have to end when the server is stopped; default 10."),
+    ("CODECASCADE_HEALTH_PORT", "image", "The port of the supervisor's probes and metrics; default 8003."),
+    (
+        "CODECASCADE_RESTARTS",
+        "image",
+        "Restarts of the server within ten minutes, one more ends the container; default 5. 0: only probes are told.",
+    ),
+    ("CODECASCADE_START_S", "image", "Seconds after which a restart has failed; default 1800."),
     ("CODECASCADE_RANKS", "image", "GPUs that the server's one engine is split over; default 1."),
     ("CODECASCADE_RANK_MODEL", "image", "The model that the further ranks load: their part of the engine."),
 )

@@ -1,4 +1,4 @@
-"""Starts one Triton server, waits until it is ready, and stops it.
+"""Starts one Triton server under its supervisor, waits until it is ready, and stops it.
 
 This stays our own code because it turns Triton's log into one sentence: which model failed, and why.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,9 +17,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import IO
 
+from codecascade.triton.calls.names import TOKEN_VARIABLE
 from codecascade.triton.calls.threads import FEW, VARIABLE, pool_size
 
 from codecascade_build.errors import BuildError
@@ -28,6 +31,8 @@ LOOPBACK = "127.0.0.1"
 _EXIT_TIMEOUT_S = 10
 _KILL_AFTER_S = _EXIT_TIMEOUT_S + 3
 _POLL_S = 0.1
+# Triton's interfaces that no client of ours uses: they map this machine's shared memory and change the log.
+_CLOSED = "shared-memory,trace,logging"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Ports:
     http: int
     grpc: int
     metrics: int
+    health: int
+    """The supervisor's: /health/live, /health/ready and its own /metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class RunningServer:
     ports: Ports
     log: Path
     process: subprocess.Popen[bytes]
+    """The supervisor, which starts Triton again when one of its processes is gone."""
+    inner_token: str = ""
 
     @property
     def http(self) -> str:
@@ -57,6 +66,10 @@ class RunningServer:
     @property
     def metrics(self) -> str:
         return f"{self.host}:{self.ports.metrics}"
+
+    @property
+    def health(self) -> str:
+        return f"{self.host}:{self.ports.health}"
 
     def wait(self) -> None:
         """Returns when the server has ended by itself."""
@@ -76,6 +89,9 @@ def running(
     host: str = LOOPBACK,
     ports: Ports | None = None,
     ready_timeout_s: float = 300.0,
+    inner_token: str = "",
+    supervision: Sequence[str] = (),
+    report: IO[str] | None = None,
 ) -> Iterator[RunningServer]:
     """Starts a server, yields it when it is ready, and stops it at the end.
 
@@ -83,43 +99,57 @@ def running(
     log: the file for the server's output. An older one is overwritten.
     deployment: the rendered deployment file, for the cascade.
     ports: free ones unless given.
+    inner_token: what tiers and sandbox want of a caller; empty: nothing.
+    supervision: further options of the supervisor.
+    report: where the supervisor tells what it does; None: in the log.
     Raises BuildError if the server cannot start. The message names the model and the reason.
     """
     chosen = ports or free_ports(host)
-    for port in (chosen.http, chosen.grpc, chosen.metrics):
+    for port in astuple(chosen):
         _check_free(host, port)
     log.parent.mkdir(parents=True, exist_ok=True)
     threads = pool_size(os.environ, deployment)
-    argv = server_argv(install, repositories, host, chosen, threads)
-    environ = {**server_environ(os.environ, python_library_dir(), deployment), VARIABLE: str(threads)}
+    argv = [*supervisor_argv(host, chosen, supervision), *server_argv(install, repositories, host, chosen, threads)]
+    environ = server_environ(os.environ, python_library_dir(), deployment)
+    environ |= {VARIABLE: str(threads), TOKEN_VARIABLE: inner_token}
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=report or subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server
         )
     try:
-        server = RunningServer(host, chosen, log, process)
+        server = RunningServer(host, chosen, log, process, inner_token)
         _wait_until_ready(server, ready_timeout_s)
         yield server
     finally:
         _stop(process)
 
 
+def supervisor_argv(host: str, ports: Ports, more: Sequence[str] = ()) -> list[str]:
+    """What stands before the command that it supervises."""
+    return [
+        *("setpriv", "--pdeathsig", "TERM"),  # it ends with the process that started it, however that ends
+        *(sys.executable, "-m", "codecascade.supervision"),
+        *(f"--address={host}", f"--port={ports.health}", *more, "--"),
+    ]
+
+
 def server_argv(
     install: TritonInstall, repositories: Sequence[Path], host: str, ports: Ports, nested_calls: int = FEW
 ) -> list[str]:
     return [
-        *("setpriv", "--pdeathsig", "TERM"),  # the server ends with the process that started it, however that ends
         str(install.program),
         *(f"--model-repository={repository}" for repository in repositories),
         f"--backend-directory={install.backends}",
         "--disable-auto-complete-config",
         f"--backend-config=python,thread-pool-size={nested_calls}",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        f"--http-restricted-api={_CLOSED}:closed={(closed := secrets.token_hex(16))}",
+        f"--grpc-restricted-protocol={_CLOSED}:closed={closed}",
         f"--http-address={host}",
         f"--http-port={ports.http}",
         f"--grpc-address={host}",
@@ -141,9 +171,9 @@ def server_environ(base: Mapping[str, str], library_dir: Path | None, deployment
 
 
 def free_ports(host: str = LOOPBACK) -> Ports:
-    """Three ports that nobody listens on now."""
+    """Ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        sockets = [stack.enter_context(socket.socket()) for _ in fields(Ports)]
         for listener in sockets:
             listener.bind((host, 0))
         return Ports(*(listener.getsockname()[1] for listener in sockets))
@@ -194,7 +224,7 @@ def _wait_until_ready(server: RunningServer, timeout_s: float) -> None:
 
 def _is_ready(server: RunningServer) -> bool:
     """Triton opens the port of its metrics last, a moment after it says that it is ready."""
-    return _answers(f"http://{server.http}/v2/health/ready") and _answers(f"http://{server.metrics}/metrics")
+    return _answers(f"http://{server.health}/health/ready") and _answers(f"http://{server.metrics}/metrics")
 
 
 def _answers(url: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from codecascade.errors import InvalidRequest, TierUnavailable
 from codecascade.tiers.contract import OUTPUTS, GenerateRequest, Generation, read_generation, request_arrays
+from codecascade.triton.calls.names import CREDENTIALS
 from codecascade.triton.calls.remote import infer_inputs
 from codecascade.triton.calls.tls import Tls
 from tritonclient.grpc.aio import InferenceServerClient
@@ -63,7 +64,7 @@ class TierEndpoints:
             self._servers.rotate(-1)
             for server in this_round:
                 try:
-                    answer = await server.infer(request.tier, inputs, client_timeout=CALL_TIMEOUT_S)
+                    answer = await server.infer(request.tier, inputs, client_timeout=CALL_TIMEOUT_S, parameters=CREDENTIALS)
                 except InferenceServerException as error:
                     sentence = str(error.message()).strip().split("\n")[0]
                     if error.status() != "StatusCode.UNAVAILABLE":

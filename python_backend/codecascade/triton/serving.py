@@ -29,7 +29,7 @@ from codecascade.errors import (
 )
 from codecascade.triton.arrival import context_of_now
 from codecascade.triton.calls.gate import Gate, Slot
-from codecascade.triton.calls.names import CALL, GIVE_UP, REFUSAL
+from codecascade.triton.calls.names import ALIVE, CALL, GIVE_UP, REFUSAL, TOKEN_VARIABLE, is_trusted
 
 _REMEMBERED = 4096  # names that were given up before their calls arrived
 _CANCEL_POLL_S = 0.1  # asking Triton about one request takes 0.03 ms
@@ -41,6 +41,7 @@ _CODES = {
     DeadlineReached: "CANCELLED",  # nor DEADLINE_EXCEEDED; UNAVAILABLE would invite to try again
     Cancelled: "CANCELLED",
 }
+_STRANGER = f"this model answers only the cascade: the request parameter token must be the server's {TOKEN_VARIABLE}"
 
 Answer = Callable[[Any], Coroutine[Any, Any, list[Any]]]
 
@@ -51,13 +52,15 @@ class Serving:
     threads: blocking calls at a time; a nested BLS call holds one thread.
     nested: whether other models call this one. Triton 2.51 makes every error of a nested call INTERNAL; the sentence of an
     InvalidRequest then starts with REFUSAL, so that the calling model can tell it from a failure.
+    guarded: answer only requests with the token of calls/names.py.
     When a caller goes away, or a calling model gives up, `answer` is cancelled, once.
     A CascadeError becomes its gRPC code and sentence. Anything else becomes INTERNAL, with the traceback in Triton's log only.
     """
 
-    def __init__(self, answer: Answer, threads: int = 8, *, nested: bool = False) -> None:
+    def __init__(self, answer: Answer, threads: int = 8, *, nested: bool = False, guarded: bool = False) -> None:
         self._answer = answer
         self._refusal = REFUSAL if nested else ""
+        self._guarded = guarded
         self._calls: dict[str, asyncio.Task[list[Any]]] = {}
         self._given_up: deque[str] = deque(maxlen=_REMEMBERED)
         self.bound("the model", sys.maxsize)
@@ -92,6 +95,12 @@ class Serving:
         for request in requests:
             sender = request.get_response_sender()
             named = json.loads(request.parameters() or "{}")
+            if ALIVE in named:
+                sender.send(pb_utils.InferenceResponse([]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
+            if self._guarded and not is_trusted(named):
+                sender.send(_error(_STRANGER, "UNSUPPORTED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
             if GIVE_UP in named:
                 self._give_up(named[GIVE_UP].split(","))
                 sender.send(_error("given up", "CANCELLED"), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -43,6 +43,11 @@ class ServerSettings(BaseSettings):
         default=None,
         description="Packages that `sandbox` offers, separated by commas. Without it, `sandbox_modules` of the deployment file.",
     )
+    inner_token: str | None = Field(
+        default=None,
+        description="Secret that tiers and `sandbox` want of a caller, and `record` and `price` send; drawn at the start. "
+        "Set it for several servers. Set but empty: they trust everybody.",
+    )
     shadow_plan: str | None = Field(
         default=None, description="Replay requests by this plan too, after they are answered by their own. None without it."
     )

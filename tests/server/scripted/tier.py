@@ -43,6 +43,8 @@ _SUMS = ((1, 2), (3, 4), (-1, 5), (10, 20), (7, 7), (2, 100))
 
 
 class TritonPythonModel(ServedModel):
+    guarded = True
+
     def start(self, parameters: Parameters) -> None:
         self._delay_s = float(parameters.text("delay_s"))
         self._context_tokens = parameters.integer("context_tokens")
@@ -50,6 +52,10 @@ class TritonPythonModel(ServedModel):
             "scripted_stopped_calls", "Stalled calls that were cancelled", pb_utils.MetricFamily.COUNTER
         )
         self._stopped = self._family.Metric(labels={"tier": self.name})
+        self._stalled_family = pb_utils.MetricFamily(
+            "scripted_stalled_calls", "Calls that began to stall", pb_utils.MetricFamily.COUNTER
+        )
+        self._stalled = self._stalled_family.Metric(labels={"tier": self.name})
 
     async def answer(self, request: Any) -> list[Any]:
         asked = read_request(Inputs(request), self.name, _MAX_TOKENS)
@@ -76,6 +82,7 @@ class TritonPythonModel(ServedModel):
         return _garbled(outputs, json.loads(garbled.group(1))) if garbled else outputs
 
     async def _stall(self) -> None:
+        self._stalled.increment(1)
         try:
             await asyncio.sleep(STALL_S)
         except asyncio.CancelledError:

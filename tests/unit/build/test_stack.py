@@ -19,11 +19,12 @@ def stack(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_command_is_told_where_the_server_is_and_finds_this_environment_s_programs() -> None:
     with subprocess.Popen(["true"]) as process:
-        server = RunningServer("127.0.0.1", Ports(http=1, grpc=2, metrics=3), Path("log"), process)
+        server = RunningServer("127.0.0.1", Ports(http=1, grpc=2, metrics=3, health=4), Path("log"), process, "secret")
     assert client_environ({"PATH": "/bin", "HOME": "/home"}, server) == {
         "PATH": f"{sys.prefix}/bin:/bin",
         "HOME": "/home",
         "CODECASCADE_URL": "127.0.0.1:2",
+        "CODECASCADE_INNER_TOKEN": "secret",
     }
 
 

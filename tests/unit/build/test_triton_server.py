@@ -8,6 +8,7 @@ import socket
 import sys
 import sysconfig
 import zipfile
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,16 @@ from codecascade_build.errors import BuildError
 from codecascade_build.fetch.sources import Sources
 from codecascade_build.progress import Progress
 from codecascade_build.server.install import TritonInstall, check_machine, check_openmp, install, installed, python_library_dir
-from codecascade_build.server.process import LOOPBACK, Ports, failure, free_ports, running, server_argv, server_environ
+from codecascade_build.server.process import (
+    LOOPBACK,
+    Ports,
+    failure,
+    free_ports,
+    running,
+    server_argv,
+    server_environ,
+    supervisor_argv,
+)
 from codecascade_build.server.release import TritonRelease, wheel
 from rich.console import Console
 
@@ -44,8 +54,8 @@ def triton_wheel(folder: Path, *stubs: str) -> Path:
 
 
 def test_every_repository_port_and_address_is_named() -> None:
-    argv = server_argv(INSTALL, [Path("/written"), Path("/rendered")], "127.0.0.1", Ports(http=1, grpc=2, metrics=3))
-    assert argv[3] == "/triton/pytriton/tritonserver/bin/tritonserver"
+    argv = server_argv(INSTALL, [Path("/written"), Path("/rendered")], "127.0.0.1", Ports(http=1, grpc=2, metrics=3, health=4))
+    assert argv[0] == "/triton/pytriton/tritonserver/bin/tritonserver"
     assert [option for option in argv if "repository" in option] == [
         "--model-repository=/written",
         "--model-repository=/rendered",
@@ -72,22 +82,26 @@ def test_a_library_path_of_the_user_is_kept() -> None:
     assert server_environ({"LD_LIBRARY_PATH": "/mine"}, None, None)["LD_LIBRARY_PATH"] == "/mine"
 
 
-def test_free_ports_are_three_and_free() -> None:
-    ports = free_ports()
-    assert len({ports.http, ports.grpc, ports.metrics}) == 3
-    for port in (ports.http, ports.grpc, ports.metrics):
+def test_the_supervisor_has_a_port_of_its_own_and_options_before_the_command() -> None:
+    argv = supervisor_argv("127.0.0.1", Ports(http=1, grpc=2, metrics=3, health=4), ["--restarts=2"])
+    assert argv[-4:] == ["--address=127.0.0.1", "--port=4", "--restarts=2", "--"]
+
+
+def test_free_ports_are_four_and_free() -> None:
+    ports = astuple(free_ports())
+    assert len(set(ports)) == 4
+    for port in ports:
         with socket.socket() as listener:
             listener.bind((LOOPBACK, port))
 
 
-@pytest.mark.parametrize("which", ["http", "grpc", "metrics"])
+@pytest.mark.parametrize("which", ["http", "grpc", "metrics", "health"])
 def test_a_port_in_use_is_named_before_anything_starts(which: str, tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         listener.listen()
         taken = listener.getsockname()[1]
-        free = free_ports()
-        ports = Ports(**{name: taken if name == which else getattr(free, name) for name in ("http", "grpc", "metrics")})
+        ports = replace(free_ports(), **{which: taken})
         with (
             pytest.raises(BuildError, match=rf"Port {taken} on 127.0.0.1 cannot be used \(Address already in use\)"),
             running(INSTALL, [tmp_path], log=tmp_path / "log", ports=ports),

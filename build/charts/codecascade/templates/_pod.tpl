@@ -85,6 +85,10 @@ spec:
             {{- end }}
           env:
             - {name: CODECASCADE_DRAIN_S, value: {{ $settings.drainSeconds | quote }}}
+            - {name: CODECASCADE_START_S, value: {{ $settings.startupSeconds | quote }}}
+            {{- if ne .server "cascade" }}
+            - {name: CODECASCADE_INNER_TOKEN, value: ""} # the network policy and TLS decide who calls this server
+            {{- end }}
             {{- with .env }}
             {{- . | nindent 12 }}
             {{- end }}
@@ -92,18 +96,19 @@ spec:
             - {name: http, containerPort: 8000}
             - {name: grpc, containerPort: 8001}
             - {name: metrics, containerPort: 8002}
+            - {name: health, containerPort: 8003} # the supervisor's: it asks the models, Triton does not
           startupProbe:
-            httpGet: {path: /v2/health/ready, port: http}
+            httpGet: {path: /health/ready, port: health}
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: {{ div (add (int $settings.startupSeconds) 4) 5 }}
           readinessProbe:
-            httpGet: {path: /v2/health/ready, port: http}
+            httpGet: {path: /health/ready, port: health}
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 3
           livenessProbe:
-            httpGet: {path: /v2/health/live, port: http}
+            httpGet: {path: /health/live, port: health}
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 6
@@ -163,6 +168,7 @@ spec:
   ports:
     - {name: http, port: 8000, targetPort: http}
     - {name: metrics, port: 8002, targetPort: metrics}
+    - {name: health, port: 8003, targetPort: health}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget

@@ -30,7 +30,7 @@ from codecascade.tiers.contract import (
 from codecascade.triton import sandbox_contract
 from codecascade.triton.calls.failures import CallFailed
 from codecascade.triton.calls.gate import Gate, Slot
-from codecascade.triton.calls.names import CALL, GIVE_UP
+from codecascade.triton.calls.names import CALL, CREDENTIALS, GIVE_UP
 from codecascade.triton.calls.threads import KEPT, limits_of, shares
 from codecascade.triton.settings import read_server_settings
 from codecascade.triton.tensors import tensor
@@ -201,7 +201,7 @@ class BlsModel:
             model_name=self._name,
             inputs=[tensor(name, array) for name, array in arrays.items()],
             requested_output_names=self._outputs,
-            parameters=parameters,
+            parameters=parameters if self._stop else {**CREDENTIALS, **parameters},
         )
 
 

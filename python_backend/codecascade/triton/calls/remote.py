@@ -19,7 +19,7 @@ from codecascade.tiers.contract import DEFAULT_PRIORITY, GenerateRequest, Genera
 from codecascade.triton import sandbox_contract
 from codecascade.triton.calls.failures import CallFailed
 from codecascade.triton.calls.gate import Gate, Slot
-from codecascade.triton.calls.names import CALL, GIVE_UP
+from codecascade.triton.calls.names import CALL, CREDENTIALS, GIVE_UP
 from codecascade.triton.calls.tls import Tls
 from codecascade.types import Candidate, TestLine, VerdictMatrix
 
@@ -28,6 +28,9 @@ _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
+    # A server that was started again is found within a second; gRPC's own wait grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 MAX_IN_FLIGHT = 1024  # calls to a tier that sets no limit of its own
@@ -103,7 +106,7 @@ class RemoteModel:
             await asyncio.gather(call, *requests, return_exceptions=True)
 
     async def _infer(self, arrays: Mapping[str, NDArray[Any]], parameters: dict[str, str]) -> Any:
-        return await self._connected().infer(self._model, infer_inputs(arrays), parameters=parameters)
+        return await self._connected().infer(self._model, infer_inputs(arrays), parameters={**CREDENTIALS, **parameters})
 
     def _connected(self) -> Any:
         if self._client is None:

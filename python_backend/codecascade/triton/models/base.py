@@ -16,6 +16,8 @@ class ServedModel:
 
     nested: ClassVar[bool] = True
     """Other models call this one (see Serving)."""
+    guarded: ClassVar[bool] = False
+    """Only other models of ours, and tools that know the token, may call this one (see Serving)."""
 
     def start(self, parameters: Parameters) -> None:
         """Make what the model needs. `name` and `serving` are there."""
@@ -40,7 +42,7 @@ class ServedModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         self.name = args["model_name"]
-        self.serving = Serving(self.answer, nested=self.nested)
+        self.serving = Serving(self.answer, nested=self.nested, guarded=self.guarded)
         self.start(Parameters(args))
 
     def execute(self, requests: list[Any]) -> None:

@@ -22,6 +22,8 @@ class Engine(Protocol):
 class InProcessTier(ServedModel):
     """A tier model over an engine of its own, which `load` makes."""
 
+    guarded = True
+
     def load(self, parameters: Parameters) -> Engine:
         raise NotImplementedError
 

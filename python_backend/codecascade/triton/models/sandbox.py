@@ -22,6 +22,8 @@ from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
 class TritonPythonModel(ServedModel):
     """Loaded by Triton. Start-up fails with a sentence for each isolation level if this machine gives none."""
 
+    guarded = True
+
     def start(self, parameters: Parameters) -> None:
         settings = read_server_settings()
         workers = parameters.integer("workers", low=0) if settings.sandbox_workers is None else settings.sandbox_workers

@@ -48,6 +48,8 @@ _EMPTY = np.array([b""], np.object_)
 class TritonPythonModel(ServedModel):
     """Loaded by Triton. Start-up fails if a parameter or the engine cannot be used."""
 
+    guarded = True
+
     def start(self, parameters: Parameters) -> None:
         self._max_tokens = parameters.integer("max_completion_tokens")
         check_engine(Path(parameters.text("engine")), this_machine(parameters.numbers("gpu_device_ids")))
