@@ -29,8 +29,9 @@ class Retries:
 
     attempts: int = 4
     """Tries in all; 1: none is repeated."""
-    first_s: float = 0.1
-    """The wait after the first failure, doubled after each further one. Half of it is random."""
+    first_s: float = 0.3
+    """The wait after the first failure, doubled after each further one. Half of it is random. All waits together are longer
+    than gRPC waits before it connects again."""
     longest_s: float = 5.0
 
 

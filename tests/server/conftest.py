@@ -24,7 +24,7 @@ from tests.fake_tensorrt_llm.counting import counting_checkpoint
 from tests.server import llm_api
 from tests.server.engine.checkpoint import checkpoint
 from tests.server.engine.deployed import TIER, path_with_one_h100, render_with_stand_in, repositories
-from tests.server.real_server import StartServer, unpacked_server
+from tests.server.real_server import UNASKED, StartServer, unpacked_server
 from tests.server.scripted.repository import ScriptedTier, render
 
 
@@ -41,7 +41,9 @@ def starting(install: TritonInstall, logs: Path) -> Iterator[StartServer]:
     with contextlib.ExitStack() as servers:
         started: list[RunningServer] = []
 
-        def start(repositories: Sequence[Path], deployment: Path | None = None, supervision: Sequence[str] = ()) -> RunningServer:
+        def start(
+            repositories: Sequence[Path], deployment: Path | None = None, supervision: Sequence[str] = UNASKED
+        ) -> RunningServer:
             log = logs / f"triton-{next(numbers)}.log"
             one = running(install, repositories, log=log, deployment=deployment, supervision=supervision)
             started.append(servers.enter_context(one))

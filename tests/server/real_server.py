@@ -12,12 +12,15 @@ from codecascade_build.server.install import TritonInstall, installed
 from codecascade_build.server.process import RunningServer
 from codecascade_build.server.release import pinned
 
+UNASKED = ("--ask-s=3600",)
+"""The supervisor watches the processes alone: tests count the calls of models."""
+
 
 class StartServer(Protocol):
     """Starts a real Triton, which the fixture stops."""
 
     def __call__(
-        self, repositories: Sequence[Path], deployment: Path | None = None, supervision: Sequence[str] = ()
+        self, repositories: Sequence[Path], deployment: Path | None = None, supervision: Sequence[str] = UNASKED
     ) -> RunningServer:
         """repositories: folders of models. deployment: the value of CODECASCADE_DEPLOYMENT. Ready when this returns.
 

@@ -34,7 +34,7 @@ async def _supervise(options: argparse.Namespace) -> int:
     answer_probes(state, options.address, options.port)
     bounds = Bounds(options.restarts, options.window_s)
     triton = Triton(http_address(options.command))
-    patience = Patience(options.start_s, options.answer_s, options.hung_s)
+    patience = Patience(options.start_s, options.answer_s, options.hung_s, options.ask_s)
     return await Supervisor(options.command, triton, state, bounds, patience).run()
 
 
@@ -60,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--start-s", type=float, default=_PATIENCE.start_s, help="a restart that takes longer has failed")
     parser.add_argument("--answer-s", type=float, default=_PATIENCE.answer_s, help="a model that takes longer is not ready")
     parser.add_argument("--hung-s", type=float, default=_PATIENCE.hung_s, help="a model that is silent for so long is restarted")
+    parser.add_argument("--ask-s", type=float, default=_PATIENCE.ask_s, help="between two questions to a model")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and what starts the server in the foreground")
     options = parser.parse_args()
     options.command = options.command[1:] if options.command[:1] == ["--"] else options.command

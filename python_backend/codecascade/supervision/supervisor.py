@@ -18,7 +18,6 @@ from codecascade.supervision.questions import Question, Triton
 from codecascade.supervision.state import SERVER, State, Trouble
 
 _START_POLL_S = 0.1
-_ASK_EVERY_S = 1.0
 _READ_S = 30.0  # for what Triton answers itself
 
 
@@ -32,6 +31,8 @@ class Patience:
     """A model that takes longer to answer is not ready."""
     hung_s: float = 60.0
     """A model that has not answered for so long hangs: the server is started again."""
+    ask_s: float = 1.0
+    """Between two questions to a model."""
 
 
 class Supervisor:
@@ -149,10 +150,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         answered = loop.time()
         while loop.time() - answered < self._patience.hung_s:
+            await asyncio.sleep(self._patience.ask_s)
             why = await loop.run_in_executor(threads, self._triton.ask, question, self._patience.answer_s)
             self._state.models[question.model] = why
             answered = answered if why else loop.time()
-            await asyncio.sleep(_ASK_EVERY_S)
         return Trouble(question.model, "hung")
 
 
