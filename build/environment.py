@@ -142,7 +142,7 @@ def failure(output: str) -> str:
 
 def _install(venv: Path, lock: str) -> list[str]:
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--progress-bar=off"]
-    return [*pip, "--require-hashes", "-r", lock]
+    return [*pip, "--no-deps", "--require-hashes", "-r", lock]  # the lock is whole, but for torch, which others need
 
 
 def _run(what: str, argvs: Sequence[Sequence[str]]) -> str | None:

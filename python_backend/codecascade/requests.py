@@ -23,7 +23,7 @@ from codecascade.texts.stdin import (
 )
 from codecascade.texts.syntax import clean, outline
 from codecascade.texts.units import Function, Unit, program_of, unit_names, unit_of, why_no_unit
-from codecascade.types import Candidate, Task, TestLine
+from codecascade.types import MAX_TEST_LINES, Candidate, Task, TestLine
 
 MAX_TESTS = 1_000
 _DOCSTRING = ('"""', "'''")
@@ -109,6 +109,8 @@ def _with_lines(task: Task, tests: Sequence[str], lines: Sequence[TestLine], pro
         return replace(task, unusable_tests=tuple(problems))
     sent, broken = caller_tests(tests)
     given = dict.fromkeys((*sent, *lines, *prompt_examples(task)))
+    if len(given) > MAX_TEST_LINES:
+        raise InvalidRequest(f"tests and examples are {len(given):,} assertions, must be {MAX_TEST_LINES:,} or fewer")
     return replace(task, given_tests=tuple(given), unusable_tests=(*broken, *problems))
 
 

@@ -130,6 +130,8 @@ class PlanStep:
         return self.accept_log_prob is not None or self.leave_log_prob is not None
 
 
+MAX_TEST_LINES = 2_000
+"""Test lines that candidates are run against at a time."""
 MAX_DRAWS = 101
 """One greedy answer, and as many sampled ones as a call gives."""
 

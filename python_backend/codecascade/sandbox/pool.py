@@ -19,10 +19,9 @@ from codecascade.sandbox.reports import Report
 from codecascade.sandbox.values import NotAValue
 from codecascade.sandbox.worker import Worker, ZygoteDied, ZygoteGone, ZygoteRefused
 from codecascade.sandbox.zygote import protocol
-from codecascade.types import Candidate, TestLine, Verdict, VerdictMatrix
+from codecascade.types import MAX_TEST_LINES, Candidate, TestLine, Verdict, VerdictMatrix
 
 MAX_SOURCE_BYTES = 64 << 10
-MAX_LINES = 2_000
 MAX_CANDIDATES = 2_000
 _CHUNK = 4  # candidates sent to a zygote at once; with more, one slow candidate delays too many others
 _GRACE_S = 15.0
@@ -129,7 +128,7 @@ class SandboxPool:
         of either, Overloaded if the queue is full, SandboxUnavailable if a sandbox process died twice on the same candidates.
         """
         _at_most("candidates", len(candidates), MAX_CANDIDATES)
-        _at_most("test lines", len(test_lines), MAX_LINES)
+        _at_most("test lines", len(test_lines), MAX_TEST_LINES)
         lines = parse_lines([line.source.strip() for line in test_lines], self._blind)
         unique_lines = _unique(lines)
         sources = list(dict.fromkeys(candidate.source for candidate in candidates))

@@ -7,7 +7,7 @@ import sys
 import pytest
 from codecascade.errors import InvalidRequest
 from codecascade.requests import completion, task_of
-from codecascade.types import Candidate, Task
+from codecascade.types import MAX_TEST_LINES, Candidate, Task
 
 HEADER = 'def add(a, b):\n    """The sum."""\n'
 AFTER = "\n\ndef last(x):\n    return x\n"
@@ -101,3 +101,11 @@ def test_the_callers_text_is_kept_as_it_came() -> None:
     assert completion(Task(before, suffix=after), Candidate("other", inserted="    return 1\r\n")) == (
         before + "    return 1\r\n" + after
     )
+
+
+def test_more_assertions_than_the_sandbox_takes_are_refused_before_a_tier_is_asked() -> None:
+    prompt = "def add(a, b):\n    "
+    program = "\n".join(f"assert add({number}, 0) == {number}" for number in range(MAX_TEST_LINES))
+    assert len(task_of(prompt, tests=[program]).given_tests) == MAX_TEST_LINES
+    with pytest.raises(InvalidRequest, match=r"^tests and examples are 2,001 assertions, must be 2,000 or fewer$"):
+        task_of(prompt, tests=[program, "assert add(1, 1) == 2"])

@@ -115,6 +115,7 @@ def test_the_conversion_extra_is_locked_except_torch() -> None:
             "pip",
             "install",
             "--progress-bar=off",
+            "--no-deps",
             "--require-hashes",
             "-r",
             "requirements-conversion.lock",
