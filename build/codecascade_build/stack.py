@@ -113,7 +113,7 @@ def serve(
             inner_token=inner_token(os.environ),
             report=sys.stderr,
         ) as server,
-        gateway(gateway_port, client_environ(os.environ, server)) as address,
+        gateway(gateway_port, server, client_environ(os.environ, server)) as address,
     ):
         if address:
             progress.say(f"Gateway {address}/v1 (OpenAI's API), {address}/infill (llama.cpp's)")

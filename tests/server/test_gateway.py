@@ -311,6 +311,7 @@ def test_without_a_key_nothing_but_health_is_told(guarded: Gateway) -> None:
         assert answer.error == (401, "the API key is missing or unknown, must be sent as `Authorization: Bearer KEY`")
     assert guarded.get("/v1/models", key("second")).status == 200
     assert guarded.get("/healthz").json == {"status": "ready"}
+    assert guarded.get("/livez").json == {"status": "live"}
 
 
 def test_each_key_has_its_rate(guarded: Gateway) -> None:
@@ -351,6 +352,7 @@ def test_an_overloaded_cascade_says_when_to_come_back(start_server: StartServer,
 
 def test_a_gateway_without_a_cascade_says_so() -> None:
     with running_gateway("127.0.0.1:1") as alone:
+        assert alone.get("/livez").status == 200
         assert alone.get("/healthz").error == (503, "no server answers at 127.0.0.1:1: is it running?")
         assert alone.post("/v1/completions", {"prompt": PREFIX}).status == 503
 

@@ -28,6 +28,7 @@ from codecascade_client.gateway.answers import Reply
 from codecascade_client.gateway.ask import MODEL, Asked, asked_chat, asked_completion, asked_infill
 from codecascade_client.gateway.bodies import ChatBody, CompletionBody, InfillBody
 from codecascade_client.gateway.errors import ApiError, api_error
+from codecascade_client.gateway.health import is_ready
 from codecascade_client.gateway.live import DONE, ClientGone, EventStream, comment, data, never_quiet, unless_gone
 from codecascade_client.gateway.metrics import Metrics
 from codecascade_client.gateway.settings import GatewaySettings
@@ -45,15 +46,17 @@ def gateway_app(settings: GatewaySettings, cascade: Settings) -> FastAPI:
     """cascade: where it is, and how long it may take."""
     client = AsyncCascadeClient.from_settings(cascade, NO_RETRIES)  # callers have their own, and would wait for ours
 
+    metrics = Metrics()
+
     @asynccontextmanager
     async def connected(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
-            yield
+        with metrics.served(settings.host, settings.metrics_port):
+            async with client:
+                yield
 
     app = FastAPI(
         title="codecascade", version=version("codecascade"), lifespan=connected, docs_url=None, redoc_url=None, responses=_ERRORS
     )
-    metrics = Metrics()
     app.add_middleware(Access, settings=settings, metrics=metrics)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=["*"])
@@ -63,6 +66,7 @@ def gateway_app(settings: GatewaySettings, cascade: Settings) -> FastAPI:
     app.add_exception_handler(Exception, _told)
     _add_completions(app, _Cascade(client, cascade.timeout_s, metrics))
     _add_information(app, client, metrics)
+    _add_probes(app, client, str(settings.health_url) if settings.health_url else None)
     return app
 
 
@@ -220,11 +224,18 @@ def _add_information(app: FastAPI, client: AsyncCascadeClient, metrics: Metrics)
         """The gateway's own, for Prometheus."""
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
+
+def _add_probes(app: FastAPI, client: AsyncCascadeClient, health_url: str | None) -> None:
     @app.get("/healthz")
     async def healthz() -> Response:
         """200 if the cascade takes requests, else 503."""
-        ready = (await client.health()).ready
+        ready = await is_ready(health_url) if health_url else (await client.health()).ready
         return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+    @app.get("/livez")
+    async def livez() -> Response:
+        """200: the gateway itself answers."""
+        return JSONResponse({"status": "live"})
 
 
 async def _nobody(*_: object) -> Response:
