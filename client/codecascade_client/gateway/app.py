@@ -8,11 +8,12 @@ import platform
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from grpc import StatusCode  # type: ignore[import-untyped]
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -35,6 +36,10 @@ from codecascade_client.gateway.settings import GatewaySettings
 from codecascade_client.settings import Settings
 
 _log = logging.getLogger(__name__)
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _ERROR = {"description": "An error in OpenAI's form."}
 _ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 413, 429, 502, 503, 504), _ERROR)
 
@@ -66,6 +71,7 @@ def gateway_app(settings: GatewaySettings, cascade: Settings) -> FastAPI:
     app.add_exception_handler(Exception, _told)
     _add_completions(app, _Cascade(client, cascade.timeout_s, metrics))
     _add_information(app, client, metrics)
+    _add_page(app)
     _add_probes(app, client, str(settings.health_url) if settings.health_url else None)
     return app
 
@@ -223,6 +229,15 @@ def _add_information(app: FastAPI, client: AsyncCascadeClient, metrics: Metrics)
     async def page() -> Response:
         """The gateway's own, for Prometheus."""
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_page(app: FastAPI) -> None:
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        """A page to try it. It asks this gateway alone, and has nothing from elsewhere."""
+        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
 
 
 def _add_probes(app: FastAPI, client: AsyncCascadeClient, health_url: str | None) -> None:
