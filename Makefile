@@ -65,7 +65,7 @@ lock: environment ## Bring the locks up to date with pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra bench --extra offline --extra gateway --extra cpu --extra telemetry --extra dev --group build $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra conversion --constraint requirements.lock --no-emit-package torch $(LOCK) \
 		-o requirements-conversion.lock
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --constraint requirements.lock $(LOCK) -o requirements-images.lock
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra gateway --constraint requirements.lock $(LOCK) -o requirements-images.lock
 	$(BIN)/uv pip compile --group clients $(LOCK) -o requirements-clients.lock
 	$(BIN)/uv pip compile --group deploy --constraint requirements.lock $(LOCK) -o requirements-deploy.lock
 

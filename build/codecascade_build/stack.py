@@ -113,10 +113,10 @@ def serve(
             inner_token=inner_token(os.environ),
             report=sys.stderr,
         ) as server,
-        gateway(gateway_port, client_environ(os.environ, server)) as address,
+        gateway(gateway_port, server, client_environ(os.environ, server)) as address,
     ):
         if address:
-            progress.say(f"Gateway {address}/v1 (OpenAI's API), {address}/infill (llama.cpp's)")
+            progress.say(f"Gateway {address}/v1 (OpenAI's API), {address}/infill (llama.cpp's), {address}/ (a page)")
         progress.say(f"gRPC {server.grpc}   HTTP {server.http}   metrics http://{server.metrics}/metrics   log {server.log}")
         progress.say(f"Health http://{server.health}/health/ready")
         progress.say(f"Try: var/venv/bin/codecascade complete --url {server.grpc} --prompt-file build/example.prompt")

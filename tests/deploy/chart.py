@@ -75,6 +75,11 @@ def of_kind(objects: list[Object], kind: str) -> list[Object]:
     return [item for item in objects if item["kind"] == kind]
 
 
+def with_triton(objects: list[Object]) -> list[Object]:
+    """The Deployments of Tritons: all but the gateway's."""
+    return [item for item in of_kind(objects, "Deployment") if container(item)["name"] == "triton"]
+
+
 def container(workload: Object) -> Object:
     (only,) = workload["spec"]["template"]["spec"]["containers"]
     return dict(only)
@@ -86,11 +91,13 @@ def containers(workload: Object) -> list[Object]:
 
 
 def environment(workload: Object) -> dict[str, str]:
-    """A container's variables by name; those that refer to its resources have their values."""
+    """A container's variables by name. One that refers to its resources has their value, one of a secret NAME/KEY."""
     only = container(workload)
     variables = {}
     for variable in only["env"]:
-        if "valueFrom" in variable:
+        if secret := variable.get("valueFrom", {}).get("secretKeyRef"):
+            variable = {**variable, "value": f"{secret['name']}/{secret['key']}"}
+        elif "valueFrom" in variable:
             kind, resource = variable["valueFrom"]["resourceFieldRef"]["resource"].split(".")
             variable = {**variable, "value": only["resources"][kind][resource]}
         variables[variable["name"]] = variable["value"]

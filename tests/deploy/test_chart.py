@@ -18,9 +18,24 @@ from codecascade_build.gpu_plan.plan import Fleet, Wishes, plan_gpus
 from codecascade_build.gpus import GPUS
 from codecascade_build.paths import RENDERED_MODELS, ROOT, VAR, cache_dir
 from codecascade_build.recipes import families, load_recipe
+from codecascade_client.gateway.metrics import Metrics
+from codecascade_client.gateway.settings import GATEWAY_PREFIX, GatewaySettings
+from codecascade_client.settings import Settings
 
 from tests.deploy import chart, dockerfile
-from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, containers, environment, named, of_kind, rendered, values
+from tests.deploy.chart import (
+    FULLNAME,
+    NAMESPACE,
+    Object,
+    container,
+    containers,
+    environment,
+    named,
+    of_kind,
+    rendered,
+    values,
+    with_triton,
+)
 
 CHART_YAML = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
 OLDEST, NEWEST = re.search(r">=(\d+\.\d+)", CHART_YAML["kubeVersion"])[1], "1.37"  # type: ignore[index]
@@ -31,18 +46,33 @@ CUSTOM = (
     "PrometheusRule",
 )  # of KEDA and the Prometheus Operator: Kubernetes itself has no schema for them
 
+GATEWAY = {"gateway.enabled": True, "gateway.apiKeys.secret": "clients"}
 TLS = {"tls.public.secret": "public", "tls.internal.secret": "internal"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "tls": {**TLS, "tls.public.clientCertificates": True},
-    "hpa": {f"{place}.autoscaling.mode": "hpa" for place in ("tierDefaults", "cascade", "sandbox")},
-    "keda": {"tierDefaults.autoscaling.mode": "keda", "prometheusUrl": "http://prometheus:9090", "serviceMonitor.enabled": True},
+    "gateway": GATEWAY,
+    "tls": {
+        **GATEWAY,
+        **TLS,
+        "tls.public.clientCertificates": True,
+        "tls.gateway": {"secret": "web", "cascadeSecret": "own", "cascadeName": "code.example"},
+    },
+    "hpa": {**GATEWAY, **{f"{place}.autoscaling.mode": "hpa" for place in ("tierDefaults", "cascade", "sandbox", "gateway")}},
+    "keda": {
+        **GATEWAY,
+        "gateway.autoscaling.mode": "keda",
+        "tierDefaults.autoscaling.mode": "keda",
+        "prometheusUrl": "http://prometheus:9090",
+        "serviceMonitor.enabled": True,
+    },
     "watched": {f"{what}.enabled": True for what in ("serviceMonitor", "prometheusRule", "grafanaDashboard")},
     "together": {"sandbox.separate": False, **TLS},
     "placed": {
         "tierDefaults.nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
         "tierDefaults.runtimeClassName": "nvidia",
         "tierDefaults.affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
+        **GATEWAY,
+        "gateway.priorityClassName": "high",
         "cascade.priorityClassName": "high",
         "cascade.extraArgs": ["--log-verbose=1"],
         "images.pullSecrets": [{"name": "registry"}],
@@ -133,11 +163,12 @@ def test_selectors_find_the_pods_of_their_server_and_no_others(family: str, vari
 def test_ports_are_those_that_the_server_listens_on(family: str, variant: str) -> None:
     triton = {"http": 8000, "grpc": 8001, "metrics": 8002, "health": 8003}  # defaults, which no flag changes
     objects = release(family, variant)
-    for deployment in of_kind(objects, "Deployment"):
+    for deployment in with_triton(objects):
         assert {port["name"]: port["containerPort"] for port in container(deployment)["ports"]} == triton
         assert not [flag for flag in container(deployment)["args"] if re.match(r"--\w+-(port|address)", flag)]
     for service in of_kind(objects, "Service"):
-        assert all(triton[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
+        listens = triton | {"http": 8080} if service["metadata"]["name"].endswith("-gateway") else triton
+        assert all(listens[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
     exposed = sorted(int(port) for port in dockerfile.texts(dockerfile.last_stage("cpu"), "EXPOSE")[0].split())
     assert exposed == sorted(triton.values())
 
@@ -153,7 +184,7 @@ def test_grpc_names_every_pod_and_http_is_one_address() -> None:
 
 @pytest.mark.parametrize(("family", "variant"), EVERY)
 def test_probes_ask_the_supervisor_and_wait_for_engines(family: str, variant: str) -> None:
-    for deployment in of_kind(release(family, variant), "Deployment"):
+    for deployment in with_triton(release(family, variant)):
         server = container(deployment)
         assert server["startupProbe"]["httpGet"] == {"path": "/health/ready", "port": "health"}
         assert server["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "health"}
@@ -167,7 +198,7 @@ def test_probes_ask_the_supervisor_and_wait_for_engines(family: str, variant: st
 def test_a_pod_outlives_the_requests_that_it_drains(family: str, variant: str) -> None:
     for deployment in of_kind(release(family, variant), "Deployment"):
         sleep = int(container(deployment)["lifecycle"]["preStop"]["exec"]["command"][1])
-        drain = int(environment(deployment)["CODECASCADE_DRAIN_S"])
+        (drain,) = (int(value) for name, value in environment(deployment).items() if name.endswith("_DRAIN_S"))
         assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= sleep + drain + 10
 
 
@@ -194,9 +225,13 @@ def test_nothing_is_written_outside_tmp_and_shared_memory(family: str, variant: 
     for deployment in of_kind(release(family, variant), "Deployment"):
         server, pod = container(deployment), deployment["spec"]["template"]["spec"]
         assert all(every["securityContext"]["readOnlyRootFilesystem"] is True for every in containers(deployment))
-        assert [mount["mountPath"] for mount in server["volumeMounts"] if not mount.get("readOnly")] == ["/tmp", "/dev/shm"]
+        written = ["/tmp", "/dev/shm"] if server["name"] == "triton" else ["/tmp"]
+        assert [mount["mountPath"] for mount in server["volumeMounts"] if not mount.get("readOnly")] == written
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert {mount["name"] for mount in server["volumeMounts"]} == set(volumes)
+    for deployment in with_triton(release(family, variant)):
+        server, pod = container(deployment), deployment["spec"]["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert volumes["shm"]["emptyDir"]["medium"] == "Memory"
         assert mebibytes(volumes["shm"]["emptyDir"]["sizeLimit"]) < mebibytes(server["resources"]["limits"]["memory"]) / 2
 
@@ -251,9 +286,104 @@ def test_a_changed_deployment_restarts_the_cascade_alone() -> None:
 def test_variables_are_those_that_the_code_and_the_image_read(family: str, variant: str) -> None:
     script = (dockerfile.IMAGES / "codecascade-triton").read_text()
     settings = {f"{PREFIX}{field.upper()}" for field in ServerSettings.model_fields}
-    for deployment in of_kind(release(family, variant), "Deployment"):
+    for deployment in with_triton(release(family, variant)):
         for name in environment(deployment):
             assert f"${{{name}:" in script or name in settings, name
+
+
+# The gateway
+
+
+def gateway(variant: str = "gateway", /, **more: Any) -> Object:
+    return named(release("qwen2.5-coder", variant, **more), "Deployment", "gateway")
+
+
+@pytest.mark.parametrize("variant", ["gateway", "tls"])
+def test_the_gateway_starts_with_the_variables_that_it_is_given(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both kinds of settings know every variable, and let it listen to others."""
+    given = environment(gateway(variant))
+    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    assert set(given) <= known | {f"{GATEWAY_PREFIX}{field.upper()}" for field in GatewaySettings.model_fields}
+    for name, value in given.items():
+        file = tmp_path / value.lstrip("/")
+        if value.startswith("/"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        monkeypatch.setenv(name, str(file) if value.startswith("/") else value)
+    GatewaySettings(host="0.0.0.0").check()
+    assert Settings().url == f"{FULLNAME}-cascade.{NAMESPACE}.svc:8001"
+
+
+def test_the_gateway_is_asked_for_itself_and_for_the_cascade() -> None:
+    for variant, scheme in (("gateway", "HTTP"), ("tls", "HTTPS")):
+        server = container(gateway(variant))
+        assert server["args"] == ["codecascade", "gateway", "--host=0.0.0.0", "--port=8080"]
+        assert {port["name"]: port["containerPort"] for port in server["ports"]} == {"http": 8080, "metrics": 8002}
+        asked = {name: server[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+        paths = {"startup": "/livez", "readiness": "/healthz", "liveness": "/livez"}  # a cascade that is down restarts no gateway
+        assert asked == {name: {"path": path, "port": "http", "scheme": scheme} for name, path in paths.items()}
+    variables = environment(gateway())
+    assert variables["CODECASCADE_GATEWAY_HEALTH_URL"] == f"http://{FULLNAME}-cascade-http.{NAMESPACE}.svc:8003/health/ready"
+    (port,) = (port for port in named(release(), "Service", "cascade-http")["spec"]["ports"] if port["name"] == "health")
+    assert port["port"] == 8003
+
+
+def test_the_gateways_keys_come_from_a_secret_or_it_is_open_on_purpose() -> None:
+    keyed, opened = environment(gateway()), environment(gateway(**{"gateway.apiKeys": {}, "gateway.open": True}))
+    assert keyed["CODECASCADE_GATEWAY_API_KEYS"] == "clients/keys"
+    assert "CODECASCADE_GATEWAY_OPEN" not in keyed
+    assert "CODECASCADE_GATEWAY_API_KEYS" not in opened
+    assert opened["CODECASCADE_GATEWAY_OPEN"] == "true"
+
+
+def test_the_gateway_shows_one_certificate_to_clients_and_another_to_the_cascade() -> None:
+    secure = gateway("tls")
+    volumes = {volume["name"]: volume.get("secret", {}) for volume in secure["spec"]["template"]["spec"]["volumes"]}
+    secrets = {mount["mountPath"]: volumes[mount["name"]].get("secretName") for mount in container(secure)["volumeMounts"]}
+    assert secrets == {"/tmp": None, "/etc/codecascade/tls/gateway": "web", "/etc/codecascade/tls/cascade": "own"}
+    assert {name.removeprefix(PREFIX): value for name, value in environment(secure).items() if "/etc/" in value} == {
+        "GATEWAY_TLS_CERTIFICATE": "/etc/codecascade/tls/gateway/tls.crt",
+        "GATEWAY_TLS_KEY": "/etc/codecascade/tls/gateway/tls.key",
+        "ROOT_CERTIFICATES": "/etc/codecascade/tls/cascade/ca.crt",
+        "CERTIFICATE_CHAIN": "/etc/codecascade/tls/cascade/tls.crt",
+        "PRIVATE_KEY": "/etc/codecascade/tls/cascade/tls.key",
+    }
+    assert environment(secure)["CODECASCADE_SERVER_NAME"] == "code.example"
+    assert not [value for value in environment(gateway()).values() if "/etc/" in value]
+
+
+def test_the_gateway_reaches_the_cascade_alone_and_nobody_but_clients_reaches_it() -> None:
+    objects = release("qwen2.5-coder", "gateway")
+    policy = named(objects, "NetworkPolicy", "gateway")["spec"]
+    assert policy["ingress"] == [{"from": [{"podSelector": {}}], "ports": [{"port": "http"}]}]
+    dns, cascade = policy["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert cascade["ports"] == [{"port": "grpc"}, {"port": "health"}]
+    assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in cascade["to"]] == ["cascade"]
+    _, allowed = named(objects, "NetworkPolicy", "cascade")["spec"]["ingress"]
+    labels = gateway()["spec"]["template"]["metadata"]["labels"]
+    assert [peer["podSelector"]["matchLabels"].items() <= labels.items() for peer in allowed["from"]] == [True]
+    assert allowed["ports"] == cascade["ports"]
+    ingress = [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}]
+    other = release("qwen2.5-coder", "gateway", **{"networkPolicy.gatewayClients": ingress})
+    assert named(other, "NetworkPolicy", "gateway")["spec"]["ingress"][0]["from"] == ingress
+
+
+def test_the_gateway_scales_on_the_completions_under_way() -> None:
+    (metric,) = named(release("qwen2.5-coder", "hpa"), "HorizontalPodAutoscaler", "gateway")["spec"]["metrics"]
+    assert metric["pods"]["metric"] == {"name": "codecascade_gateway_in_flight"}
+    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": "64"}
+    (trigger,) = named(release("qwen2.5-coder", "keda"), "ScaledObject", "gateway")["spec"]["triggers"]
+    pods = f'namespace="{NAMESPACE}",pod=~"{FULLNAME}-gateway-.*"'
+    assert trigger["metadata"]["query"] == f"sum(codecascade_gateway_in_flight{{{pods}}})"
+    assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("AverageValue", "64")
+    assert b"\ncodecascade_gateway_in_flight 0.0\n" in Metrics().page()
+
+
+def test_a_release_without_a_gateway_has_nothing_of_it() -> None:
+    assert "gateway" not in json.dumps(release())
 
 
 def test_the_cascade_is_told_where_the_sandbox_is_and_shows_its_certificate() -> None:
@@ -430,6 +560,7 @@ TYPOS: dict[str, tuple[dict[str, Any], str]] = {
     "no replicas": ({"cascade.replicas": 0}, "replicas"),
     "digest": ({"images.cpu.digest": "latest"}, "digest"),
     "scaling of the sandbox": ({"sandbox.autoscaling.mode": "keda"}, "mode"),
+    "scaling of the gateway": ({"gateway.autoscaling.cpuPercent": 70}, "cpuPercent"),
     "sandbox without cores": ({"sandbox.resources": {"limits": {"cpu": None}}}, "cpu"),
     "quantity": ({"cascade.sharedMemory": "much"}, "sharedMemory"),
 }
@@ -483,7 +614,15 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "a tier twice": ({"tierGroups": [group(), group(name="b")]}, "tier x is in two groups, a and b"),
     "a group named as a server": (
         {"tierGroups": [group(name="sandbox")]},
-        "a group is named sandbox, must not be cascade or sandbox",
+        "a group is named sandbox, must not be cascade, gateway or sandbox",
+    ),
+    "a gateway for everybody": (
+        {"gateway.enabled": True},
+        "gateway.apiKeys.secret is not set: it must name a Secret with keys, or gateway.open must be true",
+    ),
+    "a gateway that trusts nobody": (
+        {**GATEWAY, "tls.public.secret": "public"},
+        "tls.gateway.cascadeSecret is not set: the gateway needs the ca.crt of the cascade's certificate",
     ),
 }
 
@@ -497,7 +636,8 @@ def test_a_release_that_cannot_work_is_refused_in_one_sentence(refusal: str) -> 
 
 def servers(family: str, variant: str) -> list[str]:
     separate = [] if variant == "together" else ["sandbox"]
-    return ["cascade", *separate, *groups(family)]
+    before = ["gateway"] if "gateway.enabled" in VARIANTS[variant] else []
+    return ["cascade", *separate, *groups(family), *before]
 
 
 def mounted_config(objects: list[Object], workload: Object) -> dict[str, str]:

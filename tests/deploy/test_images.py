@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from codecascade.sandbox.probes import LEVELS
+from codecascade.triton.settings import PREFIX
 from codecascade_build.paths import PLANS, ROOT
 from codecascade_build.server.install import TritonInstall
 from codecascade_build.server.process import LOOPBACK, Ports, server_argv
+from codecascade_client.gateway.settings import GATEWAY_PREFIX, GatewaySettings
+from codecascade_client.settings import Settings
 
 from tests.deploy import dockerfile
 from tests.deploy.dockerfile import IMAGES, last_stage, read, texts
@@ -64,7 +67,8 @@ def test_the_images_have_what_the_tests_run_with() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [
         re.split(r"[^\w-]", requirement)[0]
-        for requirement in (*project["dependencies"], *project["optional-dependencies"]["cpu"])
+        for part in (project["dependencies"], *(project["optional-dependencies"][extra] for extra in ("cpu", "gateway")))
+        for requirement in part
     ]
     assert set(needed) <= set(images)
 
@@ -183,42 +187,57 @@ def compose(**variables: str) -> subprocess.CompletedProcess[str]:
 
 @reads_compose
 def test_docker_compose_reads_it(tmp_path: Path) -> None:
-    done = compose(MODELS=str(tmp_path), TLS=str(tmp_path), FAMILY="wizardcoder")
+    done = compose(MODELS=str(tmp_path), TLS=str(tmp_path), API_KEYS="one,two", FAMILY="wizardcoder")
     assert (done.returncode, done.stderr) == (0, "")
     services = json.loads(done.stdout)["services"]
     assert services["tiers"]["command"][1].endswith("/wizardcoder-tensorrt_llm")
     assert services["cascade"]["environment"]["CODECASCADE_DEPLOYMENT"].endswith("/wizardcoder-tensorrt_llm.json")
     assert {services[name]["user"] for name in services} == {"10001:10001"}
     assert services["cascade"]["depends_on"]["tiers"]["condition"] == "service_healthy"
+    assert services["gateway"]["depends_on"]["cascade"]["condition"] == "service_healthy"
+    assert services["gateway"]["environment"]["CODECASCADE_GATEWAY_API_KEYS"] == "one,two"
+    assert services["gateway"]["environment"]["CODECASCADE_SERVER_NAME"] == "cascade"
 
 
 @reads_compose
-@pytest.mark.parametrize("variable", ["MODELS", "TLS"])
-def test_it_says_which_folder_it_was_not_given(tmp_path: Path, variable: str) -> None:
-    given = {name: str(tmp_path) for name in ("MODELS", "TLS") if name != variable}
+@pytest.mark.parametrize("variable", ["MODELS", "TLS", "API_KEYS"])
+def test_it_says_which_variable_it_was_not_given(tmp_path: Path, variable: str) -> None:
+    given = {name: str(tmp_path) for name in ("MODELS", "TLS", "API_KEYS") if name != variable}
     done = compose(**given)
     assert done.returncode != 0
     assert f"required variable {variable} is missing a value: " in done.stderr
 
 
-def test_both_servers_are_restricted() -> None:
-    for service in COMPOSE["services"].values():
+def test_every_service_is_restricted() -> None:
+    for name, service in COMPOSE["services"].items():
         assert service["user"] == "10001:10001"
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert "cap_add" not in service
         assert service["security_opt"] == ["no-new-privileges:true"]  # and no seccomp=unconfined, which a sandbox does not need
         assert "privileged" not in service
-        assert all(":ro" in volume for volume in service["volumes"])
-        assert "http://127.0.0.1:8003/health/ready" in service["healthcheck"]["test"][-1]
+        assert all(":ro" in volume for volume in service.get("volumes", []))
+        asked = "https://127.0.0.1:8080/healthz" if name == "gateway" else "http://127.0.0.1:8003/health/ready"
+        assert asked in service["healthcheck"]["test"][-1]
 
 
-def test_only_the_cascade_is_reached_from_outside_and_only_its_grpc_from_other_machines() -> None:
-    tiers, cascade = COMPOSE["services"]["tiers"], COMPOSE["services"]["cascade"]
+def test_other_machines_reach_the_cascades_grpc_and_the_gateway_and_nothing_else() -> None:
+    tiers, cascade, gateway = (COMPOSE["services"][name] for name in ("tiers", "cascade", "gateway"))
     assert "ports" not in tiers
     assert tiers["networks"] == ["inside"]
     assert COMPOSE["networks"]["inside"] == {"internal": True}
     assert [port for port in cascade["ports"] if not port.startswith("127.0.0.1:")] == ["8001:8001"]
+    assert [port for port in gateway["ports"] if not port.startswith("127.0.0.1:")] == ["8080:8080"]
+    assert gateway["networks"] == ["outside"]  # it reaches the cascade, and no tier
+
+
+def test_the_gateways_variables_are_those_that_it_reads() -> None:
+    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    known |= {f"{GATEWAY_PREFIX}{field.upper()}" for field in GatewaySettings.model_fields}
+    variables = COMPOSE["services"]["gateway"]["environment"]
+    assert set(variables) <= known
+    assert variables["CODECASCADE_URL"] == "cascade:8001"
+    assert variables["CODECASCADE_GATEWAY_HEALTH_URL"] == "http://cascade:8003/health/ready"
 
 
 def test_the_cascade_asks_the_tiers_server_with_the_certificate_that_it_wants() -> None:
@@ -239,7 +258,7 @@ def test_every_secret_is_a_file_and_every_file_in_a_command_is_a_secret() -> Non
 
 def test_paths_of_the_compose_file_are_where_the_files_are() -> None:
     services = COMPOSE["services"]
-    for kind, service in (("tensorrt_llm", services["tiers"]), ("cpu", services["cascade"])):
+    for kind, service in (("tensorrt_llm", services["tiers"]), ("cpu", services["cascade"]), ("cpu", services["gateway"])):
         assert (IMAGES / service["build"]["context"]).resolve() == ROOT
         assert service["build"]["dockerfile"] == f"build/images/Dockerfile.{kind}"
         assert (ROOT / service["build"]["dockerfile"]).is_file()

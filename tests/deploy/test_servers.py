@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from codecascade_client.errors import RequestFailed
 
 from tests.deploy import dockerfile
 from tests.deploy.chart import FULLNAME, NAMESPACE, Object, container, environment, named, rendered, values
+from tests.server.gateway import Gateway, wait_until_it_listens
 from tests.server.metrics import eventually
 from tests.server.real_server import unpacked_server
 from tests.server.scripted.repository import ScriptedTier, render
@@ -64,8 +66,7 @@ class Pod:
             return error.code
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.metrics}/metrics", timeout=5) as answer:
-            return str(answer.read().decode())
+        return _page(self.ports.metrics)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,8 @@ def triton() -> TritonInstall:
 def objects() -> list[Object]:
     plan = {"steps": [{"tier": SMALL, "k": 3, "lines_per_sample": 2, "threshold": 1.0}, {"tier": LARGE, "k": 0}]}
     document = {"format": 1, "family": "codegen-mono", "provenance": {"method": "by hand"}, "default": "p", "plans": {"p": plan}}
-    more = {"tls.public.secret": "public", "tls.internal.secret": "internal", "plans": json.dumps(document)}
+    more: dict[str, Any] = {"tls.public.secret": "public", "tls.internal.secret": "internal", "plans": json.dumps(document)}
+    more |= {"gateway.enabled": True, "gateway.apiKeys.secret": "clients", "tls.gateway.cascadeSecret": "ca"}
     return rendered(values("codegen-mono", **more, **{"sandbox.resources": {"limits": {"cpu": "2"}}}))
 
 
@@ -95,6 +97,31 @@ def pods(triton: TritonInstall, objects: list[Object], tmp_path_factory: pytest.
             pod.process.terminate()
 
 
+@pytest.fixture(scope="module")
+def web(pods: dict[str, Pod], objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """The release's gateway, before its cascade."""
+    workload, root, ports = named(objects, "Deployment", "gateway"), tmp_path_factory.mktemp("gateway"), free_ports()
+    _mount(objects, workload, root)
+    cascade = pods["cascade"].ports
+    here = {
+        f"{FULLNAME}-cascade.{NAMESPACE}.svc:8001": f"localhost:{cascade.grpc}",
+        f"{FULLNAME}-cascade-http.{NAMESPACE}.svc:8003": f"localhost:{cascade.health}",
+        "/etc/codecascade/": f"{root}/etc/codecascade/",
+    }
+    environ = {"PATH": f"{Path(sys.prefix)}/bin:{os.environ['PATH']}", "CODECASCADE_GATEWAY_METRICS_PORT": str(ports.metrics)}
+    for name, value in environment(workload).items():
+        environ.setdefault(name, functools.reduce(lambda text, place: text.replace(*place), here.items(), value))
+    argv = [*container(workload)["args"], "--host=127.0.0.1", f"--port={ports.http}"]
+    process, gateway = subprocess.Popen(argv, env=environ), Gateway(ports.http)
+    try:
+        wait_until_it_listens(gateway, process)
+        assert "codecascade_gateway_in_flight 0.0" in _page(ports.metrics)
+        yield gateway
+    finally:
+        process.terminate()
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
 @pytest.fixture
 def client(pods: dict[str, Pod]) -> AsyncCascadeClient:
     return AsyncCascadeClient(f"localhost:{pods['cascade'].ports.grpc}", Tls(PEM / "certificate.pem"))
@@ -108,6 +135,24 @@ async def test_a_request_goes_through_cascade_tiers_and_sandbox_of_four_servers(
     assert (far.tier, "return a + b" in far.text) == (LARGE, True)
     assert near.trace
     assert near.trace["steps"][0]["sandbox_s"] > 0
+
+
+def test_the_gateway_asks_the_cascade_for_whoever_has_a_key(web: Gateway) -> None:
+    assert web.post("/v1/completions", {"prompt": PROMPT}).status == 401
+    answer = web.post("/v1/completions", {"prompt": PROMPT}, {"Authorization": "Bearer clients/keys"})
+    assert "return a + b" in answer.json["choices"][0]["text"]
+
+
+async def test_the_gateway_is_not_ready_while_its_cascade_starts_again(
+    pods: dict[str, Pod], objects: list[Object], web: Gateway
+) -> None:
+    server = container(named(objects, "Deployment", "gateway"))
+    ready, live = (server[f"{probe}Probe"]["httpGet"]["path"] for probe in ("readiness", "liveness"))
+    assert (web.get(ready).status, web.get(live).status) == (200, 200)
+    os.kill(next(stub.pid for stub in stubs(pods["cascade"].process.pid) if stub.model == "cascade"), signal.SIGKILL)
+    await eventually(lambda: web.get(ready).status == 503, 10)
+    assert web.get(live).status == 200
+    await eventually(lambda: web.get(ready).status == 200, 60)
 
 
 async def test_the_cascade_does_not_talk_without_tls(pods: dict[str, Pod]) -> None:
@@ -248,6 +293,11 @@ def _render(workload: Object, root: Path, here: Callable[[str], str], environ: d
         for extra in ("cascade", "plans", "sandbox"):
             shutil.rmtree(root / "scripted" / "models" / extra)
         (root / "scripted" / "models").rename(folder)
+
+
+def _page(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
 
 
 def _wait_until_ready(pod: Pod, probe: dict[str, Any], log: Path) -> None:

@@ -62,14 +62,14 @@ def running_gateway(grpc: str, **settings: str) -> Iterator[Gateway]:
     environ |= {f"CODECASCADE_GATEWAY_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.Popen([PROGRAM, "gateway", "--port", str(gateway.port), "--url", grpc], env=environ)
     try:
-        _wait_until_it_listens(gateway, process)
+        wait_until_it_listens(gateway, process)
         yield gateway
     finally:
         process.terminate()
         assert process.wait(30) in (0, -15)
 
 
-def _wait_until_it_listens(gateway: Gateway, process: subprocess.Popen[bytes]) -> None:
+def wait_until_it_listens(gateway: Gateway, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(urllib.error.URLError):

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codecascade_build.server.process import RunningServer
+from codecascade.supervision.probes import answer_probes
+from codecascade.supervision.state import State
+from codecascade_build.server.process import RunningServer, free_ports
 
 from tests.server.gateway import Gateway, running_gateway
 from tests.server.metrics import begun_calls, eventually, metric
@@ -311,6 +313,7 @@ def test_without_a_key_nothing_but_health_is_told(guarded: Gateway) -> None:
         assert answer.error == (401, "the API key is missing or unknown, must be sent as `Authorization: Bearer KEY`")
     assert guarded.get("/v1/models", key("second")).status == 200
     assert guarded.get("/healthz").json == {"status": "ready"}
+    assert guarded.get("/livez").json == {"status": "live"}
 
 
 def test_each_key_has_its_rate(guarded: Gateway) -> None:
@@ -351,8 +354,18 @@ def test_an_overloaded_cascade_says_when_to_come_back(start_server: StartServer,
 
 def test_a_gateway_without_a_cascade_says_so() -> None:
     with running_gateway("127.0.0.1:1") as alone:
+        assert alone.get("/livez").status == 200
         assert alone.get("/healthz").error == (503, "no server answers at 127.0.0.1:1: is it running?")
         assert alone.post("/v1/completions", {"prompt": PREFIX}).status == 503
+
+
+def test_its_health_is_what_the_cascades_supervisor_says() -> None:
+    state, ports = State(), free_ports()
+    answer_probes(state, "127.0.0.1", ports.health)
+    with running_gateway("127.0.0.1:1", health_url=f"http://127.0.0.1:{ports.health}/health/ready") as alone:
+        assert alone.get("/healthz").json == {"status": "not ready"}
+        state.serving(["cascade"])
+        assert alone.get("/healthz").json == {"status": "ready"}
 
 
 def test_its_own_metrics_count_requests_by_route_and_status(gateway: Gateway) -> None:

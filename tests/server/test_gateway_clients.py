@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from tests.server.gateway import Gateway, running_gateway
+from tests.server.node import HERE, install_packages, run
 from tests.server.real_server import StartServer
 from tests.server.scripted.repository import ScriptedTier, render
 
@@ -30,7 +28,6 @@ SUFFIX = "\n\nprint(add(1, 2))\n"
 KEY = "secret"
 MESSAGES: Any = [{"role": "user", "content": f"```python\n{PREFIX}```"}]
 BODY = "    return a + b\n"
-HERE = Path(__file__).parent / "clients"
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +100,6 @@ def test_openais_sdk_knows_the_errors(sdk: openai.OpenAI, gateway: Gateway) -> N
         openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="other").models.list()
 
 
-def run(argv: list[Any], folder: Path, **environ: str) -> str:
-    """What a program says on stdout."""
-    base = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CODECASCADE", "OPENAI"))}
-    done = subprocess.run(argv, cwd=folder, env={**base, **environ}, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def clients_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python in an environment of these clients alone: LiteLLM holds an older version of OpenAI's SDK."""
@@ -133,12 +122,8 @@ def test_litellm_completes_streams_and_chats(gateway: Gateway, clients_python: P
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages that the programs for Node.js need, and Triton's protocol as proto-loader reads it."""
-    if shutil.which("npm") is None:
-        pytest.skip("this machine has no Node.js")
     folder = tmp_path_factory.mktemp("node")
-    for name in ("ask_openai.mjs", "package.json", "package-lock.json"):
-        shutil.copy(HERE / name, folder)
-    run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+    install_packages(folder, "ask_openai.mjs")
     protocol = FileDescriptorSet()
     for module in (model_config_pb2, service_pb2):
         module.DESCRIPTOR.CopyToProto(protocol.file.add())

@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.triton, pytest.mark.models]
 def serving(log: Path) -> Iterator[Gateway]:
     ports, gateway = free_ports(), Gateway(free_ports().grpc)
     argv = [sys.executable, "-m", "codecascade_build.stack", "serve", "--http-port", str(ports.http)]
-    argv += ["--grpc-port", str(ports.grpc), "--metrics-port", str(ports.metrics), "--gateway-port", str(gateway.port)]
+    argv += ["--grpc-port", str(ports.grpc), "--metrics-port", str(ports.metrics), "--health-port", str(ports.health)]
+    argv += ["--gateway-port", str(gateway.port)]
     with log.open("wb") as said:
         process = subprocess.Popen(argv, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
     try:

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 
 from codecascade_build.errors import BuildError
-from codecascade_build.server.process import LOOPBACK
+from codecascade_build.server.process import LOOPBACK, RunningServer
 
 _READY_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 15
@@ -18,7 +18,7 @@ _POLL_S = 0.1
 
 
 @contextlib.contextmanager
-def gateway(port: int, environ: Mapping[str, str]) -> Iterator[str | None]:
+def gateway(port: int, server: RunningServer, environ: Mapping[str, str]) -> Iterator[str | None]:
     """Yields its address when it answers; None for port 0: there is none.
 
     environ: with CODECASCADE_URL. Raises BuildError if it ends at once: what it said is on stderr.
@@ -27,6 +27,7 @@ def gateway(port: int, environ: Mapping[str, str]) -> Iterator[str | None]:
         yield None
         return
     argv = ["setpriv", "--pdeathsig", "TERM", "codecascade", "gateway", "--port", str(port)]
+    environ = {**environ, "CODECASCADE_GATEWAY_HEALTH_URL": f"http://{server.health}/health/ready"}
     process = subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         _wait_until_ready(process, port)

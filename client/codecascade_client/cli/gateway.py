@@ -13,8 +13,6 @@ from pydantic import ValidationError
 from codecascade_client.gateway.settings import DEFAULT_PORT, GatewaySettings
 from codecascade_client.settings import read_settings
 
-_DRAIN_S = 10  # that requests under way have to end when the gateway is stopped
-
 
 def gateway(
     host: Annotated[str | None, typer.Option(help="The address to listen on; default 127.0.0.1.")] = None,
@@ -41,7 +39,7 @@ def gateway(
         access_log=False,
         server_header=False,
         proxy_headers=False,  # anybody could name another address and so pass the limit of requests
-        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_graceful_shutdown=settings.drain_s,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )

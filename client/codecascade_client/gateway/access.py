@@ -14,7 +14,7 @@ from codecascade_client.gateway.errors import ApiError
 from codecascade_client.gateway.metrics import Metrics
 from codecascade_client.gateway.settings import GatewaySettings, hash_of
 
-OPEN = frozenset({"/healthz", "/openapi.json"})
+OPEN = frozenset({"/", "/healthz", "/livez", "/openapi.json"})
 COMPLETIONS = frozenset({"/v1/completions", "/v1/fim/completions", "/v1/chat/completions", "/infill"})
 _CALLERS = 10_000
 

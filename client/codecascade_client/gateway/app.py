@@ -8,11 +8,12 @@ import platform
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from grpc import StatusCode  # type: ignore[import-untyped]
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -28,12 +29,17 @@ from codecascade_client.gateway.answers import Reply
 from codecascade_client.gateway.ask import MODEL, Asked, asked_chat, asked_completion, asked_infill
 from codecascade_client.gateway.bodies import ChatBody, CompletionBody, InfillBody
 from codecascade_client.gateway.errors import ApiError, api_error
+from codecascade_client.gateway.health import is_ready
 from codecascade_client.gateway.live import DONE, ClientGone, EventStream, comment, data, never_quiet, unless_gone
 from codecascade_client.gateway.metrics import Metrics
 from codecascade_client.gateway.settings import GatewaySettings
 from codecascade_client.settings import Settings
 
 _log = logging.getLogger(__name__)
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _ERROR = {"description": "An error in OpenAI's form."}
 _ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 413, 429, 502, 503, 504), _ERROR)
 
@@ -45,15 +51,17 @@ def gateway_app(settings: GatewaySettings, cascade: Settings) -> FastAPI:
     """cascade: where it is, and how long it may take."""
     client = AsyncCascadeClient.from_settings(cascade, NO_RETRIES)  # callers have their own, and would wait for ours
 
+    metrics = Metrics()
+
     @asynccontextmanager
     async def connected(_: FastAPI) -> AsyncIterator[None]:
-        async with client:
-            yield
+        with metrics.served(settings.host, settings.metrics_port):
+            async with client:
+                yield
 
     app = FastAPI(
         title="codecascade", version=version("codecascade"), lifespan=connected, docs_url=None, redoc_url=None, responses=_ERRORS
     )
-    metrics = Metrics()
     app.add_middleware(Access, settings=settings, metrics=metrics)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=["*"])
@@ -63,6 +71,8 @@ def gateway_app(settings: GatewaySettings, cascade: Settings) -> FastAPI:
     app.add_exception_handler(Exception, _told)
     _add_completions(app, _Cascade(client, cascade.timeout_s, metrics))
     _add_information(app, client, metrics)
+    _add_page(app)
+    _add_probes(app, client, str(settings.health_url) if settings.health_url else None)
     return app
 
 
@@ -220,11 +230,27 @@ def _add_information(app: FastAPI, client: AsyncCascadeClient, metrics: Metrics)
         """The gateway's own, for Prometheus."""
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
+
+def _add_page(app: FastAPI) -> None:
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        """A page to try it. It asks this gateway alone, and has nothing from elsewhere."""
+        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
+
+
+def _add_probes(app: FastAPI, client: AsyncCascadeClient, health_url: str | None) -> None:
     @app.get("/healthz")
     async def healthz() -> Response:
         """200 if the cascade takes requests, else 503."""
-        ready = (await client.health()).ready
+        ready = await is_ready(health_url) if health_url else (await client.health()).ready
         return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+    @app.get("/livez")
+    async def livez() -> Response:
+        """200: the gateway itself answers."""
+        return JSONResponse({"status": "live"})
 
 
 async def _nobody(*_: object) -> Response:

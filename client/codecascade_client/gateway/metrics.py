@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -38,6 +38,20 @@ class Metrics:
         finally:
             self._requests.labels(route, str(status[0])).inc()
             self._seconds.labels(route).observe(time.perf_counter() - started)
+
+    @contextmanager
+    def served(self, host: str, port: int) -> Iterator[None]:
+        """On a port of their own, for whoever watches and has no key; port 0: nowhere. Raises OSError if it cannot be used."""
+        if not port:
+            yield
+            return
+        server, thread = start_http_server(port, host, self._registry)
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
     def page(self) -> bytes:
         return generate_latest(self._registry)

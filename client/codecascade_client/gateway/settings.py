@@ -7,7 +7,7 @@ import ipaddress
 
 from codecascade.errors import InvalidSetting
 from codecascade.triton.settings import PREFIX
-from pydantic import Field, FilePath, SecretStr
+from pydantic import Field, FilePath, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GATEWAY_PREFIX = f"{PREFIX}GATEWAY_"
@@ -21,6 +21,11 @@ class GatewaySettings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=DEFAULT_PORT, ge=0, le=65535, description="The port to listen on.")
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="Another port for /metrics, without keys; 0: none.")
+    health_url: HttpUrl | None = Field(
+        default=None, description="Where the cascade's supervisor says whether it is ready: http://HOST:8003/health/ready."
+    )
+    drain_s: int = Field(default=10, ge=0, description="Seconds that requests under way have to end when it is stopped.")
     api_keys: SecretStr | None = Field(default=None, description="Keys that clients may send, separated by commas.")
     open: bool = Field(default=False, description="Listen on an address that is not loopback although there are no keys.")
     requests_per_minute: int = Field(

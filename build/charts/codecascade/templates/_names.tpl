@@ -17,6 +17,11 @@
 {{ include "codecascade.server" . }}.{{ .root.Release.Namespace }}.svc:8001
 {{- end }}
 
+{{- /* Where one server's supervisor says whether it is ready. dict "root" "server". */}}
+{{- define "codecascade.healthUrl" -}}
+http://{{ include "codecascade.server" . }}-http.{{ .root.Release.Namespace }}.svc:8003/health/ready
+{{- end }}
+
 {{- /* The labels that selectors use. dict "root" "server". */}}
 {{- define "codecascade.selector" -}}
 app.kubernetes.io/name: codecascade
@@ -42,8 +47,8 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- $groups := list }}
 {{- range .Values.tierGroups }}
 {{- $group := mergeOverwrite (deepCopy $.Values.tierDefaults) . }}
-{{- if has $group.name (list "cascade" "sandbox") }}
-{{- fail (printf "tierGroups: a group is named %s, must not be cascade or sandbox" $group.name) }}
+{{- if has $group.name (list "cascade" "gateway" "sandbox") }}
+{{- fail (printf "tierGroups: a group is named %s, must not be cascade, gateway or sandbox" $group.name) }}
 {{- end }}
 {{- if and (gt (int $group.ranks) 1) (ne $group.runtime "tensorrt_llm") }}
 {{- fail (printf "tierGroups: %s has ranks %d, must be 1 with the runtime %s, which starts its own ranks" $group.name (int $group.ranks) $group.runtime) }}

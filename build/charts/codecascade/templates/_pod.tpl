@@ -1,9 +1,16 @@
-{{- /*
-The Deployment of one server, its Services and its PodDisruptionBudget. dict:
-  root, server (its name), settings (replicas, resources, …), image (of .Values.images), args (Triton's flags),
-  env, mounts, volumes, init (YAML texts, may be empty), annotations (dict), gpus, gpuResource
-*/}}
+{{- /* Everything of one server with a Triton but its autoscaler. dict: that of podsOf, and args (Triton's flags). */}}
 {{- define "codecascade.deploymentOf" -}}
+{{ include "codecascade.podsOf" (set . "program" "triton") }}
+---
+{{ include "codecascade.servicesOf" . }}
+{{- end }}
+
+{{- /*
+The Deployment of one server and its PodDisruptionBudget. dict:
+  root, server (its name), program (triton or gateway: what its container runs), settings (replicas, resources, …),
+  image (of .Values.images), env, mounts, volumes, init (YAML texts, may be empty), annotations (dict), gpus, gpuResource
+*/}}
+{{- define "codecascade.podsOf" -}}
 {{- $name := include "codecascade.server" . }}
 {{- $settings := .settings }}
 apiVersion: apps/v1
@@ -75,43 +82,10 @@ spec:
         {{- . | nindent 8 }}
       {{- end }}
       containers:
-        - name: triton
+        - name: {{ .program }}
           image: {{ include "codecascade.image" (dict "root" .root "image" .image) }}
           imagePullPolicy: {{ .image.pullPolicy }}
-          args:
-            - codecascade-triton
-            {{- range concat .args $settings.extraArgs }}
-            - {{ . | quote }}
-            {{- end }}
-          env:
-            - {name: CODECASCADE_DRAIN_S, value: {{ $settings.drainSeconds | quote }}}
-            - {name: CODECASCADE_START_S, value: {{ $settings.startupSeconds | quote }}}
-            {{- if ne .server "cascade" }}
-            - {name: CODECASCADE_INNER_TOKEN, value: ""} # the network policy and TLS decide who calls this server
-            {{- end }}
-            {{- with .env }}
-            {{- . | nindent 12 }}
-            {{- end }}
-          ports:
-            - {name: http, containerPort: 8000}
-            - {name: grpc, containerPort: 8001}
-            - {name: metrics, containerPort: 8002}
-            - {name: health, containerPort: 8003} # the supervisor's: it asks the models, Triton does not
-          startupProbe:
-            httpGet: {path: /health/ready, port: health}
-            periodSeconds: 5
-            timeoutSeconds: 5
-            failureThreshold: {{ div (add (int $settings.startupSeconds) 4) 5 }}
-          readinessProbe:
-            httpGet: {path: /health/ready, port: health}
-            periodSeconds: 5
-            timeoutSeconds: 5
-            failureThreshold: 3
-          livenessProbe:
-            httpGet: {path: /health/live, port: health}
-            periodSeconds: 10
-            timeoutSeconds: 5
-            failureThreshold: 6
+          {{- include (printf "codecascade.%s" .program) . | nindent 10 }}
           lifecycle:
             preStop:
               exec: {command: [sleep, "5"]} # until the Services no longer list this pod
@@ -128,19 +102,79 @@ spec:
             capabilities: {drop: [ALL]}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
+            {{- if $settings.sharedMemory }}
             - {name: shm, mountPath: /dev/shm}
+            {{- end }}
             {{- with .mounts }}
             {{- . | nindent 12 }}
             {{- end }}
       volumes:
         - name: tmp
           emptyDir: {sizeLimit: 1Gi}
+        {{- with $settings.sharedMemory }}
         - name: shm # carries tensors to and from Python models
-          emptyDir: {medium: Memory, sizeLimit: {{ $settings.sharedMemory }}}
+          emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+        {{- end }}
         {{- with .volumes }}
         {{- . | nindent 8 }}
         {{- end }}
 ---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "codecascade.labels" . | nindent 4 }}
+spec:
+  {{- toYaml $settings.disruption | nindent 2 }}
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "codecascade.selector" . | nindent 6 }}
+{{- end }}
+
+{{- /* What a container with a Triton runs, and how it is asked whether it is well. dict: that of deploymentOf. */}}
+{{- define "codecascade.triton" -}}
+{{- $settings := .settings }}
+args:
+  - codecascade-triton
+  {{- range concat .args $settings.extraArgs }}
+  - {{ . | quote }}
+  {{- end }}
+env:
+  - {name: CODECASCADE_DRAIN_S, value: {{ $settings.drainSeconds | quote }}}
+  - {name: CODECASCADE_START_S, value: {{ $settings.startupSeconds | quote }}}
+  {{- if ne .server "cascade" }}
+  - {name: CODECASCADE_INNER_TOKEN, value: ""} # the network policy and TLS decide who calls this server
+  {{- end }}
+  {{- with .env }}
+  {{- . | nindent 2 }}
+  {{- end }}
+ports:
+  - {name: http, containerPort: 8000}
+  - {name: grpc, containerPort: 8001}
+  - {name: metrics, containerPort: 8002}
+  - {name: health, containerPort: 8003} # the supervisor's: it asks the models, Triton does not
+startupProbe:
+  httpGet: {path: /health/ready, port: health}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: {{ div (add (int $settings.startupSeconds) 4) 5 }}
+readinessProbe:
+  httpGet: {path: /health/ready, port: health}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 3
+livenessProbe:
+  httpGet: {path: /health/live, port: health}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end }}
+
+{{- /* The Services of a server with a Triton. dict "root" "server". */}}
+{{- define "codecascade.servicesOf" -}}
+{{- $name := include "codecascade.server" . }}
 apiVersion: v1
 kind: Service
 metadata:
@@ -169,19 +203,6 @@ spec:
     - {name: http, port: 8000, targetPort: http}
     - {name: metrics, port: 8002, targetPort: metrics}
     - {name: health, port: 8003, targetPort: health}
----
-apiVersion: policy/v1
-kind: PodDisruptionBudget
-metadata:
-  name: {{ $name }}
-  labels:
-    {{- include "codecascade.labels" . | nindent 4 }}
-spec:
-  {{- toYaml $settings.disruption | nindent 2 }}
-  unhealthyPodEvictionPolicy: AlwaysAllow
-  selector:
-    matchLabels:
-      {{- include "codecascade.selector" . | nindent 6 }}
 {{- end }}
 
 {{- /* Triton's flags for TLS: a JSON list. dict "folder" "clients" (whether clients need a certificate). */}}
