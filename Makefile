@@ -31,7 +31,7 @@ FAST := tests/unit tests/cascade tests/sandbox
 NEED_TORCH := $(addprefix tests/unit/,backend/test_llm_api.py backend/test_token_path_tokenizers.py build/test_codegen_gptj.py build/test_preflight.py client/test_weights.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve test test-fast check lock audit eval-smoke bench-overhead bench-gateway bench-recovery bench-sandbox soak-sandbox \
+.PHONY: help setup run serve test test-fast check lock audit eval-smoke bench-overhead bench-gateway bench-recovery load chaos bench-sandbox soak-sandbox \
 	record evidence price engines search report bench check-published check-published-verdicts check-reading bench-search bench-savings published-samples search-published clean distclean environment \
 	conversion plan-gpus
 
@@ -82,6 +82,12 @@ bench-overhead: setup ## The cascade's own time per request, beside the floor of
 
 bench-recovery: setup ## How long a server takes to recover from the death of one of its processes, and what callers and probes see (ARGS)
 	@$(BIN)/python -m tests.bench.recovery $(ARGS)
+
+load: setup ## Latency, throughput and refusals at 1 to 600 requests in flight and above the bound; exit code 1 for errors or requests sent upward (ARGS)
+	@$(BIN)/python -m tests.bench.load $(ARGS)
+
+chaos: setup ## Requests, money and probes while processes die, tiers hang and clients vanish; exit code 1 if one is wrong, late or lost (ARGS)
+	@$(BIN)/python -m tests.bench.chaos $(ARGS)
 
 bench-gateway: setup ## What the HTTP gateway costs beside the gRPC call and Triton's own HTTP, and how soon it cancels
 	@$(BIN)/python -m tests.bench.gateway

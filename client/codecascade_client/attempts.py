@@ -16,7 +16,7 @@ from codecascade_client.errors import Overloaded, RequestFailed
 _NOT_CONNECTED = re.compile(
     r"(?:failed to connect to all addresses|connections to all backends failing); last error: \w+: (?:\S+: )?(.*)", re.DOTALL
 )
-# What Triton says of a model that it is loading, or loads again.
+# What Triton says of a model that it is loading, loads again, or has unloaded because it is about to end (then as NOT_FOUND).
 _NOT_LOADED = re.compile(r"Request for unknown model: .* (?:has no available versions|is not ready)")
 _REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
 
@@ -71,11 +71,13 @@ def failure(code: grpc.StatusCode, words: str, address: str, timeout_s: float) -
         return RequestFailed(code, f"{address} gave no answer within {timeout_s:g} s")
     if overloaded := errors.Overloaded.read(sentence):
         return Overloaded(code, sentence, overloaded.retry_after_s)
+    if _NOT_LOADED.match(sentence):
+        return RequestFailed(code, sentence, retry_after_s=0.0)
     if code is not grpc.StatusCode.UNAVAILABLE:
         return RequestFailed(code, sentence)
     if unreachable := _unreachable(sentence, address):
         return RequestFailed(code, unreachable, retry_after_s=0.0)
-    return RequestFailed(code, sentence, retry_after_s=0.0 if _NOT_LOADED.search(sentence) else None)
+    return RequestFailed(code, sentence)
 
 
 def _unreachable(words: str, address: str) -> str | None:

@@ -36,5 +36,15 @@ def probe(server: RunningServer, path: str) -> tuple[int, dict[str, Any]]:
 
 def supervisor_metric(server: RunningServer, name: str) -> float:
     """The value of a series of the supervisor's own metrics; 0 if there is none."""
+    return value_of(_supervisor_metrics(server), name)
+
+
+def restarts(server: RunningServer) -> float:
+    """How often its supervisor has started it again, whatever the reason."""
+    lines = _supervisor_metrics(server).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("codecascade_server_restarts_total{"))
+
+
+def _supervisor_metrics(server: RunningServer) -> str:
     with urllib.request.urlopen(f"http://{server.health}/metrics", timeout=5) as answer:
-        return value_of(answer.read().decode(), name)
+        return str(answer.read().decode())

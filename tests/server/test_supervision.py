@@ -154,6 +154,20 @@ async def test_one_restart_too_many_ends_the_supervisor_and_every_process(
     assert "Model cascade: its process ended. The server is not started again (1 of at most 1 restarts" in server.log_text()
 
 
+async def test_a_full_disk_under_its_log_does_not_end_the_supervisor(
+    triton_install: TritonInstall, repository: ScriptedRepository, tmp_path: Path
+) -> None:
+    with (
+        Path("/dev/full").open("w") as full,  # noqa: ASYNC230 - nothing is behind it
+        running(
+            triton_install, repository.repositories, log=tmp_path / "log", deployment=repository.deployment, report=full
+        ) as server,
+    ):
+        kill_stub(server, "small")
+        await until(lambda: supervisor_metric(server, 'codecascade_server_restarts_total{model="small",reason="ended"}') == 1)
+        await until(lambda: is_ready(server))
+
+
 async def test_the_server_does_not_outlive_its_supervisor(
     triton_install: TritonInstall, repository: ScriptedRepository, tmp_path: Path
 ) -> None:

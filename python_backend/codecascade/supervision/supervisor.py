@@ -174,4 +174,5 @@ async def _first(watches: Sequence[Coroutine[Any, Any, Trouble]]) -> Trouble:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk under the log must not end a server
+        print(line, file=sys.stderr, flush=True)

@@ -56,6 +56,10 @@ class ScriptedTier:
     """Whose tokens it is asked with for what stands between two texts."""
     max_in_flight: int | None = None
     """Calls at a time; None: an equal part of what the server has threads for."""
+    ledger: Path = Path("/dev/null")
+    """Gets a line of JSON for every answer."""
+    url: str | None = None
+    """Of another Triton that serves it; this one then does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ def render(
     """
     models = folder / "models"
     for tier in tiers:
-        _write_model(models / tier.name, _tier_config(tier), "tier.py")
+        if tier.url is None:
+            write_tier(models, tier)
     if floor_calls is not None:
         _write_model(models / "floor", _FLOOR_CONFIG, "floor.py")
         (models / "floor" / "1" / "calls.json").write_text(json.dumps(floor_calls))
@@ -101,6 +106,11 @@ def render(
     deployment = folder / "scripted.json"
     deployment.write_text(json.dumps(_deployment_document(tiers, plan_file)))
     return ScriptedRepository(repositories=(models,), deployment=deployment, plans=plan_file)
+
+
+def write_tier(models: Path, tier: ScriptedTier) -> None:
+    """The model of a tier, into a folder of models."""
+    _write_model(models / tier.name, _tier_config(tier), "tier.py")
 
 
 def plan_document(plans: Mapping[str, Any], default: str) -> dict[str, Any]:
@@ -131,6 +141,7 @@ def _deployment_document(tiers: Sequence[ScriptedTier], plan_file: Path) -> dict
                 "timeout_s": tier.timeout_s,
                 "fim": tier.fim,
                 "max_in_flight": tier.max_in_flight,
+                "url": tier.url,
             }
             for tier in tiers
         ],
@@ -151,6 +162,6 @@ def _tier_config(tier: ScriptedTier) -> str:
     config = model_config_pb2.ModelConfig(name=tier.name, backend="python", max_batch_size=0)
     add_contract(config)
     config.instance_group.add(kind="KIND_CPU", count=1)
-    for key, value in {"delay_s": tier.delay_s, "context_tokens": tier.context_tokens}.items():
+    for key, value in {"delay_s": tier.delay_s, "context_tokens": tier.context_tokens, "ledger": tier.ledger}.items():
         config.parameters[key].string_value = str(value)
     return str(text_format.MessageToString(config))

@@ -8,10 +8,14 @@ sample (style base) asserts sums. A comment line `# TIER: BEHAVIOUR` in the prom
     fail          the call fails (UNAVAILABLE)
     die           the model's process ends in the middle of the call
     stall         the answer comes STALL_S late
-and `# TIER writes: JSON` or `# TIER tests: JSON`, with a text in JSON, makes it answer with just this text;
-`# TIER garbles: JSON`, with an object in JSON, puts other tensors in the place of its outputs, or none for null.
+    hang          nothing is answered for STALL_S, not even this call's end
+`# TIER takes: SECONDS` makes its answers come so late. `# TIER writes: JSON` or `# TIER tests: JSON`, with a text in JSON,
+makes it answer with just this text; `# TIER garbles: JSON`, with an object in JSON, puts other tensors in the place of its
+outputs, or none for null.
 Sampled texts (temperature > 0) carry a mark that follows from (seed, sequence); greedy ones do not.
-Model parameters: delay_s (how long every call takes), context_tokens. A token is a word; `<|im_end|>` is a special one.
+Model parameters: delay_s (how long every call takes), context_tokens, ledger (a file that gets a line of JSON for every
+answer: the function that was asked for and the tokens; it outlives the process, as metrics do not). A token is a word;
+`<|im_end|>` is a special one.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ import itertools
 import json
 import os
 import re
+import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +54,7 @@ class TritonPythonModel(ServedModel):
     def start(self, parameters: Parameters) -> None:
         self._delay_s = float(parameters.text("delay_s"))
         self._context_tokens = parameters.integer("context_tokens")
+        self._ledger = Path(parameters.text("ledger")).open("a", buffering=1)  # noqa: SIM115 - a line goes out as it is written
         self._family = pb_utils.MetricFamily(
             "scripted_stopped_calls", "Stalled calls that were cancelled", pb_utils.MetricFamily.COUNTER
         )
@@ -63,21 +70,25 @@ class TritonPythonModel(ServedModel):
         prompt_tokens = sum(len(part.split()) for part in _SPECIAL.apart(asked.text_input, asked.literal_ranges))
         if prompt_tokens >= self._context_tokens:
             raise InvalidRequest(f"the prompt has {prompt_tokens} tokens, the context has {self._context_tokens}")
-        if self._delay_s:
-            await asyncio.sleep(self._delay_s)
+        if delay_s := self._delay_s + self._told_delay_s(asked.text_input):
+            await asyncio.sleep(delay_s)
         if behaviour == "fail":
             raise TierUnavailable("told to fail")
         if behaviour == "die":
             os._exit(1)
         if behaviour == "stall":
             await self._stall()
+        if behaviour == "hang":
+            time.sleep(STALL_S)  # noqa: ASYNC251 - the loop hangs
 
         told = self._told_text(asked.text_input)
         text = _answer_text(asked.text_input, behaviour) if told is None else told
         marks = bool(asked.temperature) and told is None
         sequences = range(asked.first_sequence or 0, (asked.first_sequence or 0) + asked.num_return_sequences)
         drafts = [_marked(text, asked.seed, sequence) if marks else text for sequence in sequences]
-        outputs = write_response(Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens))
+        generation = Generation(tuple(_sample(draft, asked) for draft in drafts), prompt_tokens)
+        outputs = write_response(generation)
+        self._ledger.write(_entry(self.name, asked.text_input, generation))
         garbled = re.search(rf"^# {re.escape(self.name)} garbles: (.*)$", asked.text_input, re.MULTILINE)
         return _garbled(outputs, json.loads(garbled.group(1))) if garbled else outputs
 
@@ -93,10 +104,25 @@ class TritonPythonModel(ServedModel):
         told = re.search(rf"^# {re.escape(self.name)}: (\w+)$", prompt, re.MULTILINE)
         return told.group(1) if told else "right"
 
+    def _told_delay_s(self, prompt: str) -> float:
+        told = re.search(rf"^# {re.escape(self.name)} takes: ([\d.]+)$", prompt, re.MULTILINE)
+        return float(told.group(1)) if told else 0.0
+
     def _told_text(self, prompt: str) -> str | None:
         kind = "tests" if _TESTED.search(prompt) else "writes"
         told = re.search(rf"^# {re.escape(self.name)} {kind}: (.*)$", prompt, re.MULTILINE)
         return str(json.loads(told.group(1))) if told else None
+
+
+def _entry(tier: str, prompt: str, generation: Generation) -> str:
+    function = re.search(r"^def (\w+)", prompt, re.MULTILINE)
+    entry = {
+        "tier": tier,
+        "function": function.group(1) if function else "",
+        "prompt_tokens": generation.prompt_tokens,
+        "completion_tokens": sum(sample.completion_tokens for sample in generation.samples),
+    }
+    return json.dumps(entry) + "\n"
 
 
 def _garbled(outputs: list[Any], others: dict[str, Any]) -> list[Any]:

@@ -36,6 +36,7 @@ def attempts(timeout_s: float = 60.0, retries: Retries | None = None) -> Attempt
         (CODES.UNAVAILABLE, REFUSED, 0.05),
         (CODES.UNAVAILABLE, REFUSED.replace("connections to all backends failing", "failed to connect to all addresses"), 0.05),
         (CODES.UNAVAILABLE, "Request for unknown model: 'cascade' has no available versions", 0.05),
+        (CODES.NOT_FOUND, "Request for unknown model: 'cascade' has no available versions", 0.05),
         (CODES.UNAVAILABLE, OVERLOADED, 2.05),
         (CODES.RESOURCE_EXHAUSTED, f"[request id: 1] {OVERLOADED}", 2.05),
     ],
