@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from codecascade.errors import CascadeError, DeadlineReached, LimitReached, Overloaded, TooDear
+from codecascade.errors import CascadeError, DeadlineReached, LimitReached, NotMade, Overloaded, TooDear
 from codecascade.prices import PICODOLLARS, Prices, usd
 from codecascade.types import Candidate, Sandbox, TestLine, VerdictMatrix
 
@@ -198,7 +198,7 @@ class Allowance:
         try:
             answer = await make(tokens)
         except BaseException as error:
-            if isinstance(error, CascadeError) and error.cost_nothing:
+            if isinstance(error, NotMade) or (isinstance(error, CascadeError) and error.cost_nothing):
                 self._free += reserved
             else:
                 self._spent.unknown_calls += 1

@@ -19,6 +19,7 @@ Errors of the client are in codecascade_client.errors. What a module raises and 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import ClassVar
 
@@ -92,6 +93,10 @@ class TooDear(LimitReached):
 
 class Cancelled(CascadeError):
     """The caller went away."""
+
+
+class NotMade(asyncio.CancelledError):
+    """The caller went away while its call waited for its turn. No error of ours: a cancellation that has cost nothing."""
 
 
 class PlanFileError(CascadeError):

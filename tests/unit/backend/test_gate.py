@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecascade.allowance import Allowance, Spent, Worst
 from codecascade.errors import InvalidRequest, Overloaded, TierUnavailable
+from codecascade.prices import Prices, TokenPrice
 from codecascade.tiers.contract import DEFAULT_PRIORITY
 from codecascade.triton.calls.breaker import FAILURES, OPEN_S
 from codecascade.triton.calls.failures import CallFailed
@@ -140,6 +142,25 @@ async def test_who_goes_away_when_it_is_let_in_hands_its_place_on() -> None:
     await tasks[2]
     assert asked.gate.in_flight == 0
     tasks[0].cancel()
+
+
+async def test_who_goes_away_while_waiting_has_spent_nothing_and_a_call_that_is_stopped_may_have() -> None:
+    asked, allowance = Asked(), Allowance(Prices({"small": TokenPrice(1.0)}))
+
+    async def paid(name: str) -> asyncio.Task[Any]:
+        call = allowance.call(
+            Worst("small", fixed=0), lambda _: asked.gate.ask(asked.model, {"name": np.array(name)}, bool), lambda _: Spent()
+        )
+        task = asyncio.ensure_future(call)
+        await settle()
+        return task
+
+    under_way, waiting = await paid("under way"), await paid("waiting")
+    for task, unknown_calls in ((waiting, 0), (under_way, 1)):
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert allowance.take().unknown_calls == unknown_calls
 
 
 async def test_a_place_is_free_when_the_model_ends_the_call_and_not_when_the_caller_goes() -> None:

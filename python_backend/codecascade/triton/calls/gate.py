@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from codecascade.errors import Overloaded, SandboxUnavailable, TierUnavailable
+from codecascade.errors import NotMade, Overloaded, SandboxUnavailable, TierUnavailable
 from codecascade.tiers.contract import DEFAULT_PRIORITY
 from codecascade.triton.calls.breaker import Breaker
 from codecascade.triton.calls.failures import CallFailed
@@ -134,7 +134,7 @@ class Gate:
                 self.queued -= 1
             elif not place.cancelled() and place.exception() is None:  # let in at the same moment
                 self._give_back()
-            raise
+            raise NotMade from None
 
     def _give_back(self) -> None:
         """To the next one that waits."""
