@@ -99,7 +99,7 @@ async def _garble(site: Site, load: Load) -> None:
 
 
 async def _vanish(site: Site, load: Load) -> None:
-    """They leave when the small tier has been paid for a wrong answer, and the large one stalls or they wait for it."""
+    """They leave when the small tier has answered: wrongly, while the sandbox judges that, the large one stalls or they wait."""
     begun = len(entries(site.ledger))
     clients = [asyncio.create_task(load.ask("small: wrong", "large: stall", deadline_ms=60_000)) for _ in range(CLIENTS)]
     await eventually(lambda: len(entries(site.ledger)) >= begun + CLIENTS, within_s=50)

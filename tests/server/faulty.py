@@ -268,10 +268,10 @@ async def watched(site: Site, case: Case) -> Report:
     )
 
 
-def entries(ledger: Path) -> list[tuple[str, float]]:
-    """What tiers generated: the function that was asked for, and US dollars."""
+def entries(ledger: Path) -> list[tuple[str, str, float]]:
+    """What tiers generated: the function that was asked for, the tier, and US dollars."""
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    return [(line["function"], line["completion_tokens"] * PRICES[line["tier"]]) for line in lines]
+    return [(line["function"], line["tier"], line["completion_tokens"] * PRICES[line["tier"]]) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -317,9 +317,11 @@ def _balance(site: Site, load: Load, before: _Books, gone: bool) -> _Balance:
     answered = {one.function: one.cost_usd for one in load.outcomes if one.answered}
     functions = {one.function for one in load.outcomes}
     spent: Counter[str] = Counter()
-    for function, usd in entries(site.ledger):
+    by_tier: Counter[str] = Counter()
+    for function, tier, usd in entries(site.ledger):
         if function in functions:
             spent[function] += usd  # type: ignore[assignment]
+            by_tier[tier] += usd  # type: ignore[assignment]
     if gone:
         of_answers = sum(usd for function, usd in spent.items() if function in answered)
         unknown_usd = sum(one.unknown_usd for one in load.outcomes)
@@ -328,7 +330,7 @@ def _balance(site: Site, load: Load, before: _Books, gone: bool) -> _Balance:
     after = _Books.of(site.server)
     unknown = after.unknown - before.unknown
     missing = sum(spent.values()) - sum(answered.values()) - (after.abandoned_usd - before.abandoned_usd)
-    may_be_unknown = sum(calls * CALL_TOKENS * PRICES[tier] for tier, calls in unknown.items())
+    may_be_unknown = sum(min(calls * CALL_TOKENS * PRICES[tier], by_tier[tier]) for tier, calls in unknown.items())
     return _Balance(missing - min(max(missing, 0.0), may_be_unknown), sum(unknown.values()), 0.0)
 
 
