@@ -33,12 +33,12 @@ def attempts(timeout_s: float = 60.0, retries: Retries | None = None) -> Attempt
 @pytest.mark.parametrize(
     ("code", "words", "least_s"),
     [
-        (CODES.UNAVAILABLE, REFUSED, 0.05),
-        (CODES.UNAVAILABLE, REFUSED.replace("connections to all backends failing", "failed to connect to all addresses"), 0.05),
-        (CODES.UNAVAILABLE, "Request for unknown model: 'cascade' has no available versions", 0.05),
-        (CODES.NOT_FOUND, "Request for unknown model: 'cascade' has no available versions", 0.05),
-        (CODES.UNAVAILABLE, OVERLOADED, 2.05),
-        (CODES.RESOURCE_EXHAUSTED, f"[request id: 1] {OVERLOADED}", 2.05),
+        (CODES.UNAVAILABLE, REFUSED, 0.15),
+        (CODES.UNAVAILABLE, REFUSED.replace("connections to all backends failing", "failed to connect to all addresses"), 0.15),
+        (CODES.UNAVAILABLE, "Request for unknown model: 'cascade' has no available versions", 0.15),
+        (CODES.NOT_FOUND, "Request for unknown model: 'cascade' has no available versions", 0.15),
+        (CODES.UNAVAILABLE, OVERLOADED, 2.15),
+        (CODES.RESOURCE_EXHAUSTED, f"[request id: 1] {OVERLOADED}", 2.15),
     ],
 )
 def test_what_nobody_spent_anything_on_is_tried_again(code: grpc.StatusCode, words: str, least_s: float) -> None:
