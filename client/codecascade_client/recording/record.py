@@ -52,6 +52,18 @@ class Refused:
     reason: str
 
 
+_RECORDED = (
+    "style",
+    "fim",
+    "context_tokens",
+    "max_completion_tokens",
+    "price_per_mtok",
+    "prompt_price_per_mtok",
+    "weights_sha256",
+)
+"""What a tier's answers and their cost depend on, besides its prompts. How it is served does not matter."""
+
+
 def manifest_for(
     deployment_file: Path, dataset: Dataset, settings: RecordSettings, runtime: str | None = None
 ) -> RecordingManifest:
@@ -63,7 +75,7 @@ def manifest_for(
     rendered = json.loads(deployment_file.read_text(encoding="utf-8"))
     tiers = {
         tier["name"]: {
-            **{key: value for key, value in tier.items() if key != "name"},
+            **{key: tier[key] for key in _RECORDED if key in tier},
             "prompts_sha256": _prompts_sha256(tier["style"], tier.get("fim"), dataset, settings.lines_asked),
         }
         for tier in rendered["tiers"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from codecascade_build.paths import PLANS
+from codecascade_build.recipes import load_recipe
+from codecascade_build.render.llama_cpp import render
+from codecascade_client.datasets.load import load_dataset
+from codecascade_client.recording.record import RecordSettings, manifest_for
 from codecascade_client.recording.reprice import reprice
-from codecascade_client.recording.store import open_recording
+from codecascade_client.recording.store import MANIFEST, open_recording, resume_recording
 from codecascade_client.search.choose import PROBABILITY
 from codecascade_client.search.frontier import WHOLE
 from codecascade_client.search.infills import with_infills
@@ -19,6 +24,18 @@ from codecascade_client.words import price_ratio
 def test_a_shipped_price_file_prices_the_recording(prices: Path) -> None:
     manifest = open_recording(PLANS / "recordings" / "qwen2.5-coder").manifest
     assert price_ratio(reprice(manifest, prices).prices) == {"one-to-3.5": "1 : 3.5", "one-to-ten": "1 : 10"}[prices.stem]
+
+
+def test_the_shipped_recording_can_be_gone_on_with(tmp_path: Path) -> None:
+    recipe = load_recipe("qwen2.5-coder")
+    weights = {tier.name: tmp_path / tier.name for tier in recipe.tiers}
+    rendered = render(recipe, "llama_cpp", weights, tmp_path)
+    begun = open_recording(PLANS / "recordings" / "qwen2.5-coder")
+    (tmp_path / "recording").mkdir()
+    shutil.copy(begun.path / MANIFEST, tmp_path / "recording")
+    settings = RecordSettings(*(begun.manifest.settings[name] for name in ("k", "test_lines", "seed")))
+    now = manifest_for(rendered.deployment, load_dataset("humaneval"), settings)
+    assert resume_recording(tmp_path / "recording", now).manifest == begun.manifest
 
 
 @pytest.mark.parametrize("family", ["qwen2.5-coder"])

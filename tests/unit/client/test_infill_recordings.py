@@ -94,6 +94,17 @@ async def test_an_older_recording_that_does_not_name_the_tokens_is_resumed(tmp_p
     assert again.path == made.path
 
 
+def test_how_a_tier_is_served_is_no_part_of_a_recording(tmp_path: Path, deployment_file: Path) -> None:
+    made = resume_recording(tmp_path / "begun", manifest_for(deployment_file, Dataset("sums", SOURCES), SETTINGS))
+    served = json.loads(deployment_file.read_text())
+    for tier in served["tiers"]:
+        tier.update(max_in_flight=3, max_queue=7, timeout_s=9.0, url="elsewhere:8001")
+    deployment_file.write_text(json.dumps(served))
+    assert (
+        resume_recording(made.path, manifest_for(deployment_file, Dataset("sums", SOURCES), SETTINGS)).manifest == made.manifest
+    )
+
+
 async def test_the_tests_of_the_source_judge_it(folder: RecordingFolder, recording: Recording) -> None:
     assert unjudged(folder, INFILLS) == {}
     for unit, truth in folder.truth().items():
