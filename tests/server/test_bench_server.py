@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from codecascade.deployment import load_deployment
 from codecascade.plans import load_plans
 from codecascade.sandbox import SandboxPool
 from codecascade_build.server.process import RunningServer
+from codecascade_client.client import AsyncCascadeClient
 from codecascade_client.datasets.humaneval import BenchmarkTask
 from codecascade_client.datasets.load import Dataset
 from codecascade_client.errors import RequestFailed
@@ -97,6 +99,20 @@ async def test_samples_are_what_human_evals_evaluator_reads(
         exec(program, {})
 
 
+async def in_force(server: RunningServer, plan: str) -> None:
+    """Ask until the server knows the plan: it looks at its file once a second."""
+    end = time.monotonic() + 20
+    async with AsyncCascadeClient(server.grpc) as client:
+        while True:
+            try:
+                await client.complete("def add(a, b):\n", plan=plan)
+                return
+            except RequestFailed as refusal:
+                if "is unknown" not in str(refusal) or time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.05)
+
+
 async def test_what_was_recorded_and_searched_is_what_the_server_does(
     server: RunningServer, repository: ScriptedRepository, tmp_path: Path
 ) -> None:
@@ -116,6 +132,7 @@ async def test_what_was_recorded_and_searched_is_what_the_server_does(
     original = repository.plans.read_text()
     try:
         repository.plans.write_text(text)  # the server takes it without a restart
+        await in_force(server, "cheap")
         benches = await bench(server, tmp_path / "plans.json", tmp_path)
     finally:
         repository.plans.write_text(original)
