@@ -20,14 +20,14 @@ from typing_extensions import Self, Unpack
 from codecascade_client.answers import Completion, Event, Health, Plans, read_completion, read_event, read_plans
 from codecascade_client.attempts import NO_RETRIES, Attempts, Retries
 from codecascade_client.channel import DEFAULT_URL, Connection
-from codecascade_client.errors import RequestFailed
 from codecascade_client.request import Options, infer_request
 from codecascade_client.settings import Settings
 
 MODEL, STREAM, PLANS = "cascade", "cascade_stream", "plans"
+FAILED = "failed"
+LAST = ("final", FAILED)  # of the events of a stream
 DEFAULT_TIMEOUT_S = 600.0
 _SHORT_S = 5.0  # for calls that generate nothing
-_STREAM_ERRORS = ("triton_grpc_error", "true")  # a stream that fails then ends with its status, not with a mere text
 # What asks for a server's health, in the order in which it is asked.
 _HEALTH: Sequence[tuple[str, Any]] = (
     ("ServerLive", service_pb2.ServerLiveRequest()),
@@ -73,8 +73,11 @@ class _Client:
         return module.insecure_channel(where.target, options=where.options)
 
     def _opener(self, prompt: str, options: Mapping[str, Any]) -> OpenStream:
-        request, metadata = infer_request(STREAM, prompt, options), (*self._metadata, _STREAM_ERRORS)
-        return lambda attempts: self._stub.ModelStreamInfer(iter([request]), timeout=attempts.remaining_s(), metadata=metadata)
+        """Without Triton's `triton_grpc_error`, which would give a failed stream a status: Triton 2.51 can crash of it."""
+        request = infer_request(STREAM, prompt, options)
+        return lambda attempts: self._stub.ModelStreamInfer(
+            iter([request]), timeout=attempts.remaining_s(), metadata=self._metadata
+        )
 
 
 class AsyncCascadeClient(_Client):
@@ -146,13 +149,18 @@ class AsyncEvents:
         while True:
             try:
                 reply = await self._call.read()
-            except grpc.aio.AioRpcError as error:
-                pause_s = self._attempts.pause_s(error, begun=self._begun)
-            else:
                 if reply is grpc.aio.EOF:
                     raise StopAsyncIteration
+                event = _event(reply)
+                if event.name in LAST:  # a stream that is cancelled while it ends can crash Triton 2.51
+                    while await self._call.read() is not grpc.aio.EOF:
+                        pass
+                _check(event)
+            except grpc.RpcError as error:
+                pause_s = self._attempts.pause_s(error, begun=self._begun)
+            else:
                 self._begun = True
-                return _event(reply)
+                return event
             await asyncio.sleep(pause_s)
             self._call = self._open_call(self._attempts)
 
@@ -229,21 +237,47 @@ class Events:
     def __next__(self) -> Event:
         while True:
             try:
-                reply = next(self._call)
+                event = _event(next(self._call))
+                if event.name in LAST:  # a stream that is cancelled while it ends can crash Triton 2.51
+                    for _ in self._call:
+                        pass
+                _check(event)
             except grpc.RpcError as error:
                 pause_s = self._attempts.pause_s(error, begun=self._begun)
             else:
                 self._begun = True
-                return _event(reply)
+                return event
             time.sleep(pause_s)
             self._call = self._open_call(self._attempts)
 
 
+class _Failed(grpc.RpcError):  # type: ignore[misc]
+    """What a stream says of its failure, as gRPC says it of a call."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self._code, self._sentence = grpc.StatusCode[code], sentence
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._sentence
+
+
 def _event(reply: service_pb2.ModelStreamInferResponse) -> Event:
-    if reply.error_message:  # Triton gives no status where it refuses a request before a model sees it
-        absent = reply.error_message.startswith("Request for unknown model")
-        raise RequestFailed(grpc.StatusCode.NOT_FOUND if absent else grpc.StatusCode.INVALID_ARGUMENT, reply.error_message)
-    return read_event(reply.infer_response)
+    """The event that a reply tells. What Triton refuses before the model sees it, it tells without a status."""
+    if not reply.error_message:
+        return read_event(reply.infer_response)
+    codes = {"Request for unknown model": "NOT_FOUND", "overloaded: ": "UNAVAILABLE"}
+    told = (code for words, code in codes.items() if words in reply.error_message)
+    return Event(FAILED, {"code": next(told, "INVALID_ARGUMENT"), "message": reply.error_message})
+
+
+def _check(event: Event) -> None:
+    """Raises what the request failed with."""
+    if event.name == FAILED:
+        raise _Failed(event.fields["code"], event.fields["message"])
 
 
 def _health(live: Any, ready: Any, index: Any) -> Health:

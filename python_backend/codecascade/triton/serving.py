@@ -182,6 +182,11 @@ def _response(work: asyncio.Task[list[Any]], refusal: str) -> Any:
         return _error(f"internal error ({type(error).__name__}); the server's log has the details", "INTERNAL")
 
 
+def grpc_code(error: Exception) -> str:
+    """The name of the gRPC status that an error of `answer` becomes."""
+    return "INVALID_ARGUMENT" if isinstance(error, InvalidRequest) else _CODES.get(type(error), "INTERNAL")
+
+
 def _error(sentence: str, code: str) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, getattr(pb_utils.TritonError, code)))
 

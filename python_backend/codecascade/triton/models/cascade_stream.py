@@ -6,9 +6,11 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from codecascade.errors import CascadeError
 from codecascade.events import Event, as_dict
 from codecascade.triton.cascade_contract import Received, as_json
 from codecascade.triton.models import cascade
+from codecascade.triton.serving import grpc_code
 from codecascade.triton.tensors import texts
 
 
@@ -23,7 +25,12 @@ class TritonPythonModel(cascade.TritonPythonModel):
         def tell(event: Event) -> None:
             sender.send(pb_utils.InferenceResponse(_event(as_dict(event))))
 
-        return _event((await self.complete(received, tell)).event())
+        try:
+            return _event((await self.complete(received, tell)).event())
+        except CascadeError as error:  # the error that follows has no status in a stream
+            failed = {"event": "failed", "code": grpc_code(error), "message": str(error)}
+            sender.send(pb_utils.InferenceResponse(_event(failed)))
+            raise
 
 
 def _event(event: dict[str, Any]) -> list[Any]:
