@@ -71,4 +71,4 @@ def test_a_deployment_that_cannot_be_read_is_for_the_cascade_to_name(tmp_path: P
 
 
 def test_the_image_starts_triton_with_as_many_threads() -> None:
-    assert re.findall(r"thread-pool-size=(\S+)", START_SCRIPT.read_text()) == [f"${{{VARIABLE}:-{FEW}}}"]
+    assert re.findall(r"thread-pool-size=([^\"\s]+)", START_SCRIPT.read_text()) == [f"${{{VARIABLE}:-{FEW}}}"]
