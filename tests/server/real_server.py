@@ -12,6 +12,8 @@ from codecascade_build.server.install import TritonInstall, installed
 from codecascade_build.server.process import RunningServer
 from codecascade_build.server.release import pinned
 
+INTERRUPTIBLE = ("env", "--default-signal=INT")
+"""Before a program: Ctrl-C reaches it even where the tests are started in the background, which ignores it."""
 UNASKED = ("--ask-s=3600",)
 """The supervisor watches the processes alone: tests count the calls of models."""
 

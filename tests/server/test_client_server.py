@@ -16,7 +16,7 @@ from codecascade_client.client import AsyncCascadeClient, CascadeClient
 from codecascade_client.errors import RequestFailed
 
 from tests.server.metrics import begun_calls, eventually, metric
-from tests.server.real_server import StartServer
+from tests.server.real_server import INTERRUPTIBLE, StartServer
 from tests.server.scripted.repository import ScriptedTier, render
 
 pytestmark = pytest.mark.triton
@@ -98,7 +98,8 @@ def test_an_interrupt_ends_a_synchronous_call_on_the_server_too(server: RunningS
     program = "import sys; from codecascade_client import *\nwith CascadeClient(sys.argv[1]) as c: c.complete(sys.argv[2])"
     begun = begun_calls(server, "small")
     with stopped_calls(server):
-        asking = subprocess.Popen([sys.executable, "-c", program, server.grpc, STALL], stderr=subprocess.PIPE)
+        argv = [*INTERRUPTIBLE, sys.executable, "-c", program, server.grpc, STALL]
+        asking = subprocess.Popen(argv, stderr=subprocess.PIPE)
         asyncio.run(eventually(lambda: begun_calls(server, "small") == begun + 2, within_s=20.0))
         asking.send_signal(signal.SIGINT)
         assert b"KeyboardInterrupt" in asking.communicate(timeout=30)[1]

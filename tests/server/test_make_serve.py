@@ -17,6 +17,7 @@ from codecascade_build.paths import ROOT
 from codecascade_build.server.process import free_ports
 
 from tests.server.gateway import Gateway
+from tests.server.real_server import INTERRUPTIBLE
 
 pytestmark = [pytest.mark.triton, pytest.mark.models]
 
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.models]
 @contextlib.contextmanager
 def serving(log: Path) -> Iterator[Gateway]:
     ports, gateway = free_ports(), Gateway(free_ports().grpc)
-    argv = [sys.executable, "-m", "codecascade_build.stack", "serve", "--http-port", str(ports.http)]
+    argv = [*INTERRUPTIBLE, sys.executable, "-m", "codecascade_build.stack", "serve", "--http-port", str(ports.http)]
     argv += ["--grpc-port", str(ports.grpc), "--metrics-port", str(ports.metrics), "--health-port", str(ports.health)]
     argv += ["--gateway-port", str(gateway.port)]
     with log.open("wb") as said:
