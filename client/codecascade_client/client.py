@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -125,22 +127,26 @@ class AsyncCascadeClient(_Client):
             await asyncio.sleep(pause_s)
 
 
-class AsyncEvents:
-    """The events of one request, as an async iterator. `close`, or leaving its `async with` block, ends the request."""
+class _Stream:
+    """One request that is told event by event, and its tries."""
 
     def __init__(self, open_call: OpenStream, attempts: Attempts) -> None:
         self._open_call, self._attempts = open_call, attempts
         self._call = open_call(attempts)
         self._begun = False
 
+    def close(self) -> None:
+        self._call.cancel()
+
+
+class AsyncEvents(_Stream):
+    """The events of one request, as an async iterator. `close`, or leaving its `async with` block, ends the request."""
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        self._call.cancel()
 
     def __aiter__(self) -> Self:
         return self
@@ -153,8 +159,9 @@ class AsyncEvents:
                     raise StopAsyncIteration
                 event = _event(reply)
                 if event.name in LAST:  # a stream that is cancelled while it ends can crash Triton 2.51
-                    while await self._call.read() is not grpc.aio.EOF:
-                        pass
+                    with suppress(grpc.RpcError):
+                        while await self._call.read() is not grpc.aio.EOF:
+                            pass
                 _check(event)
             except grpc.RpcError as error:
                 pause_s = self._attempts.pause_s(error, begun=self._begun)
@@ -214,22 +221,14 @@ class CascadeClient(_Client):
             time.sleep(pause_s)
 
 
-class Events:
+class Events(_Stream):
     """The events of one request, as an iterator. `close`, from any thread, or leaving its `with` block, ends the request."""
-
-    def __init__(self, open_call: OpenStream, attempts: Attempts) -> None:
-        self._open_call, self._attempts = open_call, attempts
-        self._call = open_call(attempts)
-        self._begun = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        self._call.cancel()
 
     def __iter__(self) -> Self:
         return self
@@ -239,8 +238,8 @@ class Events:
             try:
                 event = _event(next(self._call))
                 if event.name in LAST:  # a stream that is cancelled while it ends can crash Triton 2.51
-                    for _ in self._call:
-                        pass
+                    with suppress(grpc.RpcError):
+                        deque(self._call, maxlen=0)
                 _check(event)
             except grpc.RpcError as error:
                 pause_s = self._attempts.pause_s(error, begun=self._begun)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 
 from codecascade_build.errors import BuildError
-from codecascade_build.server.process import LOOPBACK, RunningServer
+from codecascade_build.server.process import LOOPBACK, RunningServer, answers
 
 _READY_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 15
@@ -41,15 +39,7 @@ def gateway(port: int, server: RunningServer, environ: Mapping[str, str]) -> Ite
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    while not _answers(f"http://{LOOPBACK}:{port}/healthz"):
+    while not answers(f"http://{LOOPBACK}:{port}/healthz"):
         if process.poll() is not None or time.monotonic() > deadline:
             raise BuildError(f"The gateway did not start on port {port}: see above, or leave it out with GATEWAY_PORT=0.")
         time.sleep(_POLL_S)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

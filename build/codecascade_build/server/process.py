@@ -224,10 +224,11 @@ def _wait_until_ready(server: RunningServer, timeout_s: float) -> None:
 
 def _is_ready(server: RunningServer) -> bool:
     """Triton opens the port of its metrics last, a moment after it says that it is ready."""
-    return _answers(f"http://{server.health}/health/ready") and _answers(f"http://{server.metrics}/metrics")
+    return answers(f"http://{server.health}/health/ready") and answers(f"http://{server.metrics}/metrics")
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether an HTTP address answers with 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
